@@ -1,0 +1,4 @@
+//! Fuzzes `agent_message` of the shared bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formats_fuzz::agent_message(data));

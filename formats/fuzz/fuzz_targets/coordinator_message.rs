@@ -1,0 +1,4 @@
+//! Fuzzes `coordinator_message` of the shared bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formats_fuzz::coordinator_message(data));

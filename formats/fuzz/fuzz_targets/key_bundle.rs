@@ -1,0 +1,4 @@
+//! Fuzzes `key_bundle` of the shared bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formats_fuzz::key_bundle(data));

@@ -1,0 +1,4 @@
+//! Fuzzes `recovery_kit` of the shared bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formats_fuzz::recovery_kit(data));

@@ -1,0 +1,229 @@
+//! The append-server's HTTP/1.1 interface: paths, headers and small bodies that both sides use. Bodies that
+//! are not objects are the canonical codec's too, so nothing here can be read in two ways.
+
+use crate::codec::{DecodeError, Put, Reader};
+use crate::ids::{PackId, RepositoryId, RunId};
+use crate::keys::secret::RunToken;
+use crate::limits::{PACK_BYTES_MAX, TEXT_BYTES_MAX};
+
+/// Ingest socket: `PUT` a data pack; the body is the pack, the answer a [`Stored`].
+pub const PATH_PACKS: &str = "/v1/packs";
+/// Control socket: `POST` a [`OpenRun`] opens a run's grant; `DELETE /v1/runs/<run>` ends it.
+pub const PATH_RUNS: &str = "/v1/runs";
+/// Control socket: `GET`, `HEAD`, `PUT` of `/v1/repositories/<repository>/<object name>`, and
+/// `GET /v1/repositories/<repository>?kind=<folder>&after=<name>` for a listing.
+pub const PATH_REPOSITORIES: &str = "/v1/repositories";
+
+/// An acknowledged object: durable on every required destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// BLAKE3 of its bytes.
+    pub digest: PackId,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Whether exactly these bytes were there before.
+    pub existed: bool,
+}
+
+impl Stored {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put(self.digest.as_bytes());
+        out.put_u64(self.bytes);
+        out.put_flag(self.existed);
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let stored = Self {
+            digest: PackId::read(&mut reader)?,
+            bytes: reader.u64("bytes")?,
+            existed: reader.flag("existed")?,
+        };
+        reader.finish("stored")?;
+        Ok(stored)
+    }
+}
+
+/// Opens one run's right to append data packs.
+#[derive(Debug, Clone)]
+pub struct OpenRun {
+    /// The repository it may append to.
+    pub repository: RepositoryId,
+    /// The run.
+    pub run: RunId,
+    /// What the agent proves knowledge of.
+    pub token: RunToken,
+    /// The most bytes of all its packs.
+    pub bytes_max: u64,
+    /// The most packs.
+    pub packs_max: u64,
+    /// Seconds until the grant ends by itself.
+    pub seconds_max: u64,
+}
+
+impl OpenRun {
+    /// Its bytes. They hold a secret: the caller wipes them.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put(self.repository.as_bytes());
+        out.put(self.run.as_bytes());
+        out.put(self.token.expose());
+        out.put_u64(self.bytes_max);
+        out.put_u64(self.packs_max);
+        out.put_u64(self.seconds_max);
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let open = Self {
+            repository: RepositoryId::read(&mut reader)?,
+            run: RunId::read(&mut reader)?,
+            token: RunToken::from_bytes(reader.array("run token")?),
+            bytes_max: reader.u64("bytes")?,
+            packs_max: reader.u64("packs")?,
+            seconds_max: reader.u64("seconds")?,
+        };
+        reader.finish("open run")?;
+        Ok(open)
+    }
+}
+
+/// Why a request was refused: the body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind.
+    pub kind: RefusalKind,
+    /// What was attempted, and the remedy.
+    pub text: String,
+}
+
+/// The kinds of refusals, each with its HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// 400: the request is not one of this interface.
+    Malformed,
+    /// 403: the grant does not allow it.
+    NotGranted,
+    /// 404: no such object.
+    Absent,
+    /// 409: an object of that name with other bytes is there.
+    Conflict,
+    /// 413: the grant's bytes or packs, or an object's size, are used up.
+    Quota,
+    /// 507: a disk is full.
+    NoSpace,
+    /// 500: storage failed; the outcome is not known.
+    Storage,
+}
+
+impl RefusalKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::NotGranted,
+        Self::Absent,
+        Self::Conflict,
+        Self::Quota,
+        Self::NoSpace,
+        Self::Storage,
+    ];
+
+    /// Its HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::NotGranted => 403,
+            Self::Absent => 404,
+            Self::Conflict => 409,
+            Self::Quota => 413,
+            Self::NoSpace => 507,
+            Self::Storage => 500,
+        }
+    }
+}
+
+impl Refusal {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u16(self.kind.status());
+        let mut end = self.text.len().min(1_024);
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        out.put_prefixed(self.text.as_bytes().get(..end).unwrap_or_default());
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let status = reader.u16("refusal")?;
+        let kind = RefusalKind::ALL
+            .into_iter()
+            .find(|kind| kind.status() == status)
+            .ok_or(DecodeError::UnknownTag {
+                what: "refusal",
+                tag: status.into(),
+            })?;
+        let text = reader.text("refusal", TEXT_BYTES_MAX)?;
+        reader.finish("refusal")?;
+        Ok(Self { kind, text })
+    }
+}
+
+/// A listing's page: names in byte order, each with its bytes; ask again after the last while `more`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectPage {
+    /// Names (without the repository) and sizes.
+    pub objects: Vec<(String, u64)>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// The most objects in a listing's page.
+pub const OBJECT_PAGE_MAX: u64 = 1_000;
+/// The longest object name.
+pub const OBJECT_NAME_BYTES_MAX: u64 = 128;
+
+impl ObjectPage {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_flag(self.more);
+        out.put_varint(self.objects.len() as u64);
+        for (name, bytes) in &self.objects {
+            out.put_prefixed(name.as_bytes());
+            out.put_varint(*bytes);
+        }
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let more = reader.flag("more")?;
+        let count = reader.count("objects", OBJECT_PAGE_MAX, 2)?;
+        let mut objects: Vec<(String, u64)> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = reader.text("object name", OBJECT_NAME_BYTES_MAX)?;
+            if objects.last().is_some_and(|(last, _)| *last >= name) {
+                return Err(DecodeError::NotCanonical { what: "objects" });
+            }
+            objects.push((name, reader.varint("object bytes")?));
+        }
+        reader.finish("objects")?;
+        Ok(Self { objects, more })
+    }
+}
+
+/// Whether a pack of this size can be one.
+pub fn pack_size_is_possible(bytes: u64) -> bool {
+    (1..=PACK_BYTES_MAX).contains(&bytes)
+}
