@@ -1,0 +1,142 @@
+//! Lists a folder of a local destination in byte order. What is not an object's name is left out; an error is
+//! never an empty or a short list.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use formats::ids::RepositoryId;
+use formats::object::{ObjectKind, ObjectName};
+use rustix::fs::{AtFlags, Dir, FileType};
+
+use crate::destination::ObjectList;
+use crate::destination::beneath::Beneath;
+
+/// Objects after a name, at most `limit`.
+pub(super) fn list(
+    beneath: &Beneath,
+    repository: RepositoryId,
+    kind: ObjectKind,
+    after: Option<&ObjectName>,
+    limit: usize,
+) -> io::Result<ObjectList> {
+    let mut page = Page {
+        after: after.map(ToString::to_string),
+        limit,
+        list: ObjectList::default(),
+    };
+    let folder = kind.folder();
+    match kind {
+        ObjectKind::Config => {
+            let Some(root) = open_if_there(beneath, &repository.to_string())? else {
+                return Ok(page.list);
+            };
+            page.add(&root, "", folder)?;
+        }
+        ObjectKind::Keys | ObjectKind::Log => {
+            let path = format!("{repository}/{folder}");
+            page.add_folder(beneath, &path, &format!("{folder}/"))?;
+        }
+        ObjectKind::Pack | ObjectKind::Meta => {
+            let path = format!("{repository}/{folder}");
+            let Some(shards) = open_if_there(beneath, &path)? else {
+                return Ok(page.list);
+            };
+            for shard in sorted_names(&shards)? {
+                let prefix = format!("{folder}/{shard}/");
+                if !is_shard(&shard) || page.is_past(&prefix) {
+                    continue;
+                }
+                page.add_folder(beneath, &format!("{path}/{shard}"), &prefix)?;
+                if page.list.more {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(page.list)
+}
+
+struct Page {
+    after: Option<String>,
+    limit: usize,
+    list: ObjectList,
+}
+
+impl Page {
+    /// Whether every name with this prefix comes before the page.
+    fn is_past(&self, prefix: &str) -> bool {
+        self.after
+            .as_deref()
+            .is_some_and(|after| after > prefix && !after.starts_with(prefix))
+    }
+
+    fn add_folder(&mut self, beneath: &Beneath, path: &str, prefix: &str) -> io::Result<()> {
+        let Some(folder) = open_if_there(beneath, path)? else {
+            return Ok(());
+        };
+        for leaf in sorted_names(&folder)? {
+            self.add(&folder, prefix, &leaf)?;
+            if self.list.more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, folder: &OwnedFd, prefix: &str, leaf: &str) -> io::Result<()> {
+        let text = format!("{prefix}{leaf}");
+        if self.after.as_ref().is_some_and(|after| text <= *after) {
+            return Ok(());
+        }
+        let Ok(name) = text.parse::<ObjectName>() else {
+            tracing::debug!(name = text, "not an object");
+            return Ok(());
+        };
+        let facts = match rustix::fs::statat(folder, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(facts) => facts,
+            // Deleted in this moment, or `config` is not there yet.
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
+            return Ok(());
+        }
+        if self.list.objects.len() == self.limit {
+            self.list.more = true;
+            return Ok(());
+        }
+        let bytes = u64::try_from(facts.st_size).unwrap_or_default();
+        self.list.objects.push((name, bytes));
+        Ok(())
+    }
+}
+
+/// Whether a folder's name is that of the objects beginning with one byte.
+fn is_shard(name: &str) -> bool {
+    name.len() == 2
+        && name
+            .bytes()
+            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn open_if_there(beneath: &Beneath, path: &str) -> io::Result<Option<OwnedFd>> {
+    match beneath.open_folder(path) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A folder's names, sorted. Those that are not text cannot be objects.
+fn sorted_names(folder: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        match entry.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

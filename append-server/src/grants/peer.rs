@@ -1,0 +1,75 @@
+//! The control socket's acceptor: who is at the other end, by the kernel's word.
+
+use std::io;
+
+use tokio::net::UnixStream;
+
+/// Users that may use this server's sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedUids {
+    uids: Vec<u32>,
+}
+
+impl AllowedUids {
+    /// This process's own user, and these.
+    pub fn own_and(others: &[u32]) -> Self {
+        let mut uids = vec![rustix::process::geteuid().as_raw()];
+        uids.extend_from_slice(others);
+        Self { uids }
+    }
+}
+
+/// A connection from somebody else.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerRefused {
+    /// Not an allowed user.
+    #[error("user {uid} may not use this socket; add it to `allow_uids` if it should")]
+    Uid {
+        /// Who it is.
+        uid: u32,
+    },
+    /// The kernel does not tell.
+    #[error("could not ask the kernel who is connecting")]
+    Unknown(#[source] io::Error),
+}
+
+/// A peer whose credentials were checked.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmittedPeer {
+    uid: u32,
+}
+
+/// The right to read and list objects.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadGrant(());
+
+/// The right to open and close runs and to create what completes a run: meta packs, log records, config, keys.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitGrant(());
+
+impl AdmittedPeer {
+    /// Checks a connection's credentials.
+    pub fn admit(stream: &UnixStream, allowed: &AllowedUids) -> Result<Self, PeerRefused> {
+        let uid = stream.peer_cred().map_err(PeerRefused::Unknown)?.uid();
+        if allowed.uids.contains(&uid) {
+            Ok(Self { uid })
+        } else {
+            Err(PeerRefused::Uid { uid })
+        }
+    }
+
+    /// Its user.
+    pub fn uid(self) -> u32 {
+        self.uid
+    }
+
+    /// What it may read.
+    pub fn read_grant(self) -> ReadGrant {
+        ReadGrant(())
+    }
+
+    /// What it may commit.
+    pub fn commit_grant(self) -> CommitGrant {
+        CommitGrant(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Takes new objects, never overwrites, fans out to destinations, serves reads to the coordinator alone.
+//! Never exposes a delete or an overwrite, never knows a decryption key.
+//!
+//! Reading order: who may do what (grants), the way of a pack in (ingest, receive, spool, fan-out,
+//! destination), what the coordinator may ask (control), then what holds it together (server, config).
+
+pub mod limits;
+
+pub mod grants;
+
+pub mod ingest;
+pub mod paced_stream;
+pub mod receive;
+pub mod spool;
+
+pub mod destination;
+pub mod fan_out;
+
+pub mod answer;
+pub mod control;
+
+pub mod claimed_dir;
+pub mod io_faults;
+pub mod socket;
+
+pub mod config;
+pub mod server;

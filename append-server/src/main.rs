@@ -1,0 +1,85 @@
+//! The append-server program: reads its configuration, serves until it is told to end. Standard output is its
+//! own; logs go to standard error.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use append_server::config::{Config, open_places};
+use append_server::destination::local::LocalDestination;
+use append_server::destination::local_root::RootError;
+use append_server::server::{AppendServer, ServerHandle};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Takes new objects, never overwrites, fans out to destinations.
+#[derive(Debug, Parser)]
+#[command(name = "append-server", version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(short, long, default_value = "/etc/capstan/append-server.toml")]
+    config: PathBuf,
+    /// Make the configured destinations, which must be empty or missing directories, and end.
+    #[arg(long)]
+    create_destinations: bool,
+    /// Check the configuration and that every destination can be opened, and end.
+    #[arg(long, conflicts_with = "create_destinations")]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::read(&arguments.config)?;
+    let places = config.places()?;
+    if arguments.create_destinations {
+        for place in &places {
+            match LocalDestination::create(&place.path) {
+                Ok(()) => tracing::info!(destination = %place.name, "created"),
+                Err(RootError::AlreadyThere { .. }) => {
+                    tracing::info!(destination = %place.name, "is there already");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        return Ok(());
+    }
+    let placements = open_places(&places)?;
+    if arguments.check {
+        tracing::info!("the configuration can be used");
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")?
+        .block_on(async {
+            let mut terminated = signal(SignalKind::terminate())?;
+            let mut interrupted = signal(SignalKind::interrupt())?;
+            let server = AppendServer::start(config.server_options(), placements).await?;
+            tracing::info!(control = %server.control_socket().display(), "serving");
+            tokio::select! {
+                // Both only wait.
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+            tracing::info!("ending");
+            server.shutdown(ServerHandle::SHUTDOWN_DEADLINE).await;
+            Ok(())
+        })
+}

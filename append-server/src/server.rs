@@ -1,0 +1,270 @@
+//! The server as a whole: opens the spool, listens on both sockets, ends gracefully. Used by the program and
+//! inside the coordinator alike. Holds no state outside what it is given.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::control::{self, Control};
+use crate::fan_out::{FanOut, FanOutError, Placement};
+use crate::grants::{AdmittedPeer, AllowedUids, RunGrants};
+use crate::ingest::{Ingest, IngestError};
+use crate::io_faults::IoFaults;
+use crate::limits::{CONNECTIONS_MAX, RUNS_MAX, SHUTDOWN_DEADLINE};
+use crate::receive::Pace;
+use crate::socket::{self, Reach, SocketError};
+use crate::spool::{Spool, SpoolError, SpoolOptions};
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where the coordinator connects.
+    pub control_socket: PathBuf,
+    /// Where tunnels connect.
+    pub ingest_socket: PathBuf,
+    /// Users besides the server's own that may connect.
+    pub allow_uids: Vec<u32>,
+    /// The spool.
+    pub spool: SpoolOptions,
+    /// How slow an upload may be.
+    pub pace: Pace,
+    /// Which step of the spool fails, if any.
+    pub spool_faults: IoFaults,
+}
+
+/// A server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// Its destinations.
+    #[error(transparent)]
+    Destinations(#[from] FanOutError),
+    /// Its sockets.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// A server; see [`AppendServer::start`].
+#[derive(Debug)]
+pub struct AppendServer;
+
+/// A running server. Dropping it ends it without waiting.
+#[derive(Debug)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+    control_socket: PathBuf,
+    ingest_socket: PathBuf,
+    _ending: tokio_util::sync::DropGuard,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ingest: Arc<Ingest>,
+    fan_out: Arc<FanOut>,
+    ending: CancellationToken,
+    /// Cut what has not ended by itself.
+    cutting: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl AppendServer {
+    /// Starts serving.
+    pub async fn start(
+        options: ServerOptions,
+        destinations: Vec<Placement>,
+    ) -> Result<ServerHandle, StartError> {
+        let spool = Spool::open(&options.spool, options.spool_faults.clone())?;
+        let fan_out = Arc::new(FanOut::new(destinations, options.spool.reserve_bytes)?);
+        let grants = Arc::new(RunGrants::new(RUNS_MAX));
+        let ingest = Arc::new(Ingest::new(
+            Arc::clone(&grants),
+            Arc::clone(&spool),
+            Arc::clone(&fan_out),
+            options.pace,
+        ));
+        let control = Arc::new(Control::new(
+            grants,
+            spool,
+            Arc::clone(&fan_out),
+            options.pace,
+        ));
+        let reach = if options.allow_uids.is_empty() {
+            Reach::Owner
+        } else {
+            Reach::Everybody
+        };
+        let control_listener = socket::listen(&options.control_socket, reach).await?;
+        let ingest_listener = socket::listen(&options.ingest_socket, reach).await?;
+
+        let ending = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            ingest,
+            fan_out,
+            ending: ending.clone(),
+            cutting: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let allowed = AllowedUids::own_and(&options.allow_uids);
+        let serve_control = serve_control_connections(
+            Arc::clone(&shared),
+            control_listener,
+            allowed.clone(),
+            control.router(),
+        );
+        shared.tasks.spawn(serve_control);
+        let serve_ingest = serve_ingest_connections(Arc::clone(&shared), ingest_listener, allowed);
+        shared.tasks.spawn(serve_ingest);
+        Ok(ServerHandle {
+            shared,
+            control_socket: options.control_socket,
+            ingest_socket: options.ingest_socket,
+            _ending: ending.drop_guard(),
+        })
+    }
+}
+
+impl ServerHandle {
+    /// Where the coordinator connects.
+    pub fn control_socket(&self) -> &Path {
+        &self.control_socket
+    }
+
+    /// Where tunnels connect.
+    pub fn ingest_socket(&self) -> &Path {
+        &self.ingest_socket
+    }
+
+    /// How many ingest handshakes have failed.
+    pub fn handshakes_failed(&self) -> u64 {
+        self.shared.ingest.handshakes_failed()
+    }
+
+    /// Serves one ingest connection of this process, to its end.
+    pub async fn serve_ingest<S>(&self, stream: S) -> Result<(), IngestError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.shared.ingest.serve(stream, &self.shared.ending).await
+    }
+
+    /// Ends: no new connections, requests under way may finish within the deadline, sockets are removed.
+    pub async fn shutdown(self, deadline: Duration) {
+        self.shared.ending.cancel();
+        for path in [&self.control_socket, &self.ingest_socket] {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::debug!(path = %path.display(), %error, "removing a socket");
+            }
+        }
+        self.shared.tasks.close();
+        let quiet = async {
+            self.shared.tasks.wait().await;
+            self.shared.fan_out.drain().await;
+        };
+        if tokio::time::timeout(deadline, quiet).await.is_err() {
+            tracing::warn!("connections were cut at the end of the deadline");
+            self.shared.cutting.cancel();
+        }
+    }
+
+    /// The deadline that programs use.
+    pub const SHUTDOWN_DEADLINE: Duration = SHUTDOWN_DEADLINE;
+}
+
+async fn serve_control_connections(
+    shared: Arc<Shared>,
+    listener: UnixListener,
+    allowed: AllowedUids,
+    router: Router,
+) {
+    accept(&shared, listener, &allowed, |stream, peer| {
+        let (router, ending) = (router.clone(), shared.ending.clone());
+        async move {
+            if let Err(error) = control::serve(router, stream, peer, &ending).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a control connection failed"
+                );
+            }
+        }
+    })
+    .await;
+}
+
+async fn serve_ingest_connections(
+    shared: Arc<Shared>,
+    listener: UnixListener,
+    allowed: AllowedUids,
+) {
+    accept(&shared, listener, &allowed, |stream, _peer| {
+        let (ingest, ending) = (Arc::clone(&shared.ingest), shared.ending.clone());
+        async move {
+            if let Err(error) = ingest.serve(stream, &ending).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "an ingest connection failed"
+                );
+            }
+        }
+    })
+    .await;
+}
+
+/// Accepts until the server ends; each connection is a task of its own, and at most so many.
+async fn accept<F, Fut>(
+    shared: &Arc<Shared>,
+    listener: UnixListener,
+    allowed: &AllowedUids,
+    serve: F,
+) where
+    F: Fn(UnixStream, AdmittedPeer) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            // `accept` may be dropped while it waits: no connection is lost.
+            () = shared.ending.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, for one: it passes, and must not spin until then.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let peer = match AdmittedPeer::admit(&stream, allowed) {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection was refused"
+                );
+                continue;
+            }
+        };
+        let (serving, cutting) = (serve(stream, peer), shared.cutting.clone());
+        shared.tasks.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                // Cut at the end of the shutdown's deadline; objects being stored are tasks of their own.
+                () = cutting.cancelled() => {}
+                () = serving => {}
+            }
+        });
+    }
+}

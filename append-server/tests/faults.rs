@@ -1,0 +1,494 @@
+//! Every step that touches a disk fails once: nothing is acknowledged, nothing is visible, nothing is left, and
+//! the same upload succeeds afterwards.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use append_server::destination::beneath::ResolveBy;
+use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination};
+use append_server::destination::local::{LocalDestination, LocalOptions};
+use append_server::destination::memory::MemoryDestination;
+use append_server::destination::{ByteRange, DestinationError, ObjectKey, PutOutcome};
+use append_server::fan_out::{FanOut, FanOutError, Placement};
+use append_server::io_faults::{IoFaults, IoStep};
+use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
+use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload::RefusalKind;
+use rustix::io::Errno;
+use support::{
+    BenchOptions, REPOSITORY, boxed, destination_name, files_under, pack_name, sample, start,
+    start_at,
+};
+use tempfile::TempDir;
+
+/// Uploads with a fault at every time of every step; which steps there were.
+async fn fail_every_step(
+    place: impl Fn() -> (TempDir, PathBuf),
+    errno: Errno,
+    kind: RefusalKind,
+) -> Vec<IoStep> {
+    let mut failed = Vec::new();
+    for step in IoStep::ALL {
+        let mut nth = 0;
+        while fail_step(&place, IoFaults::fail(step, nth, errno), kind).await {
+            nth += 1;
+        }
+        if nth > 0 {
+            failed.push(step);
+        }
+    }
+    failed
+}
+
+/// One upload with a fault, and the same again; whether the fault was reached.
+async fn fail_step(
+    place: &impl Fn() -> (TempDir, PathBuf),
+    faults: IoFaults,
+    kind: RefusalKind,
+) -> bool {
+    let body = sample(700_000, 1);
+    let (dir, spool) = place();
+    let root = dir.path().join("root");
+    LocalDestination::create(&root).unwrap();
+    let options = BenchOptions {
+        spool_faults: faults.clone(),
+        local: LocalOptions {
+            resolve: ResolveBy::Kernel,
+            faults: faults.clone(),
+        },
+        ..BenchOptions::default()
+    };
+    let bench = start_at(dir, root, spool, options).await;
+    bench.open_run().await;
+    let answer = bench.agent().await.put_pack(&body).await;
+    if !faults.has_failed() {
+        assert_eq!(answer.status, 201);
+        return false;
+    }
+    assert_eq!(answer.refusal(), kind, "{faults:?}");
+    bench.spool_is_empty().await;
+    assert!(
+        bench.objects().is_empty(),
+        "{faults:?}: {:?}",
+        bench.objects()
+    );
+
+    let answer = bench.agent().await.put_pack(&body).await;
+    assert_eq!(answer.status, 201, "{faults:?}, again");
+    assert_eq!(bench.objects(), [pack_name(&body)]);
+    let stored = std::fs::read(bench.root.join(pack_name(&body))).unwrap();
+    assert_eq!(stored, body);
+    true
+}
+
+#[tokio::test]
+async fn any_failing_step_leaves_nothing_when_objects_are_linked() {
+    let place = || {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().join("spool");
+        (dir, spool)
+    };
+    for (errno, kind) in [
+        (Errno::NOSPC, RefusalKind::NoSpace),
+        (Errno::DQUOT, RefusalKind::NoSpace),
+        (Errno::IO, RefusalKind::Storage),
+        (Errno::ROFS, RefusalKind::Storage),
+    ] {
+        let failed = fail_every_step(place, errno, kind).await;
+        let copying = [
+            IoStep::CreateTemporary,
+            IoStep::WriteTemporary,
+            IoStep::SyncTemporary,
+        ];
+        assert!(
+            IoStep::ALL
+                .iter()
+                .all(|step| failed.contains(step) != copying.contains(step))
+        );
+    }
+}
+
+#[tokio::test]
+async fn any_failing_step_leaves_nothing_when_objects_are_copied() {
+    let Ok(far) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    let place = || {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = far.path().join("spool");
+        (dir, spool)
+    };
+    for (errno, kind) in [
+        (Errno::NOSPC, RefusalKind::NoSpace),
+        (Errno::IO, RefusalKind::Storage),
+    ] {
+        assert_eq!(fail_every_step(place, errno, kind).await, IoStep::ALL);
+    }
+}
+
+fn spool(dir: &TempDir) -> Arc<Spool> {
+    let options = SpoolOptions {
+        dir: dir.path().join("spool"),
+        bytes_max: 64 << 20,
+        reserve_bytes: 0,
+    };
+    Spool::open(&options, IoFaults::none()).unwrap()
+}
+
+fn memory(name: &str) -> MemoryDestination {
+    MemoryDestination::new(destination_name(name))
+}
+
+fn faulty(name: &str, when: FailWhen, errno: Errno) -> FaultyDestination<MemoryDestination> {
+    let plan = FaultPlan {
+        first: 0,
+        count: u64::MAX,
+        when,
+        errno,
+    };
+    FaultyDestination::new(memory(name), plan)
+}
+
+fn placement(
+    destination: impl append_server::destination::Destination + 'static,
+    required: bool,
+) -> Placement {
+    Placement {
+        destination: boxed(destination),
+        required,
+    }
+}
+
+fn log(sequence: u64) -> ObjectKey {
+    ObjectKey {
+        repository: REPOSITORY,
+        name: ObjectName::Log(sequence),
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_without_every_required_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let body = spool_bytes(&spool, "record".into(), Purpose::Commit)
+        .await
+        .unwrap();
+    for when in [FailWhen::Before, FailWhen::After] {
+        for broken_first in [true, false] {
+            let mut all = vec![
+                placement(faulty("broken", when, Errno::NOSPC), true),
+                placement(memory("good"), true),
+            ];
+            if !broken_first {
+                all.reverse();
+            }
+            let fan_out = FanOut::new(all, 0).unwrap();
+            let error = fan_out.put(&log(1), body.clone()).await.unwrap_err();
+            assert!(
+                matches!(&error, FanOutError::TooFewReplicas { source, .. } if source.is_no_space()),
+                "{error:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_is_not_required_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let fan_out = FanOut::new(
+        vec![
+            placement(memory("good"), true),
+            placement(faulty("broken", FailWhen::Before, Errno::IO), false),
+        ],
+        0,
+    )
+    .unwrap();
+    let body = spool_bytes(&spool, "record".into(), Purpose::Commit)
+        .await
+        .unwrap();
+    let outcome = fan_out.put(&log(1), body).await.unwrap();
+    assert_eq!(outcome, PutOutcome::Created);
+    assert_eq!(fan_out.head(&log(1)).await.unwrap(), 6);
+    fan_out.drain().await;
+    assert!(files_under(spool.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let once = FaultPlan {
+        first: 0,
+        count: 1,
+        when: FailWhen::Before,
+        errno: Errno::TIMEDOUT,
+    };
+    let lagging = Arc::new(FaultyDestination::new(memory("lagging"), once));
+    let good = placement(memory("good"), true);
+    let all = vec![
+        good,
+        Placement {
+            destination: lagging.clone(),
+            required: true,
+        },
+    ];
+    let fan_out = FanOut::new(all, 0).unwrap();
+    let body = spool_bytes(&spool, "record".into(), Purpose::Commit)
+        .await
+        .unwrap();
+    let error = fan_out.put(&log(1), body.clone()).await.unwrap_err();
+    assert!(
+        matches!(&error, FanOutError::TooFewReplicas { source, .. } if source.is_retryable()),
+        "{error:?}"
+    );
+    let outcome = fan_out.put(&log(1), body.clone()).await.unwrap();
+    assert_eq!(outcome, PutOutcome::Created);
+    let outcome = fan_out.put(&log(1), body).await.unwrap();
+    assert_eq!(outcome, PutOutcome::ExistsSame);
+}
+
+#[tokio::test]
+async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
+    let fan_out = FanOut::new(
+        vec![
+            placement(memory("empty"), true),
+            placement(faulty("broken", FailWhen::Before, Errno::IO), true),
+        ],
+        0,
+    )
+    .unwrap();
+    for error in [
+        fan_out.head(&log(1)).await.unwrap_err(),
+        fan_out
+            .get_range(&log(1), ByteRange::ALL)
+            .await
+            .map(|read| read.bytes)
+            .unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, FanOutError::Read(source) if matches!(**source, DestinationError::Permanent { .. })),
+            "{error:?}"
+        );
+    }
+    let only_broken = FanOut::new(
+        vec![
+            placement(faulty("broken", FailWhen::Before, Errno::IO), true),
+            placement(memory("behind"), false),
+        ],
+        0,
+    )
+    .unwrap();
+    let list = only_broken
+        .list(REPOSITORY, ObjectKind::Log, None, 10)
+        .await;
+    assert!(list.is_err());
+    assert!(matches!(
+        FanOut::new(vec![placement(memory("a"), false)], 0),
+        Err(FanOutError::NothingRequired)
+    ));
+}
+
+#[tokio::test]
+async fn of_two_writers_of_a_log_record_one_wins_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let places: Vec<_> = ["a", "b", "c"].map(|name| Arc::new(memory(name))).into();
+    let fan_out = |order: [usize; 3]| {
+        let placements = order.map(|index| Placement {
+            destination: places[index].clone(),
+            required: true,
+        });
+        Arc::new(FanOut::new(placements.into(), 0).unwrap())
+    };
+    for sequence in 0..50 {
+        // Two servers of the same configuration.
+        let (one, two) = (fan_out([0, 1, 2]), fan_out([0, 1, 2]));
+        let first = spool_bytes(&spool, "first".into(), Purpose::Commit)
+            .await
+            .unwrap();
+        let second = spool_bytes(&spool, "second".into(), Purpose::Commit)
+            .await
+            .unwrap();
+        let key = log(sequence);
+        let (first, second) = tokio::join!(one.put(&key, first), two.put(&key, second));
+        assert!(first.is_ok() != second.is_ok());
+        let expected = if first.is_ok() { 5 } else { 6 };
+        for place in &places {
+            use append_server::destination::Destination as _;
+            assert_eq!(place.head(key.clone()).await.unwrap(), expected);
+        }
+    }
+}
+
+/// A file system of its own size; nothing where this user may not mount.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: PathBuf, options: &str) -> Option<Self> {
+        std::fs::create_dir(&at).unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "capstan-test"])
+            .arg(&at)
+            .status();
+        match status {
+            Ok(status) if status.success() => Some(Self(at)),
+            _ => {
+                eprintln!("not tried: this user cannot mount a tmpfs");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ended = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+async fn full_disk(spool_is_full: bool, options: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Tmpfs::mount(dir.path().join("disk"), options) else {
+        return;
+    };
+    let other = dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let (root, spool) = if spool_is_full {
+        (other.join("root"), disk.0.join("spool"))
+    } else {
+        (disk.0.join("root"), other.join("spool"))
+    };
+    LocalDestination::create(&root).unwrap();
+    let bench = start_at(dir, root, spool, BenchOptions::default()).await;
+    bench.open_run().await;
+    let mut stored = Vec::new();
+    let mut refused = 0;
+    for seed in 0..40 {
+        let body = sample(if seed % 2 == 0 { 300_000 } else { 6_000_000 }, seed);
+        let mut agent = bench.agent().await;
+        let answer = agent.put_pack(&body).await;
+        if answer.status == 201 {
+            stored.push(body);
+        } else {
+            assert_eq!(
+                (answer.status, answer.refusal()),
+                (507, RefusalKind::NoSpace)
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused > 0 && !stored.is_empty());
+    let mut names: Vec<_> = stored.iter().map(|body| pack_name(body)).collect();
+    names.sort();
+    assert_eq!(bench.objects(), names);
+    for body in &stored {
+        assert_eq!(
+            std::fs::read(bench.root.join(pack_name(body))).unwrap(),
+            *body
+        );
+    }
+    bench.spool_is_empty().await;
+}
+
+#[tokio::test]
+async fn a_full_spool_disk_is_said_and_loses_nothing() {
+    full_disk(true, "size=4m").await;
+}
+
+#[tokio::test]
+async fn a_full_destination_is_said_and_loses_nothing() {
+    full_disk(false, "size=4m").await;
+}
+
+#[tokio::test]
+async fn a_destination_out_of_inodes_is_said_and_loses_nothing() {
+    full_disk(false, "size=200m,nr_inodes=24").await;
+}
+
+#[tokio::test]
+async fn the_reserve_is_kept_for_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Tmpfs::mount(dir.path().join("disk"), "size=24m") else {
+        return;
+    };
+    let (root, spool) = (disk.0.join("root"), disk.0.join("spool"));
+    LocalDestination::create(&root).unwrap();
+    let options = BenchOptions {
+        reserve_bytes: 8 << 20,
+        ..BenchOptions::default()
+    };
+    let bench = start_at(dir, root, spool, options).await;
+    bench.open_run().await;
+    let mut stored = 0;
+    let refused = loop {
+        let answer = bench.agent().await.put_pack(&sample(3 << 20, stored)).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        stored += 1;
+        assert!(stored < 10);
+    };
+    assert_eq!(refused.refusal(), RefusalKind::NoSpace);
+    assert!(stored >= 4);
+    // Data is over; the log goes on.
+    let mut control = bench.control().await;
+    for sequence in 0..3 {
+        let path = format!(
+            "/v1/repositories/{REPOSITORY}/{}",
+            ObjectName::Log(sequence)
+        );
+        let answer = control
+            .request("PUT", &path, &[], &sample(1 << 20, sequence))
+            .await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_left_in_the_spool_is_removed_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, spool) = (dir.path().join("root"), dir.path().join("spool"));
+    LocalDestination::create(&root).unwrap();
+    std::fs::create_dir_all(spool.join("spool-00112233")).unwrap();
+    std::fs::write(spool.join("spool-00112233/0000"), sample(1_000, 1)).unwrap();
+    let bench = start_at(dir, root, spool, BenchOptions::default()).await;
+    assert!(bench.spooled().is_empty());
+    assert!(bench.objects().is_empty());
+}
+
+#[tokio::test]
+async fn an_object_that_was_linked_before_a_crash_is_made_durable_by_the_next_put() {
+    // A crash between the link and the folder's sync: the name is there, and nobody was told.
+    let bench = start(BenchOptions::default()).await;
+    let body = sample(10_000, 1);
+    let path = bench.root.join(pack_name(&body));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, &body).unwrap();
+    bench.open_run().await;
+    let answer = bench.agent().await.put_pack(&body).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.stored().existed);
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_a_conflict_and_is_not_overwritten() {
+    let bench = start(BenchOptions::default()).await;
+    let body = sample(10_000, 1);
+    let path = bench.root.join(pack_name(&body));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    bench.open_run().await;
+    for damaged in [&b""[..], &body[..9_999], &sample(10_000, 2)] {
+        std::fs::write(&path, damaged).unwrap();
+        let answer = bench.agent().await.put_pack(&body).await;
+        assert_eq!(
+            (answer.status, answer.refusal()),
+            (409, RefusalKind::Conflict)
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
+}

@@ -1,0 +1,220 @@
+//! The program is killed at random moments of uploads, again and again: everything it acknowledged is there and
+//! whole, and nothing is there by halves.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use support::{Peer, RUN, TOKEN, files_under, handshake, open_run, pack_name, sample};
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+
+const KILLS: u64 = 24;
+const SEED: u64 = 0x00c0_ffee;
+
+struct Program {
+    child: Child,
+    control: PathBuf,
+    ingest: PathBuf,
+}
+
+impl Program {
+    /// Starts it and waits until it answers.
+    async fn start(config: &Path, dir: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_append-server"))
+            .arg("--config")
+            .arg(config)
+            .env("RUST_LOG", "error")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let program = Self {
+            child,
+            control: dir.join("sockets/control"),
+            ingest: dir.join("sockets/ingest"),
+        };
+        for _ in 0..1_000 {
+            if UnixStream::connect(&program.ingest).await.is_ok() {
+                return program;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the program does not listen");
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _dead = self.child.kill();
+        let _dead = self.child.wait();
+    }
+}
+
+fn write_config(dir: &TempDir, spool: &Path) -> PathBuf {
+    let path = dir.path().join("append-server.toml");
+    let text = format!(
+        r#"
+control_socket = "{0}/sockets/control"
+ingest_socket = "{0}/sockets/ingest"
+[spool]
+dir = "{1}"
+reserve_bytes = 0
+[[destination]]
+name = "one"
+url = "file://{0}/one"
+[[destination]]
+name = "two"
+url = "file://{0}/two"
+"#,
+        dir.path().display(),
+        spool.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    let created = Command::new(env!("CARGO_BIN_EXE_append-server"))
+        .arg("--config")
+        .arg(&path)
+        .arg("--create-destinations")
+        .env("RUST_LOG", "error")
+        .status();
+    assert!(created.unwrap().success());
+    path
+}
+
+/// Uploads until the connection breaks; each acknowledged body's seed is noted the moment it is known.
+async fn upload(ingest: PathBuf, first: u64, acknowledged: Arc<Mutex<Vec<u64>>>) {
+    let Ok(mut stream) = UnixStream::connect(&ingest).await else {
+        return;
+    };
+    if !handshake(&mut stream, RUN, TOKEN).await {
+        return;
+    }
+    let mut agent = Peer { stream };
+    for seed in first..first + 1_000 {
+        let body = body(seed);
+        agent.begin_chunked_or_end().await;
+        for piece in body.chunks(100_000) {
+            agent.chunk(piece).await;
+        }
+        agent.chunk_end().await;
+        match agent.try_answer("PUT").await {
+            Ok(answer) if answer.status == 201 => acknowledged.lock().unwrap().push(seed),
+            Ok(answer) => panic!("{answer:?}"),
+            Err(_) => return,
+        }
+    }
+}
+
+fn body(seed: u64) -> Vec<u8> {
+    sample(200_000 + usize::try_from(seed % 7).unwrap() * 150_000, seed)
+}
+
+fn check(root: &Path, acknowledged: &[u64]) {
+    for name in files_under(root) {
+        if name == "capstan-destination" || name.starts_with("tmp/") {
+            continue;
+        }
+        // Whatever has an object's name is whole, acknowledged or not.
+        let bytes = std::fs::read(root.join(&name)).unwrap();
+        assert_eq!(pack_name(&bytes), name);
+    }
+    for seed in acknowledged {
+        let path = root.join(pack_name(&body(*seed)));
+        let facts = path
+            .metadata()
+            .unwrap_or_else(|error| panic!("pack {seed}: {error}"));
+        assert_eq!(facts.size(), body(*seed).len() as u64);
+    }
+}
+
+async fn kill_in_a_loop(spool: impl Fn(&TempDir) -> PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write_config(&dir, &spool(&dir));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let mut random = SEED;
+    println!("seed {SEED:#x}");
+    for round in 0..KILLS {
+        let mut program = Program::start(&config, dir.path()).await;
+        let opened = Peer::connect(&program.control)
+            .await
+            .request("POST", "/v1/runs", &[], &open_run().encode())
+            .await;
+        assert_eq!(opened.status, 201);
+        let uploads: Vec<_> = (0..3)
+            .map(|writer| {
+                let first = (round * 3 + writer) * 1_000;
+                let ingest = program.ingest.clone();
+                tokio::spawn(upload(ingest, first, Arc::clone(&acknowledged)))
+            })
+            .collect();
+        // A linear congruential generator: any spread of moments does.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        tokio::time::sleep(Duration::from_millis(random >> 57)).await;
+        program.kill();
+        for upload in uploads {
+            upload.await.unwrap();
+        }
+        let acknowledged = acknowledged.lock().unwrap().clone();
+        for root in ["one", "two"] {
+            check(&dir.path().join(root), &acknowledged);
+        }
+    }
+    let acknowledged = acknowledged.lock().unwrap().len();
+    println!("{KILLS} kills, {acknowledged} acknowledged packs, all there");
+    assert!(acknowledged > 0);
+    // The next start has cleared what the kills left.
+    let _program = Program::start(&config, dir.path()).await;
+    assert!(files_under(&spool(&dir)).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_acknowledged_pack_is_lost_by_kills_when_objects_are_linked() {
+    kill_in_a_loop(|dir| dir.path().join("spool")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_acknowledged_pack_is_lost_by_kills_when_objects_are_copied() {
+    let Ok(far) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    kill_in_a_loop(|_| far.path().join("spool")).await;
+}
+
+#[tokio::test]
+async fn the_program_ends_gracefully_and_removes_its_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write_config(&dir, &dir.path().join("spool"));
+    let mut program = Program::start(&config, dir.path()).await;
+    let pid = rustix::process::Pid::from_child(&program.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(program.child.wait().unwrap().success());
+    assert!(!program.control.exists() && !program.ingest.exists());
+    assert!(files_under(&dir.path().join("spool")).is_empty());
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_sockets_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write_config(&dir, &dir.path().join("spool"));
+    let _first = Program::start(&config, dir.path()).await;
+    let second = Command::new(env!("CARGO_BIN_EXE_append-server"))
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(text.contains("another server listens"), "{text}");
+    assert!(second.stdout.is_empty());
+}
