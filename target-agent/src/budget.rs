@@ -1,0 +1,195 @@
+//! The bound on bytes in flight, and the buffers they are in. Readers take room before they read, and it is
+//! given back when the bytes are dropped or written to the tunnel. The group of files whose turn it is always
+//! gets some: without that rule, later groups could take everything and wait for it forever.
+//!
+//! Large buffers are used again instead of given back to the allocator, which would keep most of what passes
+//! from thread to thread resident without using it.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::limits::{
+    BYTES_HEAD_RESERVE, BYTES_IN_FLIGHT_MAX, CHUNK_OVERHEAD_BYTES, SPARE_BUFFERS_BYTES_MAX,
+};
+
+/// The bound, and the buffers that wait to be used again.
+#[derive(Debug, Clone, Default)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    head: u64,
+    spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
+}
+
+/// Bytes in flight, with their room.
+#[derive(Debug)]
+pub struct Plain {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    room: usize,
+    budget: Budget,
+}
+
+/// Buffers of at least this many bytes are kept for use again.
+const KEPT_BYTES_MIN: usize = 96 << 10;
+/// New buffers of that kind are whole multiples of this, so that they fit others later.
+const KEPT_BYTES_STEP: usize = 128 << 10;
+
+impl Budget {
+    /// An unused budget; turn 0 is first.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for room, as the group of files of a turn, and takes the bytes.
+    pub fn take(&self, turn: u64, bytes: &[u8]) -> Plain {
+        let room = bytes.len() + CHUNK_OVERHEAD_BYTES;
+        let mut state = self
+            .0
+            .changed
+            .wait_while(self.state(), |state| {
+                let reserve = if state.head == turn {
+                    BYTES_HEAD_RESERVE
+                } else {
+                    0
+                };
+                state.used + room > BYTES_IN_FLIGHT_MAX + reserve
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        state.used += room;
+        let mut buffer = state.buffer(bytes.len());
+        drop(state);
+        buffer.extend_from_slice(bytes);
+        Plain {
+            bytes: buffer,
+            room,
+            budget: self.clone(),
+        }
+    }
+
+    /// Takes bytes in place of others whose room is enough for both: nothing is waited for.
+    pub fn replace(&self, old: impl IntoIterator<Item = Plain>, bytes: &[u8]) -> Plain {
+        let mut room = 0;
+        for mut plain in old {
+            room += std::mem::take(&mut plain.room);
+        }
+        let mut state = self.state();
+        let kept = room.min(bytes.len());
+        state.used = state.used.saturating_sub(room - kept);
+        let mut buffer = state.buffer(bytes.len());
+        drop(state);
+        self.0.changed.notify_all();
+        buffer.extend_from_slice(bytes);
+        Plain {
+            bytes: buffer,
+            room: kept,
+            budget: self.clone(),
+        }
+    }
+
+    /// Says whose turn it is.
+    pub fn set_head(&self, turn: u64) {
+        self.state().head = turn;
+        self.0.changed.notify_all();
+    }
+}
+
+impl State {
+    /// An empty buffer with enough capacity: the smallest spare one, or a new one.
+    fn buffer(&mut self, bytes: usize) -> Vec<u8> {
+        if bytes < KEPT_BYTES_MIN {
+            return Vec::with_capacity(bytes);
+        }
+        let best = self
+            .spare
+            .iter()
+            .enumerate()
+            .filter(|(_, spare)| spare.capacity() >= bytes)
+            .min_by_key(|(_, spare)| spare.capacity())
+            .map(|(index, _)| index);
+        match best {
+            Some(index) => {
+                let buffer = self.spare.swap_remove(index);
+                self.spare_bytes -= buffer.capacity();
+                buffer
+            }
+            None => Vec::with_capacity(bytes.next_multiple_of(KEPT_BYTES_STEP)),
+        }
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < KEPT_BYTES_MIN {
+            return;
+        }
+        buffer.clear();
+        self.spare_bytes += buffer.capacity();
+        self.spare.push(buffer);
+        // What is in use and what is spare have one bound: the spares used longest ago go first.
+        while self.spare_bytes > SPARE_BUFFERS_BYTES_MAX.saturating_sub(self.used)
+            && !self.spare.is_empty()
+        {
+            self.spare_bytes -= self.spare.remove(0).capacity();
+        }
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.bytes);
+        let mut state = self.budget.state();
+        state.used = state.used.saturating_sub(self.room);
+        state.keep(buffer);
+        drop(state);
+        self.budget.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Budget;
+    use crate::limits::BYTES_IN_FLIGHT_MAX;
+
+    #[test]
+    fn the_head_goes_on_when_everything_is_taken() {
+        let budget = Budget::new();
+        let some = vec![0; BYTES_IN_FLIGHT_MAX - 1_000];
+        let others = budget.take(7, &some);
+        let head = budget.take(0, &some[..1 << 20]);
+        let waiting = {
+            let budget = budget.clone();
+            std::thread::spawn(move || drop(budget.take(8, &[0; 2_000])))
+        };
+        drop(head);
+        drop(others);
+        waiting.join().expect("room is given back");
+        assert_eq!(budget.state().used, 0);
+    }
+
+    #[test]
+    fn buffers_are_used_again_and_rooms_pass_on() {
+        let budget = Budget::new();
+        let first = budget.take(0, &[1; 300_000]);
+        let place = first.bytes.as_ptr();
+        drop(first);
+        let second = budget.take(0, &[2; 200_000]);
+        assert_eq!(second.bytes.as_ptr(), place);
+        assert_eq!(second.bytes, [2; 200_000]);
+        let third = budget.take(0, &[3; 200_000]);
+        let sealed = budget.replace([second, third], &[4; 150_000]);
+        assert_eq!(budget.state().used, 150_000);
+        drop(sealed);
+        assert_eq!(budget.state().used, 0);
+    }
+}

@@ -1,0 +1,31 @@
+//! The target agent: reads one host for one run and streams sealed packs back. Threads and blocking I/O.
+//! Never holds history, never decides what is kept, never writes outside its own temporary directory.
+//!
+//! Reading order: the session, the conversation it has, then the way of a tree (walk, filter), of a file
+//! (dispatch, read, window, pack) and of a pack (upload).
+
+pub mod pipeline;
+pub mod session;
+
+pub mod clock;
+pub mod facts;
+pub mod hardening;
+pub mod limits;
+pub mod own_file;
+pub mod threads;
+pub mod totals;
+
+pub mod control;
+
+pub mod batches;
+pub mod filter;
+pub mod stat;
+pub mod walk;
+
+pub mod budget;
+pub mod dispatch;
+pub mod read;
+pub mod window;
+
+pub mod pack;
+pub mod upload;

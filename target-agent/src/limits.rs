@@ -1,0 +1,112 @@
+//! The agent's own limits: what bounds its memory, its queues and its waits. Limits that the coordinator must
+//! know too are in `formats::limits`.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Plaintext and sealed bytes on their way, from being read to being written to the tunnel.
+pub const BYTES_IN_FLIGHT_MAX: usize = 12 << 20;
+/// What the file whose turn it is may take on top: more than a whole frame that waits for company, its
+/// chunks' overhead, and a chunk.
+pub const BYTES_HEAD_RESERVE: usize = 6 << 20;
+/// Buffers in use and spare ones together, while those in use are fewer.
+pub const SPARE_BUFFERS_BYTES_MAX: usize = 20 << 20;
+/// What a chunk in flight counts besides its bytes.
+pub const CHUNK_OVERHEAD_BYTES: usize = 192;
+/// The most threads of each kind that hash and seal; each sealer has a compressor of some MiB.
+pub const WORKERS_MAX: usize = 4;
+/// The most threads that read files.
+pub const READERS_MAX: usize = 4;
+/// Names of one directory held at once; a larger directory is listed in several passes.
+pub const NAMES_BYTES_MAX: usize = 8 << 20;
+/// Names of listed directories that wait to be entered.
+pub const PENDING_NAMES_BYTES_MAX: usize = 12 << 20;
+/// The most directories held open.
+pub const OPEN_DIRECTORIES_MAX: u64 = 8_192;
+/// File descriptors left for everything that is not a directory of the walk.
+pub const OPEN_FILES_RESERVE: u64 = 96;
+/// Extents of one file held back until it is known not to have changed while it was read.
+pub const EXTENTS_HELD_MAX: usize = 128 << 10;
+/// Control messages that wait to be written.
+pub const OUTGOING_MESSAGES_MAX: usize = 16;
+/// Groups of files whose results wait for their turn.
+pub const SEGMENTS_WAITING_MAX: usize = 32;
+/// Results of one group that wait for their turn.
+pub const SEGMENT_ITEMS_MAX: usize = 64;
+/// The most entries in a group of files read by one thread.
+pub const SEGMENT_JOBS_MAX: usize = 64;
+/// A group is closed once its files have this many bytes.
+pub const SEGMENT_BYTES_TARGET: u64 = 1 << 20;
+/// Sealed frames that wait for one connection, besides the one being written.
+pub const UPLOAD_FRAMES_MAX: usize = 2;
+/// Bytes from a tunnel connection over stdio that wait to be read.
+pub const TUNNEL_INBOX_BYTES_MAX: usize = 256 << 10;
+/// Messages that wait for the query before them.
+pub const HELD_MESSAGES_MAX: usize = 1_024;
+/// Chunks are asked about at once when they have this many bytes.
+pub const SEEN_BYTES_TARGET: usize = 1 << 20;
+/// How long chunks wait for company before the coordinator is asked about them.
+pub const SEEN_WAIT: Duration = Duration::from_millis(3);
+/// How long an unfinished pack waits for more before it is closed as it is.
+pub const PACK_IDLE: Duration = Duration::from_secs(30);
+/// How long the tunnel's other end has for each step of the handshake.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(60);
+/// How long the append-server has to acknowledge a pack.
+pub const STORED_WAIT: Duration = Duration::from_secs(3_600);
+/// How long the last message may take to leave.
+pub const ABORT_WAIT: Duration = Duration::from_secs(3);
+/// How often progress is told.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// A file that changed this recently may change again without a new time.
+pub const UNSETTLED_SECONDS: i64 = 2;
+
+/// A count of things that may exist at once.
+#[derive(Debug, Clone)]
+pub struct Limit(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    free: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// The right to be one of them, given back when dropped.
+#[derive(Debug)]
+pub struct Permit(Limit);
+
+impl Limit {
+    /// A limit of `count`.
+    pub fn new(count: usize) -> Self {
+        Self(Arc::new(Inner {
+            free: Mutex::new(count),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// Waits until one more is allowed.
+    pub fn acquire(&self) -> Permit {
+        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .0
+            .changed
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Permit(self.clone())
+    }
+
+    /// One more, if it is allowed now.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        let mut free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(1)?;
+        Some(Permit(self.clone()))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        *inner.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        inner.changed.notify_one();
+    }
+}

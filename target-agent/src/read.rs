@@ -1,0 +1,13 @@
+//! Reads wanted entries: content in chunks, attributes, link targets. Opens regular files only; never a FIFO,
+//! a socket or a device.
+
+pub mod cache;
+pub mod content;
+pub mod entry;
+pub mod file;
+pub mod hash;
+pub mod worker;
+pub mod xattrs;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! A reading thread: takes groups of wanted entries and sends what it reads to their turn.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use formats::limits::{CHUNK_BYTES_MIN, CONTENT_EXTENTS_MAX};
+use formats::listing::entry::{EntryKind, join};
+use formats::wire::control::{Details, EntryRef, Problem};
+
+use crate::budget::Budget;
+use crate::dispatch::{Job, Segment};
+use crate::limits::EXTENTS_HELD_MAX;
+use crate::read::content::{Ending, Pieces};
+use crate::read::entry::{Found, read_other};
+use crate::read::file::{FilePieces, FileReader};
+use crate::read::hash::{HashJob, Hashing, name};
+use crate::totals::Counters;
+use crate::window::{Closing, Item};
+
+/// Called as a file is read, with its name and how far; for tests that change it meanwhile.
+pub type OnRead = Arc<dyn Fn(&[u8], u64) + Send + Sync>;
+
+/// What a reading thread has.
+pub struct Worker {
+    /// Groups to read.
+    pub work: Receiver<Segment>,
+    /// Reads regular files.
+    pub files: FileReader,
+    /// Names chunks.
+    pub hashing: Hashing,
+    /// Bounds bytes in flight.
+    pub budget: Budget,
+    /// The run's counts.
+    pub counters: Counters,
+    /// Called as files are read.
+    pub on_read: OnRead,
+}
+
+/// Reads until there is no more work.
+pub fn run(mut worker: Worker) {
+    let work = worker.work.clone();
+    for segment in work {
+        for job in segment.jobs {
+            let result = worker.read(job, segment.turn, &segment.results);
+            if result.is_err() {
+                // The run is ending; the thread that ended it has said why.
+                return;
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn read(&mut self, job: Job, turn: u64, results: &Sender<Item>) -> Result<(), Ending> {
+        let walked = &job.entry.stat;
+        let found = if walked.kind == EntryKind::File {
+            let mut pieces = Sending {
+                name: &job.entry.name,
+                of: job.of,
+                turn,
+                results,
+                hashing: &self.hashing,
+                budget: &self.budget,
+                counters: &self.counters,
+                on_read: &self.on_read,
+                extents: 0,
+            };
+            let directory = &job.place.directory;
+            let found = self
+                .files
+                .read(directory, &job.entry.name, walked, &mut pieces)?;
+            self.counters.file_read();
+            found
+        } else {
+            read_other(&job.place.directory, &job.entry.name, walked)
+        };
+        results
+            .send(Item::Close(Box::new(closing(job, found))))
+            .map_err(|_| Ending)
+    }
+}
+
+fn closing(job: Job, found: Found) -> Closing {
+    let path = join(&job.place.path, &job.entry.name);
+    Closing {
+        problems: found
+            .problems
+            .into_iter()
+            .map(|(kind, errno, text)| Problem {
+                kind,
+                path: path.clone(),
+                errno,
+                text,
+            })
+            .collect(),
+        details: Details {
+            of: job.of,
+            outcome: found.outcome,
+            flags: found.flags,
+            stat: found.stat,
+            xattrs: found.xattrs,
+            link_target: found.link_target,
+        },
+        place: job.place,
+    }
+}
+
+/// Sends one file's pieces to its turn.
+struct Sending<'a> {
+    name: &'a [u8],
+    of: EntryRef,
+    turn: u64,
+    results: &'a Sender<Item>,
+    hashing: &'a Hashing,
+    budget: &'a Budget,
+    counters: &'a Counters,
+    on_read: &'a OnRead,
+    extents: usize,
+}
+
+impl Sending<'_> {
+    fn send(&self, item: Item) -> Result<(), Ending> {
+        self.results.send(item).map_err(|_| Ending)
+    }
+
+    /// Counts an extent; past what can be held back, the ones before it are final.
+    fn count_extent(&mut self) -> Result<(), Ending> {
+        let beyond = self.extents.checked_sub(EXTENTS_HELD_MAX);
+        self.extents += 1;
+        match beyond {
+            Some(beyond) if beyond.is_multiple_of(CONTENT_EXTENTS_MAX as usize) => {
+                self.send(Item::Commit(self.of))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Pieces for Sending<'_> {
+    fn chunk(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        self.count_extent()?;
+        let plain = self.budget.take(self.turn, bytes);
+        self.counters.bytes_read(bytes.len() as u64);
+        if bytes.len() < CHUNK_BYTES_MIN as usize {
+            // Not worth another thread.
+            return self.send(Item::Chunk(name(plain, &self.hashing.key)));
+        }
+        let (named, waited) = bounded(1);
+        let job = HashJob { plain, named };
+        self.hashing.jobs.send(job).map_err(|_| Ending)?;
+        self.send(Item::Hashing(waited))
+    }
+
+    fn hole(&mut self, bytes: u64) -> Result<(), Ending> {
+        self.count_extent()?;
+        self.send(Item::Hole(bytes))
+    }
+
+    fn read_up_to(&mut self, offset: u64) {
+        (self.on_read)(self.name, offset);
+    }
+}
+
+impl FilePieces for Sending<'_> {
+    fn restart(&mut self) -> Result<bool, Ending> {
+        if self.extents > EXTENTS_HELD_MAX {
+            return Ok(false);
+        }
+        self.extents = 0;
+        self.send(Item::Restart)?;
+        Ok(true)
+    }
+}
