@@ -1,0 +1,145 @@
+//! Commits a snapshot: listing, index, log record, in this order. The record is the one commit point; before
+//! it, nothing of the run is visible. Never deletes, never reorders.
+
+use formats::ids::{RecordId, RunId};
+use formats::log::record::{Payload, seal_record};
+use formats::log::snapshot::{ChunkRef, Snapshot};
+use formats::object::ObjectName;
+use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::facts::HostFacts;
+
+use crate::backup::conversation::{Conversation, Outcome, settle_meta};
+use crate::backup::error::RunError;
+use crate::backup::shared_index::SharedIndex;
+use crate::catalog::Catalog;
+use crate::clock::{Clock, to_nanos};
+use crate::repository::Repository;
+use crate::storage::StorageClient;
+
+/// What the record says beside what the run found.
+#[derive(Debug)]
+pub struct CommitFacts {
+    /// The host's name.
+    pub host: String,
+    /// The run.
+    pub run: RunId,
+    /// When it began, by our clock.
+    pub started_nanos: i64,
+    /// The snapshot it was compared with.
+    pub parent: Option<RecordId>,
+    /// The source paths.
+    pub sources: Vec<Vec<u8>>,
+    /// What the agent said of its host.
+    pub facts: HostFacts,
+    /// The agent's version and digest.
+    pub agent: String,
+}
+
+/// What a commit writes to and with.
+pub struct CommitTo<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// Storage.
+    pub storage: &'a StorageClient,
+    /// Where records are known locally.
+    pub catalog: &'a mut Catalog,
+    /// Where chunks are known locally.
+    pub index: &'a SharedIndex,
+    /// The only time that counts.
+    pub clock: &'a dyn Clock,
+}
+
+/// A committed snapshot.
+#[derive(Debug)]
+pub struct Committed {
+    /// Its name.
+    pub id: RecordId,
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Its record.
+    pub snapshot: Snapshot,
+}
+
+/// Commits what the conversation brought.
+pub async fn commit(
+    conversation: &mut Conversation,
+    outcome: Outcome,
+    facts: CommitFacts,
+    to: CommitTo<'_>,
+) -> Result<Committed, RunError> {
+    let missing = |problem: &&Problem| problem.kind == ProblemKind::SourceMissing;
+    if outcome.problems.iter().filter(missing).count() >= facts.sources.len() {
+        return Err(RunError::NothingFound);
+    }
+    let listing = conversation.listing.finish_listing().await?;
+    let index = write_index(conversation, to.index).await?;
+    conversation.listing.finish_packs().await?;
+    settle_meta(conversation).await?; // Everything the record will name is durable and verified.
+    let unrecorded = to.index.unrecorded().await?;
+
+    let mut totals = listing.totals;
+    totals.bytes_read = outcome.totals.bytes_read;
+    totals.bytes_new = outcome.bytes_new;
+    totals.bytes_stored = outcome.bytes_stored + conversation.listing.bytes_stored();
+    totals.problems = outcome.problem_count;
+    let snapshot = Snapshot {
+        host: facts.host,
+        run: facts.run,
+        started_nanos: facts.started_nanos,
+        committed_nanos: to_nanos(to.clock.now()),
+        parent: facts.parent,
+        verified: true,
+        sources: facts.sources,
+        page_index: listing.page_index,
+        index,
+        meta_packs: unrecorded.meta.clone(),
+        totals,
+        problems: outcome.problems,
+        names: outcome.names,
+        facts: facts.facts,
+        agent: facts.agent,
+    };
+    let index = to.index.clone();
+    let committed = write_record(snapshot, to).await?;
+    index.mark_committed(committed.sequence, unrecorded).await?;
+    Ok(committed)
+}
+
+/// The tables of all data packs that no record names yet: this run's, and those of runs that died, whose
+/// chunks this listing may use.
+async fn write_index(
+    conversation: &mut Conversation,
+    index: &SharedIndex,
+) -> Result<Vec<ChunkRef>, RunError> {
+    let mut pieces = Vec::new();
+    let mut portion = 0;
+    while let Some(encoded) = index.index_pieces(portion).await? {
+        for plain in encoded {
+            pieces.push(conversation.listing.store_index_piece(&plain).await?);
+        }
+        portion += 1;
+    }
+    Ok(pieces)
+}
+
+async fn write_record(snapshot: Snapshot, to: CommitTo<'_>) -> Result<Committed, RunError> {
+    let place = to.catalog.head()?;
+    let payload = Payload::Snapshot(Box::new(snapshot));
+    let repository = to.repository;
+    let public = &repository.config.public;
+    let (bytes, id) = seal_record(&place, &payload, &public.log, &repository.keys)?;
+    to.storage
+        .put(
+            repository.id(),
+            &ObjectName::Log(place.sequence),
+            bytes.into(),
+        )
+        .await?; // The snapshot is visible.
+    to.catalog.append(&place, id, &payload)?;
+    let Payload::Snapshot(snapshot) = payload;
+    Ok(Committed {
+        id,
+        sequence: place.sequence,
+        snapshot: *snapshot,
+    })
+}

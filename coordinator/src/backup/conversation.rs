@@ -1,0 +1,534 @@
+//! The conversation with the agent, from its first entry to its last: answers which entries and chunks are
+//! wanted, writes the listing as details come in, has every pack verified. One task owns all of its state.
+//!
+//! Never believes the agent: order, numbers, sums and names are checked, and content may only name chunks
+//! that are verified or that this run was promised.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use formats::ids::ChunkId;
+use formats::keys::secret::ChunkingKey;
+use formats::limits::{BATCHES_IN_FLIGHT_MAX, SNAPSHOT_NAMES_MAX, SNAPSHOT_PROBLEMS_MAX};
+use formats::listing::content::Extent;
+use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
+use formats::listing::order::OrderChecker;
+use formats::seal::run_header::Purpose;
+use formats::wire::control::{
+    Bitmap, ContentPart, Details, Entries, FromAgent, FromCoordinator, Names, Problem, ProblemKind,
+    ReadOutcome, Seen, Totals,
+};
+
+use crate::backup::control::{Incoming, Outgoing};
+use crate::backup::error::RunError;
+use crate::backup::listing_writer::ListingWriter;
+use crate::backup::parent::Parent;
+use crate::backup::pending::{CutPage, Pending, PendingBlock, PendingEntry, Waiting};
+use crate::backup::progress::Progress;
+use crate::backup::session::StdioTunnel;
+use crate::backup::shared_index::SharedIndex;
+use crate::backup::sources::Sources;
+use crate::backup::verdict::{HardLinks, Verdict, judge};
+use crate::backup::verifier::{Verified, Verifier};
+
+/// Chunks that may be promised and not yet verified: those of the packs under way, with much room.
+const PROMISED_MAX: usize = 1 << 20;
+/// Chunks remembered as known, so that content is not looked up a second time.
+const KNOWN_MAX: usize = 1 << 18;
+/// Without any message for this long, the run is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// Bytes of problems that are listed, so that long paths cannot make the log record too large.
+const PROBLEM_BYTES_MAX: usize = 1 << 20;
+/// Hard links to a name that vanished are remembered up to this many.
+const GONE_LINKS_MAX: usize = 1 << 16;
+
+/// What the conversation brought.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The first problems.
+    pub problems: Vec<Problem>,
+    /// All problems.
+    pub problem_count: u64,
+    /// User and group names.
+    pub names: Names,
+    /// The agent's own counts.
+    pub totals: Totals,
+    /// Bytes of verified data packs.
+    pub bytes_stored: u64,
+    /// Plain bytes of chunks that were wanted.
+    pub bytes_new: u64,
+}
+
+/// Everything the conversation works on.
+pub struct Conversation {
+    /// What the agent sends.
+    pub incoming: Incoming,
+    /// What it is sent.
+    pub outgoing: Outgoing,
+    /// Upload connections over the conversation, where the transport is stdio.
+    pub tunnel: Option<StdioTunnel>,
+    /// The parent's listing.
+    pub parent: Parent,
+    /// The new listing.
+    pub listing: ListingWriter,
+    /// Checks packs.
+    pub verifier: Verifier,
+    /// Knows chunks.
+    pub index: SharedIndex,
+    /// Cuts long content lists.
+    pub chunking: ChunkingKey,
+    /// Read everything, whatever the parent knows.
+    pub full_read: bool,
+    /// What was asked for; entries of anything else are refused.
+    pub sources: Sources,
+    /// Told to whoever watches.
+    pub progress: Arc<Progress>,
+    /// The checks' and answers' own state.
+    pub state: State,
+}
+
+impl std::fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conversation").finish_non_exhaustive()
+    }
+}
+
+/// What the conversation remembers.
+#[derive(Debug)]
+pub struct State {
+    order: OrderChecker,
+    links: HardLinks,
+    pending: Pending,
+    promised: HashMap<ChunkId, u32>,
+    known: HashSet<ChunkId>,
+    next_query: u64,
+    gone: HashSet<Vec<u8>>,
+    meta_packs_begun: usize,
+    /// Entries that arrived.
+    entries: u64,
+    /// Data packs that arrived and were verified.
+    data_packs: u64,
+    /// Bytes of the problems that are kept.
+    problem_bytes: usize,
+    outcome: Outcome,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            order: OrderChecker::new(),
+            links: HardLinks::default(),
+            pending: Pending::new(BATCHES_IN_FLIGHT_MAX),
+            promised: HashMap::new(),
+            known: HashSet::new(),
+            next_query: 0,
+            gone: HashSet::new(),
+            meta_packs_begun: 0,
+            entries: 0,
+            data_packs: 0,
+            problem_bytes: 0,
+            outcome: Outcome::default(),
+        }
+    }
+}
+
+/// Talks with the agent until it has finished and everything it sent is verified.
+pub async fn converse(conversation: &mut Conversation) -> Result<Outcome, RunError> {
+    loop {
+        let message = next_message(conversation).await?;
+        if let FromAgent::Finished(totals) = message {
+            note_totals(conversation, totals);
+            conversation.state.outcome.totals = totals;
+            break;
+        }
+        take(conversation, message).await?;
+    }
+    if !conversation.state.pending.is_empty() {
+        return Err(RunError::Unexpected {
+            what: "finished with entries still waiting",
+        });
+    }
+    settle(conversation).await?;
+    check_totals(&conversation.state)?;
+    Ok(std::mem::take(&mut conversation.state.outcome))
+}
+
+/// The agent's own counts must be what arrived: a difference means that something was lost on the way, or
+/// that the agent does not know what it did.
+fn check_totals(state: &State) -> Result<(), RunError> {
+    let told = &state.outcome.totals;
+    if told.entries != state.entries || told.packs != state.data_packs {
+        return Err(RunError::Totals {
+            told: (told.entries, told.packs),
+            found: (state.entries, state.data_packs),
+        });
+    }
+    Ok(())
+}
+
+/// The next message, while verified packs are taken note of.
+async fn next_message(conversation: &mut Conversation) -> Result<FromAgent, RunError> {
+    let silence = tokio::time::sleep(SILENCE_MAX);
+    tokio::pin!(silence);
+    loop {
+        let Conversation {
+            incoming, verifier, ..
+        } = conversation;
+        // Losing `recv` or `next` is safe: both are cancel-safe and give the same item again.
+        let verified = tokio::select! {
+            message = incoming.recv() => {
+                return match message {
+                    Some(Ok(message)) => Ok(message),
+                    Some(Err(source)) => Err(RunError::Control { stderr: String::new(), source }),
+                    None => Err(RunError::AgentEnded { stderr: String::new() }),
+                };
+            }
+            Some(verified) = verifier.next() => verified?,
+            () = &mut silence => return Err(RunError::Stalled { waited: SILENCE_MAX }),
+        };
+        note_verified(conversation, verified);
+    }
+}
+
+async fn take(conversation: &mut Conversation, message: FromAgent) -> Result<(), RunError> {
+    match message {
+        FromAgent::Entries(entries) => take_entries(conversation, entries).await,
+        FromAgent::Content(part) => take_content(conversation, part).await,
+        FromAgent::Details(details) => take_details(conversation, details).await,
+        FromAgent::Seen(seen) => take_seen(conversation, seen).await,
+        FromAgent::PackStored(stored) => {
+            conversation
+                .verifier
+                .begin(stored.pack, Purpose::Data)
+                .await
+        }
+        FromAgent::Problem(problem) => {
+            note_problem(conversation, problem);
+            Ok(())
+        }
+        FromAgent::Names(names) => {
+            take_names(conversation, names);
+            Ok(())
+        }
+        FromAgent::Progress(totals) => {
+            note_totals(conversation, totals);
+            Ok(())
+        }
+        FromAgent::Tunnel(bytes) => match &mut conversation.tunnel {
+            Some(tunnel) => tunnel.deliver(bytes).await,
+            None => Err(RunError::Unexpected {
+                what: "tunnel bytes without a stdio tunnel",
+            }),
+        },
+        FromAgent::Abort(text) => Err(RunError::AgentAborted { text }),
+        FromAgent::Hello(_) | FromAgent::Ready | FromAgent::Finished(_) => {
+            Err(RunError::Unexpected {
+                what: "a message of the beginning in the middle",
+            })
+        }
+    }
+}
+
+async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Result<(), RunError> {
+    let Conversation {
+        state,
+        parent,
+        outgoing,
+        progress,
+        full_read,
+        sources,
+        ..
+    } = conversation;
+    state.pending.check_next(entries.batch)?;
+    let mut wanted = Vec::new();
+    let mut blocks = Vec::with_capacity(entries.blocks.len());
+    let (mut files, mut bytes) = (0u64, 0u64);
+    for block in entries.blocks {
+        state.order.block(&block.directory)?;
+        let mut judged = Vec::with_capacity(block.entries.len());
+        for found in block.entries {
+            state.order.entry(&found.name, found.stat.kind)?;
+            sources.check(&block.directory, &found.name)?;
+            if found.stat.kind == EntryKind::File {
+                files += 1;
+                bytes = bytes.saturating_add(found.stat.size);
+            }
+            let known = parent
+                .entry_at(&block.directory, &found.name)
+                .await
+                .map_err(RunError::Parent)?;
+            let verdict = judge(
+                &block.directory,
+                &found,
+                known,
+                *full_read,
+                &mut state.links,
+            );
+            wanted.push(matches!(verdict, Verdict::Wanted));
+            judged.push(match verdict {
+                Verdict::Unchanged(entry) | Verdict::HardLink(entry) => PendingEntry::Done(entry),
+                Verdict::Wanted => {
+                    PendingEntry::Waiting(Box::new(Waiting::new(found.name, found.stat.kind)))
+                }
+            });
+        }
+        blocks.push(PendingBlock {
+            directory: block.directory,
+            entries: judged,
+        });
+    }
+    progress.update(|counts| {
+        counts.entries += wanted.len() as u64;
+        counts.files += files;
+        counts.bytes = counts.bytes.saturating_add(bytes);
+    });
+    state.entries += wanted.len() as u64;
+    state.pending.push(blocks);
+    let verdicts = Bitmap::new(entries.batch, wanted.into_iter());
+    outgoing.send(FromCoordinator::Verdicts(verdicts)).await?;
+    write_complete(conversation).await
+}
+
+/// Moves every complete batch into the listing.
+async fn write_complete(conversation: &mut Conversation) -> Result<(), RunError> {
+    while let Some(blocks) = conversation.state.pending.pop_complete() {
+        for block in blocks {
+            for entry in block.entries {
+                write_entry(conversation, &block.directory, entry).await?;
+            }
+        }
+    }
+    let packs = conversation
+        .listing
+        .new_packs(conversation.state.meta_packs_begun)
+        .to_vec();
+    for pack in packs {
+        conversation.verifier.begin(pack, Purpose::Meta).await?;
+        conversation.state.meta_packs_begun += 1;
+    }
+    Ok(())
+}
+
+async fn write_entry(
+    conversation: &mut Conversation,
+    directory: &[u8],
+    entry: PendingEntry,
+) -> Result<(), RunError> {
+    match entry {
+        PendingEntry::Done(entry) => {
+            let entry = without_vanished_link(conversation, directory, *entry);
+            conversation.listing.push(directory, &entry).await
+        }
+        PendingEntry::Gone { name } => {
+            if conversation.state.gone.len() < GONE_LINKS_MAX {
+                conversation.state.gone.insert(join(directory, &name));
+            }
+            Ok(())
+        }
+        PendingEntry::Waiting(_) => Err(RunError::Unexpected {
+            what: "a complete batch with a waiting entry",
+        }),
+    }
+}
+
+/// A further name of a file whose first name vanished before it was read has no content to link to: it is
+/// listed without, as a problem, and read by the next run.
+fn without_vanished_link(conversation: &mut Conversation, directory: &[u8], entry: Entry) -> Entry {
+    let vanished = entry
+        .hard_link_to
+        .as_ref()
+        .is_some_and(|first| conversation.state.gone.contains(first));
+    if !vanished {
+        return entry;
+    }
+    note_problem(
+        conversation,
+        Problem {
+            kind: ProblemKind::Vanished,
+            path: join(directory, &entry.name),
+            errno: 0,
+            text: "the name that was to be read vanished; this name of the file is read next time"
+                .into(),
+        },
+    );
+    let content = match entry.stat.kind {
+        EntryKind::File => formats::listing::content::Content::Missing,
+        _ => formats::listing::content::Content::None,
+    };
+    Entry {
+        hard_link_to: None,
+        flags: entry.flags.with(EntryFlags::UNREADABLE),
+        content,
+        ..entry
+    }
+}
+
+async fn take_content(conversation: &mut Conversation, part: ContentPart) -> Result<(), RunError> {
+    check_content(conversation, &part.extents).await?;
+    let cut = conversation
+        .state
+        .pending
+        .add_content(part, &conversation.chunking)?;
+    for page in cut {
+        store_page(conversation, page).await?;
+    }
+    Ok(())
+}
+
+async fn store_page(conversation: &mut Conversation, page: CutPage) -> Result<(), RunError> {
+    let stored = conversation
+        .listing
+        .store_content_page(&page.extents)
+        .await?;
+    conversation.state.pending.add_page(page.of, stored)?;
+    Ok(())
+}
+
+/// Content may only name chunks that are verified, or promised and thus verified before the commit.
+async fn check_content(
+    conversation: &mut Conversation,
+    extents: &[Extent],
+) -> Result<(), RunError> {
+    let state = &mut conversation.state;
+    let unknown: Vec<ChunkId> = extents
+        .iter()
+        .filter_map(|extent| match extent {
+            Extent::Chunk { id, .. } => Some(*id),
+            Extent::Hole { .. } => None,
+        })
+        .filter(|id| !state.promised.contains_key(id) && !state.known.contains(id))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let found = conversation.index.contains_many(unknown.clone()).await?;
+    match unknown.iter().zip(found).find(|(_, found)| !found) {
+        Some((id, _)) => Err(RunError::UnknownChunk { id: *id }),
+        None => Ok(()),
+    }
+}
+
+async fn take_details(conversation: &mut Conversation, details: Details) -> Result<(), RunError> {
+    if details.outcome == ReadOutcome::Read
+        && let Some(page) = conversation.state.pending.last_page(details.of)?
+    {
+        store_page(conversation, page).await?;
+    }
+    conversation.state.pending.close(details)?;
+    write_complete(conversation).await
+}
+
+async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), RunError> {
+    let Conversation {
+        state,
+        index,
+        outgoing,
+        ..
+    } = conversation;
+    if seen.query != state.next_query {
+        return Err(RunError::Unexpected {
+            what: "a query out of its number",
+        });
+    }
+    state.next_query += 1;
+    let ids: Vec<ChunkId> = seen.chunks.iter().map(|(id, _)| *id).collect();
+    let stored = index.contains_many(ids).await?;
+    if state.known.len() > KNOWN_MAX {
+        state.known.clear();
+    }
+    let mut wanted = Vec::with_capacity(seen.chunks.len());
+    for ((id, bytes), stored) in seen.chunks.into_iter().zip(stored) {
+        if stored {
+            state.known.insert(id);
+        }
+        let promise = !stored && !state.promised.contains_key(&id);
+        if promise {
+            state.promised.insert(id, bytes);
+            state.outcome.bytes_new += u64::from(bytes);
+        }
+        wanted.push(promise);
+    }
+    if state.promised.len() > PROMISED_MAX {
+        return Err(RunError::TooManyPromised {
+            limit: PROMISED_MAX,
+        });
+    }
+    let answer = Bitmap::new(seen.query, wanted.into_iter());
+    outgoing.send(FromCoordinator::Wanted(answer)).await?;
+    Ok(())
+}
+
+fn take_names(conversation: &mut Conversation, names: Names) {
+    let kept = &mut conversation.state.outcome.names;
+    for (kept, sent) in [
+        (&mut kept.users, names.users),
+        (&mut kept.groups, names.groups),
+    ] {
+        kept.extend(sent);
+        kept.sort_unstable();
+        kept.dedup_by_key(|(id, _)| *id);
+        kept.truncate(usize::try_from(SNAPSHOT_NAMES_MAX).unwrap_or(usize::MAX));
+    }
+}
+
+fn note_totals(conversation: &Conversation, totals: Totals) {
+    conversation.progress.update(|counts| {
+        counts.bytes_read = totals.bytes_read;
+        counts.bytes_new = totals.bytes_new;
+    });
+}
+
+fn note_problem(conversation: &mut Conversation, problem: Problem) {
+    let state = &mut conversation.state;
+    state.problem_bytes += problem.path.len() + problem.text.len();
+    let room = state.problem_bytes <= PROBLEM_BYTES_MAX;
+    let outcome = &mut state.outcome;
+    outcome.problem_count += 1;
+    if room && (outcome.problems.len() as u64) < SNAPSHOT_PROBLEMS_MAX {
+        tracing::warn!(
+            path = %problem.path.escape_ascii(),
+            errno = problem.errno,
+            text = %problem.text.escape_debug(),
+            "problem"
+        );
+        outcome.problems.push(problem);
+    }
+    let problems = outcome.problem_count;
+    conversation
+        .progress
+        .update(|counts| counts.problems = problems);
+}
+
+fn note_verified(conversation: &mut Conversation, verified: Verified) {
+    for id in &verified.chunks {
+        conversation.state.promised.remove(id);
+    }
+    if verified.purpose == Purpose::Data {
+        conversation.state.outcome.bytes_stored += verified.bytes;
+        conversation.state.data_packs += 1;
+    }
+    conversation
+        .progress
+        .update(|counts| counts.bytes_verified += verified.bytes);
+}
+
+/// Waits until every pack is verified; nothing may then be left of what was promised.
+async fn settle(conversation: &mut Conversation) -> Result<(), RunError> {
+    while let Some(verified) = conversation.verifier.next().await {
+        note_verified(conversation, verified?);
+    }
+    match conversation.state.promised.keys().next() {
+        Some(example) => Err(RunError::ChunksMissing {
+            count: conversation.state.promised.len(),
+            example: *example,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Has every meta pack verified that was stored since; the listing is finished.
+pub async fn settle_meta(conversation: &mut Conversation) -> Result<(), RunError> {
+    write_complete(conversation).await?;
+    settle(conversation).await
+}

@@ -1,0 +1,238 @@
+//! Why a run failed. Each says what was attempted and, where there is one, the remedy.
+
+use std::time::Duration;
+
+use formats::ids::{ChunkId, PackId};
+use formats::keys::repository::MissingKeyError;
+use formats::keys::secret::RandomError;
+use formats::listing::order::OrderError;
+use formats::log::record::RecordError;
+use formats::pack::open::PackError;
+use formats::seal::frame::FrameError;
+use formats::seal::run_header::RunHeaderError;
+
+use crate::agents::AgentError;
+use crate::backup::control::{AgentGone, ControlError};
+use crate::backup::login::LoginError;
+use crate::backup::pending::PendingError;
+use crate::catalog::CatalogError;
+use crate::coordinator::OpenError;
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::index::IndexError;
+use crate::lock::LockError;
+
+use crate::snapshot::listing::ListingError;
+use crate::ssh::deploy::DeployError;
+use crate::ssh::error::SshError;
+use crate::ssh::exec::ExecError;
+use crate::ssh::tunnel::TunnelError;
+use crate::storage::StorageError;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another run of this host holds its lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Connecting failed.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// The agent could not be put on the host.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// A command on the host failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// No tunnel of the wanted kind.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// The repository cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The history of runs cannot be written.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// The catalog cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The index cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// Storage refused or failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The parent snapshot's listing cannot be read.
+    #[error("cannot read the parent snapshot; run with --full-read to do without its listing")]
+    Parent(#[source] ListingError),
+    /// The unlocked role lacks a key.
+    #[error(transparent)]
+    MissingKey(#[from] MissingKeyError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The run's keys could not be made.
+    #[error(transparent)]
+    RunHeader(#[from] RunHeaderError),
+    /// A meta frame could not be sealed.
+    #[error("cannot seal a piece of the listing")]
+    Frame(#[from] FrameError),
+    /// The log record could not be made.
+    #[error("cannot make the snapshot's log record")]
+    Record(#[from] RecordError),
+    /// The conversation broke.
+    #[error("{}", control_text(.stderr))]
+    Control {
+        /// What the agent wrote to its standard error.
+        stderr: String,
+        /// How.
+        source: ControlError,
+    },
+    /// The agent ended without finishing.
+    #[error("the agent ended before it was finished (connection cut, host rebooted, or the agent killed){}", said(.stderr))]
+    AgentEnded {
+        /// What it wrote to its standard error.
+        stderr: String,
+    },
+    /// The agent no longer reads.
+    #[error(transparent)]
+    AgentGone(#[from] AgentGone),
+    /// The agent gave up.
+    #[error("the agent gave up: {}", .text.escape_debug())]
+    AgentAborted {
+        /// Why, in its words.
+        text: String,
+    },
+    /// The agent said nothing for too long.
+    #[error("no progress from the agent for {} s", .waited.as_secs())]
+    Stalled {
+        /// How long.
+        waited: Duration,
+    },
+    /// It took longer than its host allows.
+    #[error("the run took longer than limits.run allows ({} s); what was verified stays, the next run goes on from it", .limit.as_secs())]
+    TooLong {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The host's configuration gives no connection.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// There is no agent for the host's machine.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The agent is of another version.
+    #[error(
+        "the agent speaks protocol {found}, this coordinator {known}; the agents directory is of another version"
+    )]
+    Protocol {
+        /// The agent's.
+        found: u16,
+        /// Ours.
+        known: u16,
+    },
+    /// The agent's digest is not that of the file sent.
+    #[error("the agent on the host is not the one that was sent: its digest is another")]
+    AgentDigest,
+    /// A message that does not belong there.
+    #[error("the agent broke the conversation: {what}")]
+    Unexpected {
+        /// What came.
+        what: &'static str,
+    },
+    /// Entries or details that do not fit.
+    #[error(transparent)]
+    Pending(#[from] PendingError),
+    /// Entries out of order.
+    #[error("the agent broke the listing's order")]
+    Order(#[from] OrderError),
+    /// Content that names a chunk nobody stored.
+    #[error("the agent named chunk {id} as content, which is not stored and was never asked for")]
+    UnknownChunk {
+        /// The chunk.
+        id: ChunkId,
+    },
+    /// Chunks that were asked for and never came.
+    #[error("{count} chunks that the agent promised were never stored, such as {example}")]
+    ChunksMissing {
+        /// How many.
+        count: usize,
+        /// One of them.
+        example: ChunkId,
+    },
+    /// The agent asks for chunks and does not store them.
+    #[error("the agent has {limit} chunks promised and not stored")]
+    TooManyPromised {
+        /// The limit.
+        limit: usize,
+    },
+    /// A pack's bytes are others than its name says.
+    #[error("pack {pack} read back from storage has other bytes than its name says")]
+    PackDigest {
+        /// The pack.
+        pack: PackId,
+    },
+    /// A pack does not verify.
+    #[error("pack {pack} is bad and was quarantined")]
+    BadPack {
+        /// The pack.
+        pack: PackId,
+        /// Why.
+        source: PackError,
+    },
+    /// An entry outside what was asked for.
+    #[error("the agent sent {}, which is in no path of the configuration", .path.escape_ascii())]
+    NotAsked {
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// The agent's own counts are not what arrived.
+    #[error(
+        "the agent counts {} entries and {} packs, but {} and {} arrived",
+        .told.0, .told.1, .found.0, .found.1
+    )]
+    Totals {
+        /// Entries and packs by the agent's count.
+        told: (u64, u64),
+        /// Entries and packs that arrived.
+        found: (u64, u64),
+    },
+    /// The host has nothing to back up where it should.
+    #[error("no source path of the configuration exists on the host; nothing was committed")]
+    NothingFound,
+    /// The run was stopped.
+    #[error("the run was cancelled")]
+    Cancelled,
+}
+
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {stderr}")
+    }
+}
+
+fn control_text(stderr: &str) -> String {
+    format!("the conversation with the agent broke{}", said(stderr))
+}
+
+impl RunError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Lock(LockError::Locked { .. }) => ExitCode::Locked,
+            Self::Ssh(error) if error.is_host_key_mismatch() => ExitCode::HostKeyMismatch,
+            Self::Ssh(SshError::HostKeyNotPinned { .. }) => ExitCode::HostKeyMismatch,
+            Self::Storage(StorageError::Quota { .. }) => ExitCode::Quota,
+            Self::PackDigest { .. } | Self::BadPack { .. } | Self::UnknownChunk { .. } => {
+                ExitCode::Integrity
+            }
+            Self::ChunksMissing { .. } => ExitCode::Integrity,
+            Self::MissingKey(_) => ExitCode::WrongKey,
+            Self::Open(error) => error.exit_code(),
+            Self::Cancelled => ExitCode::Cancelled,
+            _ => ExitCode::Error,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! One backup run, from the lock to the committed snapshot. Read `run` first: the whole flow is there on one
+//! page. The coordinator decides everything here; the agent only reads.
+
+pub mod run;
+
+pub mod login;
+pub mod session;
+
+pub mod control;
+pub mod conversation;
+pub mod parent;
+pub mod pending;
+pub mod sources;
+pub mod verdict;
+
+pub mod commit;
+pub mod listing_writer;
+pub mod meta_writer;
+pub mod shared_index;
+pub mod verifier;
+
+pub mod error;
+pub mod progress;
+pub mod report;

@@ -1,0 +1,457 @@
+//! One backup run of one host: the main flow of Capstan, on one page. Each step's details are in its own
+//! file. Nothing is called a success here that is not committed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use formats::ids::{RecordId, RunId};
+use formats::keys::secret::{RunToken, random};
+use formats::limits::GIB;
+use formats::log::snapshot::Snapshot;
+use formats::seal::run_header::{Purpose, RunContext, RunHeader, RunKeys};
+use formats::wire::control::FromCoordinator;
+use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::upload::OpenRun;
+
+use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
+use crate::backup::conversation::{Conversation, State, converse};
+use crate::backup::error::RunError;
+use crate::backup::listing_writer::ListingWriter;
+use crate::backup::login::ssh_target;
+use crate::backup::meta_writer::MetaWriter;
+use crate::backup::parent::Parent;
+use crate::backup::progress::{Progress, Step};
+use crate::backup::report::{CommittedRun, RunReport};
+use crate::backup::session::{self, Session};
+use crate::backup::sources::Sources;
+use crate::backup::verifier::{Verifier, VerifierKeys};
+use crate::catalog::state::Outcome as HistoryOutcome;
+use crate::clock::to_nanos;
+use crate::config::host::Host;
+use crate::coordinator::{Coordinator, HostRepository};
+use crate::lock::HostLock;
+use crate::snapshot::listing::Listing;
+use crate::ssh::connect::connect;
+
+/// New bytes of a run without a limit of its own.
+const NEW_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * GIB;
+/// Packs of a run.
+const PACKS_MAX: u64 = 4 << 20;
+
+/// What is asked of one run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Read every file, whatever the parent snapshot knows.
+    pub full_read: bool,
+}
+
+/// Backs up one host and says what came of it; failures are in the report.
+pub async fn run_host(
+    coordinator: &Coordinator,
+    host: &Host,
+    options: RunOptions,
+    progress: &Arc<Progress>,
+) -> RunReport {
+    let began = Instant::now();
+    let mut seen = Seen::default();
+    let result = run(coordinator, host, options, progress, &mut seen).await;
+    RunReport {
+        host: host.name.to_string(),
+        result: result.map(|committed| CommittedRun {
+            id: committed.id,
+            sequence: committed.sequence,
+            committed_nanos: committed.snapshot.committed_nanos,
+            totals: committed.snapshot.totals,
+            problems: committed.snapshot.problems,
+        }),
+        duration: began.elapsed(),
+        transport: seen.transport,
+        agent_memory: seen.agent_memory,
+        left_behind: seen.left_behind,
+    }
+}
+
+/// What is told of a run whether it succeeds or not.
+#[derive(Debug, Default)]
+struct Seen {
+    transport: Option<&'static str>,
+    agent_memory: u64,
+    left_behind: Vec<String>,
+}
+
+async fn run(
+    coordinator: &Coordinator,
+    host: &Host,
+    options: RunOptions,
+    progress: &Arc<Progress>,
+    seen: &mut Seen,
+) -> Result<Committed, RunError> {
+    progress.step(Step::Prepare);
+    let run = RunId(random()?);
+    let _lock = HostLock::take(
+        &coordinator.state_dir.hosts_dir(),
+        &host.name.to_string(),
+        run,
+        coordinator.clock.now(),
+    )?;
+    let now = coordinator.clock.now();
+    let name = host.name.to_string();
+    coordinator
+        .state
+        .lock()
+        .await
+        .run_started(&name, run, now)?;
+    let result = run_locked(coordinator, host, options, progress, run, seen).await;
+    let (outcome, error) = match &result {
+        Ok(committed) if committed.snapshot.totals.problems > 0 => (HistoryOutcome::Warnings, None),
+        Ok(_) => (HistoryOutcome::Ok, None),
+        Err(error) => (HistoryOutcome::Failed, Some(error.to_string())),
+    };
+    let now = coordinator.clock.now();
+    coordinator
+        .state
+        .lock()
+        .await
+        .run_finished(run, now, outcome, error.as_deref())?;
+    result
+}
+
+/// The run while its host is locked: everything that can go wrong goes into the history.
+async fn run_locked(
+    coordinator: &Coordinator,
+    host: &Host,
+    options: RunOptions,
+    progress: &Arc<Progress>,
+    run: RunId,
+    seen: &mut Seen,
+) -> Result<Committed, RunError> {
+    let mut prepared = prepare(coordinator, host, run).await?;
+
+    progress.step(Step::Connect);
+    let connection = connect(&ssh_target(host)?).await?;
+    progress.step(Step::Deploy);
+    let agents = coordinator.config.agents_dir.as_deref();
+    let mut session = session::begin(
+        &connection,
+        host,
+        prepared.opened.repository.id(),
+        agents,
+        &coordinator.ingest_socket,
+    )
+    .await?;
+    seen.transport = Some(transport_name(&session));
+
+    // From here on the agent runs: whatever happens, its grant ends and it is seen off.
+    let result = back_up(
+        coordinator,
+        host,
+        options,
+        progress,
+        &mut prepared,
+        &mut session,
+        seen,
+    )
+    .await;
+    progress.step(Step::CleanUp);
+    if let Err(error) = coordinator.storage.close_run(run).await {
+        tracing::warn!(%error, "ending the run's grant");
+    }
+    seen.left_behind = session.end(&connection).await;
+    connection.disconnect().await;
+    for left in &seen.left_behind {
+        tracing::warn!(left, "the run left something on the host");
+    }
+    result
+}
+
+fn transport_name(session: &Session) -> &'static str {
+    match session.transport() {
+        Transport::Unix { .. } => "unix",
+        Transport::Tcp { .. } => "tcp",
+        Transport::Stdio => "stdio",
+    }
+}
+
+/// What a run knows before it connects.
+struct Prepared {
+    run: RunId,
+    started_nanos: i64,
+    opened: HostRepository,
+    parent: Option<(RecordId, Snapshot)>,
+}
+
+/// Opens the host's repository (the first run makes it), which catches up with its log.
+async fn prepare(coordinator: &Coordinator, host: &Host, run: RunId) -> Result<Prepared, RunError> {
+    let started_nanos = to_nanos(coordinator.clock.now());
+    let opened = coordinator.create_or_open(host).await?;
+    let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
+    let parent = match rows.last() {
+        Some(row) => opened
+            .catalog
+            .snapshot(row.id)?
+            .map(|snapshot| (row.id, snapshot)),
+        None => None,
+    };
+    Ok(Prepared {
+        run,
+        started_nanos,
+        opened,
+        parent,
+    })
+}
+
+/// The part of a run in which the agent runs: orders, conversation, commit.
+async fn back_up(
+    coordinator: &Coordinator,
+    host: &Host,
+    options: RunOptions,
+    progress: &Arc<Progress>,
+    prepared: &mut Prepared,
+    session: &mut Session,
+    seen: &mut Seen,
+) -> Result<Committed, RunError> {
+    progress.step(Step::Handshake);
+    let repository = &prepared.opened.repository;
+    let headers = run_headers(prepared)?;
+    let token = RunToken::random()?;
+    coordinator
+        .storage
+        .open_run(&OpenRun {
+            repository: repository.id(),
+            run: prepared.run,
+            token: token.clone(),
+            bytes_max: host
+                .new_bytes_max
+                .map_or(NEW_BYTES_MAX_DEFAULT, |size| size.bytes()),
+            packs_max: PACKS_MAX,
+            seconds_max: host.limits.run.duration().as_secs(),
+        })
+        .await?;
+    let sources = sources(host);
+    let start = orders(host, prepared, &headers, token, session, &sources)?;
+    let tunnel = session.start(start, &coordinator.ingest_socket).await?;
+
+    progress.step(Step::BackUp);
+    let mut conversation = begin_conversation(
+        coordinator,
+        host,
+        prepared,
+        headers,
+        session,
+        options,
+        progress,
+    )
+    .await?;
+    conversation.tunnel = tunnel;
+    let limit = host.limits.run.duration();
+    let outcome = match within(limit, converse(&mut conversation)).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // What is stored and sound stays known, so that the next run does not send it again.
+            conversation.verifier.finish().await;
+            return Err(with_stderr(error, session));
+        }
+    };
+    seen.agent_memory = outcome.totals.memory_peak;
+    session.outgoing.send(FromCoordinator::Bye).await?;
+
+    progress.step(Step::Commit);
+    let facts = CommitFacts {
+        host: host.name.to_string(),
+        run: prepared.run,
+        started_nanos: prepared.started_nanos,
+        parent: prepared.parent.as_ref().map(|(id, _)| *id),
+        sources,
+        facts: session.facts.clone(),
+        agent: session.agent.clone(),
+    };
+    let to = CommitTo {
+        repository: &prepared.opened.repository,
+        storage: &coordinator.storage,
+        catalog: &mut prepared.opened.catalog,
+        index: &prepared.opened.index,
+        clock: coordinator.clock.as_ref(),
+    };
+    commit(&mut conversation, outcome, facts, to).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(RunError::TooLong { limit }),
+    }
+}
+
+/// An error of the conversation together with what the agent said before it ended.
+fn with_stderr(error: RunError, session: &Session) -> RunError {
+    match error {
+        RunError::Control { source, .. } => RunError::Control {
+            stderr: session.stderr(),
+            source,
+        },
+        RunError::AgentEnded { .. } => RunError::AgentEnded {
+            stderr: session.stderr(),
+        },
+        other => other,
+    }
+}
+
+/// The run headers of the agent's packs and of the coordinator's own.
+struct RunHeaders {
+    data: (RunHeader, RunKeys),
+    meta: (RunHeader, RunKeys),
+}
+
+fn run_headers(prepared: &Prepared) -> Result<RunHeaders, RunError> {
+    let repository = &prepared.opened.repository;
+    let header = |purpose| {
+        let context = RunContext {
+            repository: repository.id(),
+            epoch: repository.config.epoch,
+            run: prepared.run,
+            purpose,
+        };
+        RunHeader::create(context, &repository.config.public)
+    };
+    Ok(RunHeaders {
+        data: header(Purpose::Data)?,
+        meta: header(Purpose::Meta)?,
+    })
+}
+
+/// The configured paths as the listing has them: without the slash in front, sorted, each once.
+fn sources(host: &Host) -> Vec<Vec<u8>> {
+    let mut sources: Vec<Vec<u8>> = host
+        .paths
+        .iter()
+        .map(|path| {
+            let bytes = path.as_bytes();
+            let from = bytes.iter().take_while(|byte| **byte == b'/').count();
+            let to = bytes.iter().rev().take_while(|byte| **byte == b'/').count();
+            bytes
+                .get(from..bytes.len().saturating_sub(to).max(from))
+                .unwrap_or_default()
+                .to_vec()
+        })
+        .collect();
+    sources.sort();
+    sources.dedup();
+    sources
+}
+
+fn orders(
+    host: &Host,
+    prepared: &Prepared,
+    headers: &RunHeaders,
+    token: RunToken,
+    session: &Session,
+    sources: &[Vec<u8>],
+) -> Result<Start, RunError> {
+    let (header, keys) = &headers.data;
+    let repository = &prepared.opened.repository;
+    Ok(Start {
+        repository: repository.id(),
+        epoch: repository.config.epoch,
+        run: prepared.run,
+        id_key: prepared.opened.repository.keys.id()?.clone(),
+        chunking_key: prepared.opened.repository.keys.chunking()?.clone(),
+        data_key: keys.data.clone(),
+        table_key: keys.table.clone(),
+        run_header: header.encode(),
+        token,
+        transport: session.transport(),
+        rules: Rules {
+            sources: sources.to_vec(),
+            one_file_system: host.one_file_system,
+            exclude: host
+                .exclude
+                .iter()
+                .map(|rule| rule.as_str().to_owned())
+                .collect(),
+            exclude_caches: host.exclude_caches,
+            exclude_if_present: host
+                .exclude_if_present
+                .iter()
+                .map(|name| name.as_str().as_bytes().to_vec())
+                .collect(),
+        },
+        limits: AgentLimits {
+            tunnel_connections: host.limits.tunnel_connections,
+            threads: host
+                .limits
+                .agent_threads
+                .map_or(0, |threads| u8::try_from(threads).unwrap_or(u8::MAX)),
+            ..AgentLimits::default()
+        },
+    })
+}
+
+async fn begin_conversation(
+    coordinator: &Coordinator,
+    host: &Host,
+    prepared: &Prepared,
+    headers: RunHeaders,
+    session: &mut Session,
+    options: RunOptions,
+    progress: &Arc<Progress>,
+) -> Result<Conversation, RunError> {
+    let repository = prepared.opened.repository.id();
+    let id_key = prepared.opened.repository.keys.id()?.clone();
+    let chunking = prepared.opened.repository.keys.chunking()?.clone();
+    let client = &coordinator.storage;
+    let (meta_header, meta_keys) = headers.meta.clone();
+    let meta = MetaWriter::new(meta_header, meta_keys, id_key.clone())?;
+    Ok(Conversation {
+        incoming: session.take_incoming(),
+        outgoing: session.outgoing.clone(),
+        tunnel: None,
+        parent: parent_of(coordinator, prepared, options, progress).await?,
+        listing: ListingWriter::new(
+            repository,
+            client.clone(),
+            prepared.opened.index.clone(),
+            meta,
+            &chunking,
+        ),
+        verifier: Verifier::new(
+            repository,
+            prepared.run,
+            client.clone(),
+            prepared.opened.index.clone(),
+            VerifierKeys {
+                data: headers.data,
+                meta: headers.meta,
+                id_key,
+            },
+        ),
+        index: prepared.opened.index.clone(),
+        chunking,
+        full_read: options.full_read,
+        sources: Sources::new(&sources(host)),
+        progress: Arc::clone(progress),
+        state: State::default(),
+    })
+}
+
+/// The parent's listing; a full read does without it.
+async fn parent_of(
+    coordinator: &Coordinator,
+    prepared: &Prepared,
+    options: RunOptions,
+    progress: &Progress,
+) -> Result<Parent, RunError> {
+    let Some((_, snapshot)) = prepared.parent.as_ref().filter(|_| !options.full_read) else {
+        return Ok(Parent::new(None));
+    };
+    let totals = snapshot.totals;
+    let entries = totals.files + totals.directories + totals.others;
+    progress.update(|counts| counts.expected = (entries, totals.bytes));
+    let reader = coordinator.chunk_reader(&prepared.opened)?;
+    let listing = Listing::open(reader, &snapshot.page_index)
+        .await
+        .map_err(RunError::Parent)?;
+    Ok(Parent::new(Some(listing.cursor())))
+}

@@ -1,0 +1,163 @@
+//! One repository's index, shared by the tasks of a run. Its calls are SQLite's and block, so each goes to a
+//! blocking thread; one at a time, so that a pack being taken in and a question never meet in a lock's time-out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use formats::ids::{ChunkId, PackId, RunId};
+use formats::pack::index::encode_pieces;
+use formats::pack::table::Table;
+use formats::seal::run_header::Purpose;
+
+use crate::backup::error::RunError;
+use crate::clock::Clock;
+use crate::index::{Index, IndexError, PackFacts};
+use crate::snapshot::place::{ChunkLocator, ChunkPlace, LocateError};
+
+/// Data packs whose tables are gathered into index pieces at a time.
+const PACKS_AT_ONCE: usize = 16;
+
+/// The index, and the clock that its rows are dated by.
+#[derive(Clone)]
+pub struct SharedIndex {
+    index: Arc<Mutex<Index>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for SharedIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedIndex").finish_non_exhaustive()
+    }
+}
+
+/// The packs that no committed record names yet: this run's, and those of runs that died.
+#[derive(Debug, Default)]
+pub struct Unrecorded {
+    /// Data packs; their tables go into the record's index object.
+    pub data: Vec<PackId>,
+    /// Meta packs; the record names them.
+    pub meta: Vec<PackId>,
+}
+
+impl SharedIndex {
+    /// Shares an index.
+    pub fn new(index: Index, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            index: Arc::new(Mutex::new(index)),
+            clock,
+        }
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Index) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, RunError> {
+        let index = Arc::clone(&self.index);
+        tokio::task::spawn_blocking(move || {
+            work(&mut index.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
+        .map_err(|_| RunError::Cancelled)?
+        .map_err(RunError::from)
+    }
+
+    /// For each chunk, whether a verified pack holds it.
+    pub async fn contains_many(&self, chunks: Vec<ChunkId>) -> Result<Vec<bool>, RunError> {
+        self.with(move |index| index.contains_many(&chunks)).await
+    }
+
+    /// Whether a verified pack holds the chunk.
+    pub async fn contains(&self, chunk: ChunkId) -> Result<bool, RunError> {
+        Ok(self.contains_many(vec![chunk]).await?.contains(&true))
+    }
+
+    /// Takes in a verified pack.
+    pub async fn insert_pack(&self, facts: PackFacts, table: Table) -> Result<(), RunError> {
+        let now = self.clock.now();
+        self.with(move |index| index.insert_pack(&facts, &table, now))
+            .await
+    }
+
+    /// Puts a bad pack in quarantine.
+    pub async fn quarantine(
+        &self,
+        pack: PackId,
+        run: RunId,
+        reason: String,
+    ) -> Result<(), RunError> {
+        let now = self.clock.now();
+        self.with(move |index| index.quarantine(pack, run, &reason, now))
+            .await
+    }
+
+    /// The packs that no committed record names yet.
+    pub async fn unrecorded(&self) -> Result<Unrecorded, RunError> {
+        self.with(|index| {
+            let mut unrecorded = Unrecorded::default();
+            for pack in index.packs_without_snapshot()? {
+                let facts = pack?.facts;
+                match facts.purpose {
+                    Purpose::Data => unrecorded.data.push(facts.pack),
+                    Purpose::Meta => unrecorded.meta.push(facts.pack),
+                }
+            }
+            Ok(unrecorded)
+        })
+        .await
+    }
+
+    /// The pieces of the index object for the data packs that no record names yet, a bounded portion at a
+    /// time: portion `number`, counted from 0; none past the last.
+    pub async fn index_pieces(&self, number: usize) -> Result<Option<Vec<Vec<u8>>>, RunError> {
+        self.with(move |index| {
+            let packs = index
+                .packs_without_snapshot()?
+                .filter(|pack| !matches!(pack, Ok(pack) if pack.facts.purpose == Purpose::Meta))
+                .skip(number * PACKS_AT_ONCE)
+                .take(PACKS_AT_ONCE);
+            let tables = packs.collect::<Result<Vec<_>, IndexError>>()?;
+            if tables.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some(encode_pieces(tables.iter().map(|pack| {
+                (pack.facts.pack, pack.facts.bytes, &pack.table)
+            }))))
+        })
+        .await
+    }
+
+    /// Notes that the record at `sequence` names these packs.
+    pub async fn mark_committed(
+        &self,
+        sequence: u64,
+        unrecorded: Unrecorded,
+    ) -> Result<(), RunError> {
+        self.with(move |index| {
+            let packs: Vec<PackId> = unrecorded.data.into_iter().chain(unrecorded.meta).collect();
+            index.mark_committed(sequence, &packs)
+        })
+        .await
+    }
+}
+
+impl ChunkLocator for SharedIndex {
+    fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Option<ChunkPlace>>, LocateError> {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = index.locate_many(ids).map_err(|source| LocateError {
+            source: Box::new(source),
+        })?;
+        Ok(places
+            .into_iter()
+            .map(|place| {
+                place.map(|place| ChunkPlace {
+                    pack: place.pack,
+                    purpose: place.purpose,
+                    frame_offset: place.frame_offset,
+                    shape: place.shape,
+                    run_header: place.run_header,
+                    offset_in_frame: place.offset_in_frame,
+                    bytes: place.bytes,
+                })
+            })
+            .collect())
+    }
+}

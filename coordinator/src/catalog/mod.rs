@@ -1,0 +1,208 @@
+//! The catalog of one repository: its log, checked record by record and opened, with a row for each
+//! snapshot. Never writes to storage, never takes in a record whose signature or chain it has not seen
+//! checked.
+//!
+//! It is a cache of the log ([`Catalog::sync`] reads it again), and a witness: a destination whose log is
+//! shorter than the catalog, or another, was rolled back or forked.
+
+mod error;
+mod row;
+mod schema;
+pub mod selector;
+pub mod state;
+pub mod sync;
+
+use std::path::Path;
+
+use formats::codec::Reader;
+use formats::ids::{RecordId, RepositoryId};
+use formats::keys::derive::Epoch;
+use formats::log::record::{Payload, RecordPlace};
+use formats::log::snapshot::Snapshot;
+use jiff::tz::TimeZone;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::catalog::row::{insert_snapshot, snapshot_rows};
+use crate::catalog::schema::SCHEMA;
+use crate::catalog::selector::{Selector, select};
+use crate::database::{Database, bad_value, signed, unsigned};
+
+pub use crate::catalog::error::CatalogError;
+pub use crate::catalog::row::SnapshotRow;
+
+/// The catalog of one repository.
+#[derive(Debug)]
+pub struct Catalog {
+    database: Database,
+    repository: RepositoryId,
+    epoch: Epoch,
+}
+
+impl Catalog {
+    /// Opens the catalog of a repository, or begins an empty one.
+    pub fn open(path: &Path, repository: RepositoryId, epoch: Epoch) -> Result<Self, CatalogError> {
+        let mut database = Database::open(path, &SCHEMA)?;
+        let found = database.read(|connection| facts(connection).optional())?;
+        let (found, found_epoch) = match found {
+            Some(found) => found,
+            None => database.write(|transaction| {
+                transaction.execute(
+                    "INSERT OR IGNORE INTO facts (one, repository, epoch) VALUES (1, ?1, ?2)",
+                    params![repository.as_bytes(), epoch],
+                )?;
+                facts(transaction)
+            })?,
+        };
+        if (found, found_epoch) != (repository, epoch) {
+            return Err(CatalogError::OtherRepository {
+                path: path.to_owned(),
+                found,
+                found_epoch,
+                expected: repository,
+                expected_epoch: epoch,
+            });
+        }
+        Ok(Self {
+            database,
+            repository,
+            epoch,
+        })
+    }
+
+    /// The place of the next record: where the log goes on.
+    pub fn head(&self) -> Result<RecordPlace, CatalogError> {
+        let last = self.last()?;
+        Ok(self.place_after(last))
+    }
+
+    /// The last record known: its sequence number and name.
+    pub fn last(&self) -> Result<Option<(u64, RecordId)>, CatalogError> {
+        Ok(self.database.read(last)?)
+    }
+
+    /// Takes in a record that stands at [`Catalog::head`] and is durable on storage. Its signature was
+    /// checked, or it was made here.
+    pub fn append(
+        &mut self,
+        place: &RecordPlace,
+        id: RecordId,
+        payload: &Payload,
+    ) -> Result<(), CatalogError> {
+        self.append_all(&[(*place, id, payload.clone())])
+    }
+
+    fn append_all(
+        &mut self,
+        records: &[(RecordPlace, RecordId, Payload)],
+    ) -> Result<(), CatalogError> {
+        let (repository, epoch) = (self.repository, self.epoch);
+        let refused = self.database.write(|transaction| {
+            let mut known = last(transaction)?;
+            for (place, id, payload) in records {
+                let next = place_after(repository, epoch, known);
+                if *place != next {
+                    return Ok(Some((place.sequence, next.sequence.saturating_sub(1))));
+                }
+                insert(transaction, place.sequence, *id, payload)?;
+                known = Some((place.sequence, *id));
+            }
+            Ok(None)
+        })?;
+        match refused {
+            None => Ok(()),
+            Some((offered, head)) => Err(CatalogError::NotNext { offered, head }),
+        }
+    }
+
+    /// The snapshots of a host, or of all hosts of the repository, newest last.
+    pub fn snapshots(&self, host: Option<&str>) -> Result<Vec<SnapshotRow>, CatalogError> {
+        Ok(self
+            .database
+            .read(|connection| snapshot_rows(connection, host))?)
+    }
+
+    /// The one snapshot that an operator means; days are days of `zone`.
+    pub fn resolve(
+        &self,
+        host: Option<&str>,
+        selector: &Selector,
+        zone: &TimeZone,
+    ) -> Result<SnapshotRow, CatalogError> {
+        let rows = self.snapshots(host)?;
+        select(&rows, host, selector, zone).cloned()
+    }
+
+    /// A snapshot whole; `None` where there is none of that name.
+    pub fn snapshot(&self, id: RecordId) -> Result<Option<Snapshot>, CatalogError> {
+        Ok(self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT payload FROM records JOIN snapshots USING (sequence) WHERE record_id = ?1",
+                )?
+                .query_row([id.as_bytes()], |row| {
+                    decode(row.get_ref(0)?.as_blob()?).map_err(|source| bad_value(0, source))
+                })
+                .optional()
+        })?)
+    }
+
+    /// Reads the whole file and looks for damage; slow, for a person who asks.
+    pub fn check(&self) -> Result<(), CatalogError> {
+        Ok(self.database.check()?)
+    }
+
+    fn place_after(&self, last: Option<(u64, RecordId)>) -> RecordPlace {
+        place_after(self.repository, self.epoch, last)
+    }
+}
+
+fn place_after(
+    repository: RepositoryId,
+    epoch: Epoch,
+    last: Option<(u64, RecordId)>,
+) -> RecordPlace {
+    let (sequence, previous) = last.unwrap_or((0, RecordId([0; 32])));
+    RecordPlace {
+        repository,
+        epoch,
+        sequence: sequence + 1,
+        previous,
+    }
+}
+
+fn facts(connection: &Connection) -> rusqlite::Result<(RepositoryId, Epoch)> {
+    connection.query_row("SELECT repository, epoch FROM facts", [], |row| {
+        Ok((RepositoryId(row.get(0)?), row.get(1)?))
+    })
+}
+
+fn last(connection: &Connection) -> rusqlite::Result<Option<(u64, RecordId)>> {
+    connection
+        .prepare_cached("SELECT sequence, record_id FROM records ORDER BY sequence DESC LIMIT 1")?
+        .query_row([], |row| Ok((unsigned(row, 0)?, RecordId(row.get(1)?))))
+        .optional()
+}
+
+fn insert(
+    connection: &Connection,
+    sequence: u64,
+    id: RecordId,
+    payload: &Payload,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO records (sequence, record_id) VALUES (?1, ?2)")?
+        .execute(params![signed(sequence)?, id.as_bytes()])?;
+    match payload {
+        Payload::Snapshot(snapshot) => insert_snapshot(connection, sequence, snapshot),
+    }
+}
+
+fn decode(payload: &[u8]) -> Result<Snapshot, formats::codec::DecodeError> {
+    let mut reader = Reader::new(payload);
+    let snapshot = Snapshot::read(&mut reader)?;
+    reader.finish("snapshot")?;
+    Ok(snapshot)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! The coordinator's own state: which repository a host or group of hosts writes to, and what its runs
+//! came to. One file for all hosts. Never holds a key.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use formats::ids::{RepositoryId, RunId};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::clock::{from_nanos, to_nanos};
+use crate::database::{Database, DatabaseError, Schema, bad_value};
+
+const SCHEMA: Schema = Schema {
+    what: "state file",
+    remedy: "put back a copy of it; it alone says which repository is which host's",
+    application_id: 0x4361_5354, // "CaST"
+    version: 1,
+    cache_kib: 2 << 10,
+    sql: "
+CREATE TABLE repositories (
+    name TEXT PRIMARY KEY,        -- a host's, or a group's
+    repository BLOB NOT NULL UNIQUE,
+    first_seen INTEGER NOT NULL,  -- nanoseconds since 1970
+    established INTEGER NOT NULL  -- 1 once config and keys are durable in the destination
+) STRICT, WITHOUT ROWID;
+CREATE TABLE runs (
+    run BLOB PRIMARY KEY,
+    host TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    finished INTEGER,
+    outcome TEXT,
+    error TEXT
+) STRICT;
+CREATE INDEX runs_by_host ON runs (host, started);
+",
+};
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Everything was backed up.
+    Ok,
+    /// A snapshot was committed, but some source data could not be read.
+    Warnings,
+    /// No snapshot.
+    Failed,
+    /// A snapshot that waits for a person.
+    Held,
+    /// Not run, for a reason.
+    Skipped,
+    /// An operator stopped it.
+    Cancelled,
+    /// The coordinator died in it.
+    Died,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Warnings,
+        Self::Failed,
+        Self::Held,
+        Self::Skipped,
+        Self::Cancelled,
+        Self::Died,
+    ];
+
+    /// Its word, as it is shown and stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warnings => "warnings",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+            Self::Died => "died",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// A word that is no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} is no outcome of a run")]
+pub struct ParseOutcomeError {
+    word: String,
+}
+
+impl FromStr for Outcome {
+    type Err = ParseOutcomeError;
+
+    fn from_str(word: &str) -> Result<Self, ParseOutcomeError> {
+        Self::ALL
+            .into_iter()
+            .find(|outcome| outcome.as_str() == word)
+            .ok_or_else(|| ParseOutcomeError {
+                word: word.to_owned(),
+            })
+    }
+}
+
+/// A repository that a host or a group writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRepository {
+    /// The host's name, or the group's.
+    pub name: String,
+    /// The repository.
+    pub repository: RepositoryId,
+    /// When it was made.
+    pub first_seen: Timestamp,
+    /// Whether its config and keys are durable in the destination.
+    pub established: bool,
+}
+
+/// One run of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// The run.
+    pub run: RunId,
+    /// The host.
+    pub host: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended, and what it came to.
+    pub finished: Option<(Timestamp, Outcome)>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// The coordinator's own state.
+#[derive(Debug)]
+pub struct State {
+    database: Database,
+}
+
+impl State {
+    /// Opens it, or begins an empty one.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            database: Database::open(path, &SCHEMA)?,
+        })
+    }
+
+    /// The repository of a host or group.
+    pub fn repository(&self, name: &str) -> Result<Option<KnownRepository>, DatabaseError> {
+        self.database.read(|connection| find(connection, name))
+    }
+
+    /// All repositories, by name.
+    pub fn repositories(&self) -> Result<Vec<KnownRepository>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name, repository, first_seen, established FROM repositories ORDER BY name",
+            )?;
+            let rows = statement.query_map([], read_repository)?;
+            rows.collect()
+        })
+    }
+
+    /// Gives a name this repository, unless it has one; says which one it has.
+    pub fn remember_repository(
+        &mut self,
+        name: &str,
+        repository: RepositoryId,
+        first_seen: Timestamp,
+    ) -> Result<KnownRepository, DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO repositories (name, repository, first_seen, established)
+                 VALUES (?1, ?2, ?3, 0) ON CONFLICT (name) DO NOTHING",
+                params![name, repository.as_bytes(), to_nanos(first_seen)],
+            )?;
+            find(transaction, name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+        })
+    }
+
+    /// Notes that a repository's config and keys are durable in the destination.
+    pub fn mark_established(&mut self, repository: RepositoryId) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE repositories SET established = 1 WHERE repository = ?1",
+                [repository.as_bytes()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Gives up a repository that was never established; an established one stays.
+    pub fn forget_unestablished(&mut self, repository: RepositoryId) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "DELETE FROM repositories WHERE repository = ?1 AND established = 0",
+                [repository.as_bytes()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Notes that a run began. The caller holds the host's lock, so a run of it that never ended has died.
+    pub fn run_started(
+        &mut self,
+        host: &str,
+        run: RunId,
+        started: Timestamp,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            let started = to_nanos(started);
+            transaction.execute(
+                "UPDATE runs SET finished = ?2, outcome = ?3 WHERE host = ?1 AND finished IS NULL",
+                params![host, started, Outcome::Died.as_str()],
+            )?;
+            transaction.execute(
+                "INSERT INTO runs (run, host, started) VALUES (?1, ?2, ?3)",
+                params![run.as_bytes(), host, started],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Notes what a run came to.
+    pub fn run_finished(
+        &mut self,
+        run: RunId,
+        finished: Timestamp,
+        outcome: Outcome,
+        error: Option<&str>,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE runs SET finished = ?2, outcome = ?3, error = ?4 WHERE run = ?1",
+                params![run.as_bytes(), to_nanos(finished), outcome.as_str(), error],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// A host's last runs, newest first.
+    pub fn runs(&self, host: &str, count_max: u32) -> Result<Vec<RunRow>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT run, host, started, finished, outcome, error FROM runs WHERE host = ?1
+                 ORDER BY started DESC, rowid DESC LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![host, count_max], read_run)?;
+            rows.collect()
+        })
+    }
+}
+
+fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<KnownRepository>> {
+    connection
+        .prepare_cached(
+            "SELECT name, repository, first_seen, established FROM repositories WHERE name = ?1",
+        )?
+        .query_row([name], read_repository)
+        .optional()
+}
+
+fn read_repository(row: &Row<'_>) -> rusqlite::Result<KnownRepository> {
+    Ok(KnownRepository {
+        name: row.get(0)?,
+        repository: RepositoryId(row.get(1)?),
+        first_seen: from_nanos(row.get(2)?),
+        established: row.get(3)?,
+    })
+}
+
+fn read_run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    let finished: Option<i64> = row.get(3)?;
+    let outcome: Option<String> = row.get(4)?;
+    let outcome = outcome
+        .map(|word| word.parse())
+        .transpose()
+        .map_err(|source: ParseOutcomeError| bad_value(4, source))?;
+    Ok(RunRow {
+        run: RunId(row.get(0)?),
+        host: row.get(1)?,
+        started: from_nanos(row.get(2)?),
+        finished: finished.map(from_nanos).zip(outcome),
+        error: row.get(5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

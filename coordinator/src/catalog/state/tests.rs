@@ -1,0 +1,69 @@
+//! State survives being closed, and never changes its mind about an established repository.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use formats::ids::{RepositoryId, RunId};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use crate::catalog::state::{Outcome, State};
+use crate::clock::from_nanos;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn open(dir: &TempDir) -> State {
+    State::open(&dir.path().join("state.db")).unwrap()
+}
+
+#[test]
+fn a_name_keeps_its_first_repository_once_that_is_established() {
+    let dir = TempDir::new().unwrap();
+    let mut state = open(&dir);
+    let (first, second) = (RepositoryId([1; 16]), RepositoryId([2; 16]));
+    assert_eq!(state.repository("web1").unwrap(), None);
+    state.remember_repository("web1", first, NOW).unwrap();
+    let known = state.remember_repository("web1", second, NOW).unwrap();
+    assert_eq!((known.repository, known.established), (first, false));
+
+    state.forget_unestablished(first).unwrap();
+    state.remember_repository("web1", second, NOW).unwrap();
+    state.mark_established(second).unwrap();
+    state.forget_unestablished(second).unwrap();
+    drop(state);
+    let known = open(&dir).repository("web1").unwrap().unwrap();
+    assert_eq!((known.repository, known.established), (second, true));
+    assert_eq!(open(&dir).repositories().unwrap(), [known]);
+}
+
+#[test]
+fn runs_are_listed_newest_first_and_one_that_never_ended_has_died() {
+    let dir = TempDir::new().unwrap();
+    let mut state = open(&dir);
+    for number in 1..=3u8 {
+        let started = from_nanos(number.into());
+        state
+            .run_started("web1", RunId([number; 16]), started)
+            .unwrap();
+        if number == 2 {
+            let run = RunId([2; 16]);
+            state
+                .run_finished(run, started, Outcome::Failed, Some("host is down"))
+                .unwrap();
+        }
+    }
+    state.run_started("web2", RunId([9; 16]), NOW).unwrap();
+    let runs = state.runs("web1", 10).unwrap();
+    let outcomes: Vec<Option<Outcome>> = runs
+        .iter()
+        .map(|run| run.finished.map(|(_, outcome)| outcome))
+        .collect();
+    assert_eq!(outcomes, [None, Some(Outcome::Failed), Some(Outcome::Died)]);
+    assert_eq!(runs[1].error.as_deref(), Some("host is down"));
+    assert_eq!(state.runs("web1", 1).unwrap().len(), 1);
+}
+
+#[test]
+fn outcomes_have_one_word_each() {
+    for outcome in Outcome::ALL {
+        assert_eq!(outcome.to_string().parse(), Ok(outcome));
+    }
+}

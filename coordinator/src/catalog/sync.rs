@@ -1,0 +1,212 @@
+//! Brings the catalog up to the log on storage. Every record's signature, place and chain is checked before
+//! anything of it is believed; a log that is shorter, other or holed is refused by name, and the catalog
+//! stays as it was. Never writes to storage.
+
+use std::collections::BTreeSet;
+
+use formats::ids::{RecordId, RepositoryId};
+use formats::keys::repository::{MissingKeyError, RepositoryKeys};
+use formats::limits::RECORD_BYTES_MAX;
+use formats::log::record::{RecordError, SealedRecord};
+use formats::object::{ObjectKind, ObjectName};
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::repository::store::{ObjectStore, StoreError};
+
+/// How many records are taken in by one transaction.
+const RECORDS_AT_ONCE: usize = 64;
+
+/// Why the log on storage was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// Storage has less than was there before.
+    #[error(
+        "repository {repository} was rolled back: its log ends with record {stored}, but record {known} was \
+         committed; use another destination, or restore this one's log, and do not back up to it before"
+    )]
+    Rollback {
+        /// The repository.
+        repository: RepositoryId,
+        /// The last record on storage, 0 for none.
+        stored: u64,
+        /// The last record known.
+        known: u64,
+    },
+    /// Storage has another record than was there before.
+    #[error(
+        "repository {repository} was forked: its log record {sequence} is {found}, but {known} was committed \
+         there; a second coordinator wrote to it, or storage was altered"
+    )]
+    Fork {
+        /// The repository.
+        repository: RepositoryId,
+        /// The record's place.
+        sequence: u64,
+        /// What is there now.
+        found: RecordId,
+        /// What was there.
+        known: RecordId,
+    },
+    /// A record is missing between others.
+    #[error(
+        "repository {repository} lost log record {missing}, though record {last} is there: fetch it from \
+         another destination"
+    )]
+    Gap {
+        /// The repository.
+        repository: RepositoryId,
+        /// The first one missing.
+        missing: u64,
+        /// The last one there.
+        last: u64,
+    },
+    /// A record was refused.
+    #[error("repository {repository}: its log record {sequence} was refused")]
+    Record {
+        /// The repository.
+        repository: RepositoryId,
+        /// The record's place.
+        sequence: u64,
+        /// Why.
+        source: RecordError,
+    },
+    /// The unlocked role cannot read the log.
+    #[error(transparent)]
+    MissingKey(#[from] MissingKeyError),
+    /// Storage failed.
+    #[error("could not read the log of the repository")]
+    Store(#[from] StoreError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl SyncError {
+    /// Whether stored data is not what was stored, as opposed to not being reachable now.
+    pub fn is_integrity(&self) -> bool {
+        matches!(
+            self,
+            Self::Rollback { .. }
+                | Self::Fork { .. }
+                | Self::Gap { .. }
+                | Self::Record { .. }
+                | Self::Store(StoreError::Missing { .. } | StoreError::TooLarge { .. })
+        )
+    }
+}
+
+impl Catalog {
+    /// Takes in what the log on storage has beyond the catalog; says how many records that were.
+    pub async fn sync<S: ObjectStore>(
+        &mut self,
+        store: &S,
+        keys: &RepositoryKeys,
+    ) -> Result<u64, SyncError> {
+        let names = store.list(self.repository, ObjectKind::Log).await?;
+        let known = self.last()?;
+        let last = check_sequences(self.repository, &names, known.map(|(sequence, _)| sequence))?;
+        if let Some((sequence, id)) = known {
+            check_not_forked(store, self.repository, sequence, id).await?;
+        }
+        self.take_in(store, keys, last).await
+    }
+
+    async fn take_in<S: ObjectStore>(
+        &mut self,
+        store: &S,
+        keys: &RepositoryKeys,
+        last: u64,
+    ) -> Result<u64, SyncError> {
+        let repository = self.repository;
+        let verifying = keys.verifying()?;
+        let seed = keys.log()?;
+        let mut expected = self.head()?;
+        let mut records = Vec::with_capacity(RECORDS_AT_ONCE);
+        let mut taken = 0;
+        while expected.sequence <= last {
+            let sequence = expected.sequence;
+            let bytes = fetch(store, repository, sequence).await?;
+            let refused = |source| SyncError::Record {
+                repository,
+                sequence,
+                source,
+            };
+            let record = SealedRecord::check(&bytes, &verifying, &expected).map_err(refused)?;
+            let payload = record.open(seed).map_err(refused)?;
+            records.push((record.place, record.id, payload));
+            expected = self.place_after(Some((sequence, record.id)));
+            taken += 1;
+            if records.len() == RECORDS_AT_ONCE {
+                self.append_all(&records)?;
+                records.clear();
+            }
+        }
+        self.append_all(&records)?;
+        Ok(taken)
+    }
+}
+
+/// The last record known must still be the one on storage: it chains all before it.
+async fn check_not_forked<S: ObjectStore>(
+    store: &S,
+    repository: RepositoryId,
+    sequence: u64,
+    known: RecordId,
+) -> Result<(), SyncError> {
+    let bytes = fetch(store, repository, sequence).await?;
+    let found = RecordId(blake3::hash(&bytes).into());
+    if found == known {
+        Ok(())
+    } else {
+        Err(SyncError::Fork {
+            repository,
+            sequence,
+            found,
+            known,
+        })
+    }
+}
+
+async fn fetch<S: ObjectStore>(
+    store: &S,
+    repository: RepositoryId,
+    sequence: u64,
+) -> Result<bytes::Bytes, StoreError> {
+    let name = ObjectName::Log(sequence);
+    store.get(repository, &name, RECORD_BYTES_MAX).await
+}
+
+/// The last sequence number on storage; the numbers must run from 1 to it, at least as far as is known.
+fn check_sequences(
+    repository: RepositoryId,
+    names: &[ObjectName],
+    known: Option<u64>,
+) -> Result<u64, SyncError> {
+    let sequences: BTreeSet<u64> = names
+        .iter()
+        .filter_map(|name| match name {
+            ObjectName::Log(sequence) => Some(*sequence),
+            _ => None,
+        })
+        .collect();
+    let stored = sequences.last().copied().unwrap_or(0);
+    let known = known.unwrap_or(0);
+    if stored < known {
+        return Err(SyncError::Rollback {
+            repository,
+            stored,
+            known,
+        });
+    }
+    let hole = (1..)
+        .zip(&sequences)
+        .find(|(wanted, found)| wanted != *found);
+    match hole {
+        None => Ok(stored),
+        Some((missing, _)) => Err(SyncError::Gap {
+            repository,
+            missing,
+            last: stored,
+        }),
+    }
+}

@@ -1,0 +1,330 @@
+//! The catalog takes in a log that is whole, and refuses by name one that was rolled back, forked, holed or
+//! forged.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use formats::ids::{RecordId, RepositoryId, RunId};
+use formats::keys::bundle::{KeyBundle, Role};
+use formats::keys::repository::RepositoryKeys;
+use formats::keys::secret::MasterKey;
+use formats::limits::RECORD_BYTES_MAX;
+use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
+use formats::log::snapshot::{Snapshot, SnapshotTotals};
+use formats::object::ObjectName;
+use formats::wire::control::Names;
+use formats::wire::facts::HostFacts;
+use jiff::tz::TimeZone;
+use tempfile::TempDir;
+
+use crate::catalog::sync::SyncError;
+use crate::catalog::{Catalog, CatalogError};
+use crate::repository::memory::MemoryStore;
+use crate::repository::store::StoreError;
+
+const REPOSITORY: RepositoryId = RepositoryId([2; 16]);
+const EPOCH: u32 = 1;
+
+fn keys(master: u8) -> RepositoryKeys {
+    let bundle = KeyBundle::new(&MasterKey::from_bytes([master; 32]), Role::Data);
+    RepositoryKeys::derive(&bundle, REPOSITORY, EPOCH)
+}
+
+fn snapshot(host: &str, number: u8) -> Payload {
+    Payload::Snapshot(Box::new(Snapshot {
+        host: host.into(),
+        run: RunId([number; 16]),
+        started_nanos: i64::from(number) * 1_000_000_000,
+        committed_nanos: i64::from(number) * 1_000_000_000 + 1,
+        parent: None,
+        verified: true,
+        sources: vec![b"etc".to_vec()],
+        page_index: vec![],
+        index: vec![],
+        meta_packs: vec![],
+        totals: SnapshotTotals {
+            files: number.into(),
+            ..SnapshotTotals::default()
+        },
+        problems: vec![],
+        names: Names::default(),
+        facts: HostFacts::default(),
+        agent: "0.1.0".into(),
+    }))
+}
+
+/// A repository's log on storage, and a catalog.
+struct Log {
+    dir: TempDir,
+    keys: RepositoryKeys,
+    store: MemoryStore,
+    head: RecordPlace,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+            keys: keys(1),
+            store: MemoryStore::default(),
+            head: RecordPlace {
+                repository: REPOSITORY,
+                epoch: EPOCH,
+                sequence: 1,
+                previous: RecordId([0; 32]),
+            },
+        }
+    }
+
+    fn with_records(count: u8) -> Self {
+        let mut log = Self::new();
+        for number in 1..=count {
+            log.commit(&snapshot("web1", number));
+        }
+        log
+    }
+
+    fn commit(&mut self, payload: &Payload) -> (RecordPlace, RecordId) {
+        let place = self.head;
+        let public = self.keys.public().unwrap();
+        let (bytes, id) = seal_record(&place, payload, &public.log, &self.keys).unwrap();
+        self.tamper(place.sequence, bytes);
+        self.head.sequence += 1;
+        self.head.previous = id;
+        (place, id)
+    }
+
+    fn tamper(&self, sequence: u64, bytes: Vec<u8>) {
+        self.store
+            .tamper(REPOSITORY, ObjectName::Log(sequence), bytes);
+    }
+
+    fn lose(&self, sequence: u64) {
+        self.store.lose(REPOSITORY, ObjectName::Log(sequence));
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("catalog.db")
+    }
+
+    fn catalog(&self) -> Catalog {
+        Catalog::open(&self.file(), REPOSITORY, EPOCH).unwrap()
+    }
+
+    async fn sync(&self, catalog: &mut Catalog) -> Result<u64, SyncError> {
+        catalog.sync(&self.store, &self.keys).await
+    }
+
+    /// A catalog that knows the whole log.
+    async fn synced(&self) -> Catalog {
+        let mut catalog = self.catalog();
+        self.sync(&mut catalog).await.unwrap();
+        catalog
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_taken_in_once_and_goes_on_where_it_ended() {
+    let mut log = Log::with_records(130);
+    let mut catalog = log.catalog();
+    assert_eq!(log.sync(&mut catalog).await.unwrap(), 130);
+    assert_eq!(log.sync(&mut catalog).await.unwrap(), 0);
+    assert_eq!(catalog.head().unwrap(), log.head);
+    let (place, id) = log.commit(&snapshot("web2", 131));
+    catalog.append(&place, id, &snapshot("web2", 131)).unwrap();
+    assert_eq!(log.sync(&mut catalog).await.unwrap(), 0);
+    drop(catalog);
+
+    let catalog = log.catalog();
+    assert_eq!(catalog.head().unwrap(), log.head);
+    let rows = catalog.snapshots(None).unwrap();
+    assert_eq!(rows.len(), 131);
+    assert_eq!((rows[130].id, rows[130].sequence), (id, 131));
+    assert_eq!(catalog.snapshots(Some("web1")).unwrap().len(), 130);
+    let latest = "latest".parse().unwrap();
+    let of_web1 = catalog.resolve(Some("web1"), &latest, &TimeZone::UTC);
+    assert_eq!(of_web1.unwrap().sequence, 130);
+    let whole = catalog.snapshot(id).unwrap().unwrap();
+    assert_eq!(Payload::Snapshot(Box::new(whole)), snapshot("web2", 131));
+    assert_eq!(catalog.snapshot(RecordId([5; 32])).unwrap(), None);
+    catalog.check().unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_log_is_an_empty_catalog() {
+    let log = Log::new();
+    let catalog = log.synced().await;
+    assert_eq!(catalog.head().unwrap(), log.head);
+    let latest = "latest".parse().unwrap();
+    let none = catalog.resolve(Some("web1"), &latest, &TimeZone::UTC);
+    let text = none.unwrap_err().to_string();
+    assert!(
+        text.contains("web1") && text.contains("coordinator run"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_shorter_log_is_a_rollback() {
+    let log = Log::with_records(3);
+    let mut catalog = log.synced().await;
+    log.lose(3);
+    assert!(matches!(
+        log.sync(&mut catalog).await,
+        Err(SyncError::Rollback {
+            stored: 2,
+            known: 3,
+            ..
+        })
+    ));
+    (1..=2).for_each(|sequence| log.lose(sequence));
+    let gone = log.sync(&mut catalog).await.unwrap_err();
+    assert!(matches!(gone, SyncError::Rollback { stored: 0, .. }));
+    assert!(gone.is_integrity());
+    // What was known stays known.
+    assert_eq!(catalog.head().unwrap(), log.head);
+}
+
+#[tokio::test]
+async fn another_record_at_a_known_place_is_a_fork() {
+    let log = Log::with_records(2);
+    let mut catalog = log.synced().await;
+    // The same key signs another second record, and a third upon it.
+    let mut forked = Log::with_records(1);
+    forked.commit(&snapshot("web1", 99));
+    forked.commit(&snapshot("web1", 100));
+    let found = forked.sync(&mut catalog).await.unwrap_err();
+    assert!(
+        matches!(found, SyncError::Fork { sequence: 2, known, .. } if known == log.head.previous),
+        "{found}"
+    );
+}
+
+#[tokio::test]
+async fn a_new_record_that_does_not_follow_the_known_ones_is_refused() {
+    let mut log = Log::with_records(2);
+    let mut catalog = log.synced().await;
+    log.head.previous = RecordId([7; 32]);
+    log.commit(&snapshot("web1", 3));
+    let found = log.sync(&mut catalog).await.unwrap_err();
+    let SyncError::Record {
+        sequence, source, ..
+    } = found
+    else {
+        unreachable!("{found}");
+    };
+    assert_eq!((sequence, source), (3, RecordError::Chain { sequence: 3 }));
+    assert_eq!(catalog.snapshots(None).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_hole_in_the_log_is_named() {
+    let log = Log::with_records(4);
+    log.lose(2);
+    let mut fresh = log.catalog();
+    assert!(matches!(
+        log.sync(&mut fresh).await,
+        Err(SyncError::Gap {
+            missing: 2,
+            last: 4,
+            ..
+        })
+    ));
+    assert_eq!(fresh.last().unwrap(), None);
+
+    // A hole below what is known is a loss as well.
+    let log = Log::with_records(4);
+    let mut catalog = log.synced().await;
+    log.lose(1);
+    assert!(matches!(
+        log.sync(&mut catalog).await,
+        Err(SyncError::Gap { missing: 1, .. })
+    ));
+}
+
+#[tokio::test]
+async fn forged_altered_and_oversized_records_are_refused_and_nothing_of_them_is_kept() {
+    let log = Log::with_records(1);
+    let public = log.keys.public().unwrap();
+    let payload = snapshot("web1", 2);
+    let (good, _) = seal_record(&log.head, &payload, &public.log, &log.keys).unwrap();
+    let (forged, _) = seal_record(&log.head, &payload, &public.log, &keys(9)).unwrap();
+    let mut altered = good.clone();
+    altered[500] ^= 1;
+    for bad in [forged, altered, good[..good.len() - 1].to_vec(), Vec::new()] {
+        log.tamper(2, bad);
+        let mut catalog = log.catalog();
+        let found = log.sync(&mut catalog).await.unwrap_err();
+        assert!(
+            matches!(found, SyncError::Record { sequence: 2, .. }),
+            "{found}"
+        );
+        assert_eq!(catalog.last().unwrap(), None);
+    }
+    log.tamper(2, vec![0; RECORD_BYTES_MAX as usize + 1]);
+    let mut catalog = log.catalog();
+    let found = log.sync(&mut catalog).await.unwrap_err();
+    assert!(matches!(
+        found,
+        SyncError::Store(StoreError::TooLarge { .. })
+    ));
+    log.tamper(2, good);
+    assert_eq!(log.sync(&mut catalog).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_record_is_appended_at_the_head_and_nowhere_else() {
+    let mut log = Log::with_records(1);
+    let mut catalog = log.catalog();
+    let (place, id) = log.commit(&snapshot("web1", 2));
+    let refused = catalog.append(&place, id, &snapshot("web1", 2));
+    assert!(matches!(
+        refused,
+        Err(CatalogError::NotNext {
+            offered: 2,
+            head: 0
+        })
+    ));
+}
+
+#[tokio::test]
+async fn counts_beyond_what_sqlite_can_hold_do_not_stop_a_commit() {
+    let mut log = Log::new();
+    let mut payload = snapshot("web1", 1);
+    let Payload::Snapshot(inner) = &mut payload;
+    inner.totals.bytes = u64::MAX;
+    let (place, id) = log.commit(&payload);
+    let mut catalog = log.catalog();
+    catalog.append(&place, id, &payload).unwrap();
+    let row = &catalog.snapshots(None).unwrap()[0];
+    assert_eq!(row.totals.bytes, i64::MAX as u64);
+    let whole = catalog.snapshot(id).unwrap().unwrap();
+    assert_eq!(whole.totals.bytes, u64::MAX);
+}
+
+#[tokio::test]
+async fn a_damaged_or_foreign_catalog_is_refused_with_its_remedy() {
+    let log = Log::with_records(2);
+    drop(log.synced().await);
+    assert!(matches!(
+        Catalog::open(&log.file(), REPOSITORY, 2),
+        Err(CatalogError::OtherRepository { .. })
+    ));
+    fs::write(log.file(), vec![0xa5; 20_000]).unwrap();
+    let damaged = Catalog::open(&log.file(), REPOSITORY, EPOCH).unwrap_err();
+    assert!(damaged.to_string().contains("delete it"), "{damaged}");
+    fs::remove_file(log.file()).unwrap();
+    assert_eq!(log.synced().await.snapshots(None).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_sync_can_run_on_any_thread() {
+    fn can_be_spawned<T: Send>(future: T) -> T {
+        future
+    }
+    let log = Log::with_records(1);
+    let mut catalog = log.catalog();
+    let sync = can_be_spawned(catalog.sync(&log.store, &log.keys));
+    assert_eq!(sync.await.unwrap(), 1);
+}

@@ -1,0 +1,126 @@
+//! The command line: what can be asked, and in which words. Only parses; `main` carries out.
+
+pub mod documents;
+pub mod host;
+pub mod keys;
+pub mod restore;
+pub mod run;
+pub mod setup;
+pub mod snapshot;
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::cli::documents::{CompletionsArgs, ManArgs};
+use crate::cli::host::HostCommand;
+use crate::cli::keys::KeyCommand;
+use crate::cli::restore::RestoreArgs;
+use crate::cli::run::{DemoArgs, RunArgs};
+use crate::cli::setup::{ConfigCommand, InitArgs};
+use crate::cli::snapshot::{CatArgs, LsArgs, ShowArgs, SnapshotsArgs, VerifyArgs};
+
+/// Where coordinator.toml is when nobody says.
+pub const CONFIG_FILE_DEFAULT: &str = "/etc/coordinator/coordinator.toml";
+
+const AFTER_HELP: &str = "\
+A first backup:
+  coordinator init --dir /etc/coordinator
+  $EDITOR /etc/coordinator/hosts.toml          # add [host.web1]
+  coordinator host trust web1
+  coordinator run web1
+  coordinator restore web1 latest --to /tmp/web1
+
+Exit codes (any other means failure):
+  0 done            1 failed           2 wrong command line
+  3 finished, but some source data could not be read
+  10 no such host, snapshot or repository      11 another run holds the lock
+  12 wrong key or password                     13 host key is not the pinned one
+  14 quota exceeded    15 stored data is damaged    130 interrupted";
+
+/// Backs up hosts over SSH, verifies what arrived, and restores it.
+///
+/// Nothing is installed on a host: the coordinator connects, uploads a small agent for the one run, and
+/// leaves nothing behind.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// The coordinator.toml to use
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "COORDINATOR_CONFIG",
+        default_value = CONFIG_FILE_DEFAULT
+    )]
+    pub config: PathBuf,
+    /// Say more: -v steps, -vv every message
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say nothing but errors and what was asked for
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print one JSON object on stdout, for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Never use colours, even on a terminal (also: NO_COLOR)
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create keys, configuration, state and the recovery kit in a new directory
+    Init(InitArgs),
+    /// Check, show or explain the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List hosts, pin their keys, try them out
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Back up a host now, verify what arrived, and commit a snapshot
+    Run(RunArgs),
+    /// List snapshots, the newest last
+    Snapshots(SnapshotsArgs),
+    /// Show one snapshot: times, totals, problems
+    Show(ShowArgs),
+    /// List a directory of a snapshot
+    Ls(LsArgs),
+    /// Write a file of a snapshot to stdout
+    Cat(CatArgs),
+    /// Restore a snapshot, or paths of it, into a directory
+    Restore(RestoreArgs),
+    /// Read snapshots back from the destination and check every byte
+    Verify(VerifyArgs),
+    /// Export or test the recovery kit
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Try everything with a throwaway SSH server and repository; leaves nothing behind
+    Demo(DemoArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Write the man pages into a directory
+    Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests;

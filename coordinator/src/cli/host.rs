@@ -1,0 +1,61 @@
+//! Arguments of `host`.
+
+use clap::{Args, Subcommand};
+
+/// `host …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum HostCommand {
+    /// List the configured hosts
+    #[command(after_help = "\
+Examples:
+  coordinator host ls
+  coordinator host ls --tag prod --json")]
+    Ls(HostLsArgs),
+    /// Show a host's key fingerprint and pin it in hosts.toml
+    #[command(after_help = "\
+Connects, shows the fingerprint and asks. Compare it with what the host itself
+says:
+  ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+
+Nothing else ever trusts a key by itself: a host that shows another key is
+refused (exit code 13). Comments and formatting of hosts.toml are kept.
+
+Examples:
+  coordinator host trust web1
+  coordinator host trust web1 --fingerprint SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQwHR9kVYQ2dXsV0Y
+  coordinator host trust web1 --yes            # on a network you trust, now")]
+    Trust(HostTrustArgs),
+    /// Try a backup up to the first byte: SSH, agent, tunnel, paths; stores nothing
+    #[command(after_help = "\
+Example:
+  coordinator host test web1 -v")]
+    Test(HostTestArgs),
+}
+
+/// `host ls`.
+#[derive(Debug, Clone, Args)]
+pub struct HostLsArgs {
+    /// Only hosts with this tag; may be repeated, any of them counts
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+}
+
+/// `host trust`.
+#[derive(Debug, Clone, Args)]
+pub struct HostTrustArgs {
+    /// The host's name in hosts.toml
+    pub host: String,
+    /// Pin what the host shows without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Pin only if the host shows this fingerprint
+    #[arg(long, value_name = "SHA256:…", conflicts_with = "yes")]
+    pub fingerprint: Option<String>,
+}
+
+/// `host test`.
+#[derive(Debug, Clone, Args)]
+pub struct HostTestArgs {
+    /// The host's name in hosts.toml
+    pub host: String,
+}

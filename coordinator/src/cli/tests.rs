@@ -1,0 +1,146 @@
+//! The command line: the fixed forms parse, and slips are usage errors.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use clap::{CommandFactory, Parser};
+
+use crate::catalog::selector::Selector;
+use crate::cli::restore::Overwrite;
+use crate::cli::{CONFIG_FILE_DEFAULT, Cli, Command};
+use crate::exit_code::ExitCode;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_documented_forms_parse() {
+    for line in [
+        "coordinator init --dir DIR",
+        "coordinator -c DIR/coordinator.toml host trust web1 --yes",
+        "coordinator -c DIR/coordinator.toml host trust web1",
+        "coordinator host test web1 -vv",
+        "coordinator host ls --tag prod --tag db",
+        "coordinator config check",
+        "coordinator config show web1 --json",
+        "coordinator config example hosts",
+        "coordinator run web1 --full-read",
+        "coordinator -c DIR/coordinator.toml snapshots web1 --json",
+        "coordinator snapshots",
+        "coordinator show web1 latest",
+        "coordinator ls web1 latest~2 /etc -l",
+        "coordinator cat web1 1f3a9c04 /etc/fstab",
+        "coordinator restore web1 latest --to OUT /etc /srv",
+        "coordinator restore web1 latest /etc --to OUT -n --overwrite if-newer --exclude *.o --exclude-file f",
+        "coordinator verify web1",
+        "coordinator verify web1 before:2026-11-20",
+        "coordinator key export-kit kit.txt",
+        "coordinator key verify-kit kit.txt",
+        "coordinator demo --path /usr/share --keep",
+        "coordinator completions bash",
+        "coordinator man DIR",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+    }
+}
+
+#[test]
+fn slips_are_usage_errors() {
+    for line in [
+        "coordinator",
+        "coordinator runn web1",
+        "coordinator run",
+        "coordinator run web1 --full-raed",
+        "coordinator restore web1 latest",
+        "coordinator restore web1 newest --to OUT",
+        "coordinator restore web1 latest --to OUT --overwrite perhaps",
+        "coordinator restore web1 latest --to OUT --no-owner --numeric-ids",
+        "coordinator run web1 -v -q",
+        "coordinator init",
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(
+            error.exit_code(),
+            i32::from(ExitCode::Usage.number()),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn restore_options_reach_its_struct() {
+    let cli = parse(
+        "coordinator restore web1 latest~1 --to OUT /etc --overwrite never --include a --include b",
+    )
+    .unwrap();
+    let Command::Restore(args) = cli.command else {
+        unreachable!()
+    };
+    assert_eq!(args.snapshot, Selector::Latest { back: 1 });
+    assert_eq!(args.overwrite, Some(Overwrite::Never));
+    assert_eq!(args.paths, ["/etc"]);
+    assert_eq!(args.include, ["a", "b"]);
+    assert!(!args.dry_run);
+}
+
+#[test]
+fn every_command_has_help_and_the_default_configuration_is_told() {
+    let mut command = Cli::command();
+    let help = command.render_long_help().to_string();
+    assert!(
+        help.contains(CONFIG_FILE_DEFAULT) && help.contains("COORDINATOR_CONFIG"),
+        "{help}"
+    );
+    for number in ExitCode::ALL.map(ExitCode::number) {
+        assert!(
+            help.contains(&number.to_string()),
+            "exit code {number} is not documented"
+        );
+    }
+    for sub in command.get_subcommands() {
+        assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+    }
+}
+
+#[test]
+fn snapshot_names_parse_and_print_back() {
+    for text in [
+        "latest",
+        "latest~12",
+        "1f3a",
+        "2026-11-20",
+        "before:2026-11-20",
+    ] {
+        assert_eq!(text.parse::<Selector>().unwrap().to_string(), text);
+    }
+    for text in [
+        "",
+        "latest~",
+        "latest~-1",
+        "latest~+1",
+        "1f3",
+        "xyz1",
+        "2026-13-01",
+        "2026-11-20T10",
+        "before:",
+        "../etc",
+    ] {
+        assert!(text.parse::<Selector>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_written() {
+    let mut script = Vec::new();
+    super::documents::write_completions(clap_complete::Shell::Bash, &mut script).unwrap();
+    assert!(String::from_utf8(script).unwrap().contains("snapshots"));
+    let directory = tempfile::tempdir().unwrap();
+    super::documents::write_man_pages(directory.path()).unwrap();
+    let page = std::fs::read_to_string(directory.path().join("coordinator-restore.1")).unwrap();
+    assert!(page.contains("overwrite"));
+}

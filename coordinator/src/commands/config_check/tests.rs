@@ -1,0 +1,176 @@
+//! What `config check`, `show` and `example` print.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cli::setup::{
+    ConfigCheckArgs, ConfigCommand, ConfigExampleArgs, ConfigShowArgs, SampleFile,
+};
+use crate::commands::config_check::{ConfigCommandError, config_command};
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+
+const COORDINATOR: &str =
+    "state_dir = \"state\"\n[[destination]]\nname = \"local\"\nurl = \"file:///srv/backup\"\n";
+const HOSTS: &str = "[defaults]\nuser = \"root\"\nexclude = [\"*.tmp\"]\nlimits = { idle = \"90s\" }\n\
+    [host.web1]\naddress = \"web1\"\nuse_agent = true\npaths = [\"/\"]\nexclude = [\"!keep.tmp\"]\njump = \"gate\"\n\
+    [host.gate]\naddress = \"gate\"\nidentity_file = \"id\"\nmax_new = \"5GiB\"\n";
+
+fn fixture(hosts: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("coordinator.toml"), COORDINATOR).unwrap();
+    std::fs::write(directory.path().join("hosts.toml"), hosts).unwrap();
+    directory
+}
+
+fn run(
+    command: &ConfigCommand,
+    directory: &Path,
+    json: bool,
+) -> (Result<(), ConfigCommandError>, String) {
+    let mut out = Vec::new();
+    let outcome = config_command(command, &directory.join("coordinator.toml"), json, &mut out);
+    (outcome, String::from_utf8(out).unwrap())
+}
+
+fn check(no_files: bool) -> ConfigCommand {
+    ConfigCommand::Check(ConfigCheckArgs { no_files })
+}
+
+#[test]
+fn check_counts_and_says_ok() {
+    let directory = fixture(HOSTS);
+    let (outcome, text) = run(&check(true), directory.path(), false);
+    outcome.unwrap();
+    assert!(text.starts_with("ok: 2 hosts, 1 destination, "), "{text}");
+    let (outcome, text) = run(&check(true), directory.path(), true);
+    outcome.unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&report["ok"], &report["hosts"]), (&true.into(), &2.into()));
+}
+
+#[test]
+fn check_looks_at_key_files_unless_told_not_to() {
+    let directory = fixture(HOSTS);
+    let (outcome, text) = run(&check(false), directory.path(), false);
+    let error = outcome.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Error);
+    assert!(text.is_empty());
+    let text = error.to_string();
+    assert!(
+        text.contains("hosts.toml:13:17: host.gate.identity_file")
+            && text.contains("does not exist"),
+        "{text}"
+    );
+}
+
+#[test]
+fn check_reports_errors_to_scripts_with_file_line_and_key() {
+    let directory = fixture("[host.web1]\nadress = \"x\"\n");
+    let (outcome, text) = run(&check(true), directory.path(), true);
+    assert!(outcome.is_err());
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let error = &report["errors"][0];
+    assert_eq!(
+        (&report["ok"], &error["line"], &error["column"]),
+        (&false.into(), &2.into(), &1.into())
+    );
+    assert_eq!(error["key"], "host.web1.adress");
+    assert!(error["file"].as_str().unwrap().ends_with("hosts.toml"));
+}
+
+#[test]
+fn show_prints_the_merged_result_with_origins() {
+    let directory = fixture(HOSTS);
+    let show = ConfigCommand::Show(ConfigShowArgs { host: None });
+    let (outcome, text) = run(&show, directory.path(), false);
+    outcome.unwrap();
+    toml::from_str::<toml::Table>(&text).unwrap();
+    for line in [
+        "[host.web1]",
+        "user = \"root\" # defaults",
+        "address = \"web1:22\" # host",
+        "exclude = [\"*.tmp\", \"!keep.tmp\"] # defaults and host",
+        "one_file_system = false # built in",
+        "max_new = \"5GiB\" # host",
+        "url = \"file:///srv/backup\"",
+    ] {
+        assert!(
+            text.lines().any(|shown| shown == line),
+            "{line} is not in:\n{text}"
+        );
+    }
+    let (outcome, text) = run(&show, directory.path(), true);
+    outcome.unwrap();
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    let web1 = &shown["host"]["web1"];
+    assert_eq!(web1["origins"]["user"], "defaults");
+    assert_eq!(web1["jump"][0]["host"], "gate");
+    assert_eq!(web1["limits"]["idle"], "1m30s");
+    assert_eq!(shown["destination"][0]["name"], "local");
+}
+
+#[test]
+fn show_of_one_host_leaves_the_rest_out_and_an_unknown_one_is_not_found() {
+    let directory = fixture(HOSTS);
+    let show = |name: &str| {
+        ConfigCommand::Show(ConfigShowArgs {
+            host: Some(name.to_owned()),
+        })
+    };
+    let (outcome, text) = run(&show("web1"), directory.path(), false);
+    outcome.unwrap();
+    assert!(
+        text.contains("[host.web1]")
+            && !text.contains("[host.gate]")
+            && !text.contains("state_dir"),
+        "{text}"
+    );
+    let (outcome, _) = run(&show("wbe1"), directory.path(), false);
+    let error = outcome.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::NotFound);
+    assert!(error.to_string().contains("did you mean \"web1\"?"));
+}
+
+#[test]
+fn show_never_prints_a_secret() {
+    let directory = fixture(HOSTS);
+    let keys = format!("{COORDINATOR}[keys]\nbundle = \"b\"\nkey_file = \"k\"\n");
+    std::fs::write(directory.path().join("coordinator.toml"), keys).unwrap();
+    std::fs::write(directory.path().join("k"), "open sesame").unwrap();
+    for json in [false, true] {
+        let (outcome, text) = run(
+            &ConfigCommand::Show(ConfigShowArgs { host: None }),
+            directory.path(),
+            json,
+        );
+        outcome.unwrap();
+        assert!(
+            text.contains("key_file") && !text.contains("sesame"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn example_prints_samples_that_load() {
+    let directory = tempfile::tempdir().unwrap();
+    for (file, name) in [
+        (SampleFile::Coordinator, "coordinator.toml"),
+        (SampleFile::Hosts, "hosts.toml"),
+    ] {
+        let (outcome, text) = run(
+            &ConfigCommand::Example(ConfigExampleArgs { file }),
+            directory.path(),
+            false,
+        );
+        outcome.unwrap();
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let config = Config::load(&directory.path().join("coordinator.toml")).unwrap();
+    assert!(config.hosts.is_empty());
+}

@@ -1,0 +1,131 @@
+//! `key`: writes the recovery kit again, and proves that a copy of it is good. Never shows a key.
+
+use std::path::{Path, PathBuf};
+
+use formats::config::CONFIG_BYTES;
+use formats::ids::RepositoryId;
+use formats::object::ObjectName;
+use serde::{Serialize, Serializer};
+
+use crate::catalog::state::KnownRepository;
+use crate::keyring::kit::{self, KitFacts, write_kit};
+use crate::keyring::unlock::UnlockFrom;
+use crate::keyring::{Keyring, KeyringError};
+use crate::repository::store::{ObjectStore, StoreError};
+use crate::repository::{RepositoryError, check_config};
+
+/// Why a kit could not be written or proved.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyCommandError {
+    /// Keys or kit were refused.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// A repository's config could not be read.
+    #[error(
+        "could not read the config of repository {repository} of {name}, to prove the kit against it"
+    )]
+    Store {
+        /// The host or group.
+        name: String,
+        /// The repository.
+        repository: RepositoryId,
+        /// Why.
+        source: StoreError,
+    },
+    /// A repository is not the kit's.
+    #[error("recovery kit {} does not open every repository", kit.display())]
+    Repository {
+        /// The kit.
+        kit: PathBuf,
+        /// Which one, and why.
+        source: Box<RepositoryError>,
+    },
+}
+
+impl KeyCommandError {
+    /// Whether the password or the kit is the wrong one.
+    pub fn is_wrong_key(&self) -> bool {
+        match self {
+            Self::Keyring(error) => error.is_wrong_key(),
+            Self::Repository { source, .. } => source.is_wrong_key(),
+            Self::Store { .. } => false,
+        }
+    }
+}
+
+/// Writes the recovery kit again, with the master key of the admin's bundle.
+pub fn export_kit(
+    path: &Path,
+    facts: &KitFacts<'_>,
+    admin_bundle: &Path,
+    from: &UnlockFrom,
+) -> Result<(), KeyCommandError> {
+    let admin = Keyring::unlock(admin_bundle, from)?;
+    Ok(write_kit(path, facts, admin.master()?)?)
+}
+
+/// What a kit was proved to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KitProof {
+    /// The kit.
+    pub kit: PathBuf,
+    /// The user whose keys it derives.
+    pub user: String,
+    /// The repositories whose configs it checks.
+    pub repositories: Vec<ProvedRepository>,
+}
+
+/// A repository that a kit was proved to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProvedRepository {
+    /// The host or group.
+    pub name: String,
+    /// The repository.
+    #[serde(serialize_with = "as_text")]
+    pub repository: RepositoryId,
+}
+
+fn as_text<S: Serializer>(repository: &RepositoryId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(repository)
+}
+
+/// Proves that a kit derives the unlocked keys and the public keys of every repository there is.
+pub async fn verify_kit<S: ObjectStore>(
+    kit: &Path,
+    keyring: &Keyring,
+    known: &[KnownRepository],
+    store: &S,
+) -> Result<KitProof, KeyCommandError> {
+    let from_kit = kit::verify_kit(kit, keyring)?;
+    let mut repositories = Vec::new();
+    for known in known.iter().filter(|known| known.established) {
+        let (name, repository) = (known.name.clone(), known.repository);
+        let config = store
+            .get(repository, &ObjectName::Config, CONFIG_BYTES as u64)
+            .await;
+        match config {
+            Ok(bytes) => check_config(&from_kit, &name, repository, &bytes).map_err(|source| {
+                KeyCommandError::Repository {
+                    kit: kit.to_owned(),
+                    source: Box::new(source),
+                }
+            })?,
+            Err(source) => {
+                return Err(KeyCommandError::Store {
+                    name,
+                    repository,
+                    source,
+                });
+            }
+        };
+        repositories.push(ProvedRepository { name, repository });
+    }
+    Ok(KitProof {
+        kit: kit.to_owned(),
+        user: keyring.user().to_string(),
+        repositories,
+    })
+}
+
+#[cfg(test)]
+mod tests;

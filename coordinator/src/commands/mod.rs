@@ -1,0 +1,16 @@
+//! What each command does. They take arguments and a loaded configuration, and return what to print.
+
+pub mod cat;
+pub mod config_check;
+pub mod demo;
+pub mod host;
+pub mod init;
+pub mod key;
+pub mod ls;
+pub mod on_storage;
+pub mod opened_snapshot;
+pub mod restore;
+pub mod run;
+pub mod show;
+pub mod snapshots;
+pub mod verify;

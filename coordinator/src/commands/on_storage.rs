@@ -1,0 +1,233 @@
+//! The commands that need keys and storage: opens the coordinator for them, finds host and snapshot, and
+//! gives their results to be written. Decides nothing of its own.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::catalog::selector::Selector;
+use crate::catalog::{CatalogError, SnapshotRow};
+use crate::cli::GlobalArgs;
+use crate::cli::keys::{ExportKitArgs, VerifyKitArgs};
+use crate::cli::run::RunArgs;
+use crate::cli::setup::InitArgs;
+use crate::cli::snapshot::SnapshotsArgs;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::init::report::InitReport;
+use crate::commands::init::{AdminPassword, InitError, InitOptions, InitPaths, init};
+use crate::commands::key::{KeyCommandError, KitProof, export_kit, verify_kit};
+use crate::commands::run::{self, Presentation};
+use crate::commands::snapshots::{SnapshotLine, write_snapshots};
+use crate::config::error::ConfigErrors;
+use crate::config::host::Host;
+use crate::config::sample::{HOSTS_TOML, InitValues, coordinator_toml};
+use crate::config::{Config, UnknownHost};
+use crate::coordinator::{Coordinator, HostRepository, OpenError};
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::keyring::kit::KitFacts;
+use crate::keyring::password::{available_memory_kib, cost_for_memory};
+use crate::keyring::unlock::UnlockFrom;
+use crate::logging::Screen;
+use crate::storage::embedded::create_destination;
+
+/// Why a command that needs storage failed before it did anything of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such host.
+    #[error(transparent)]
+    UnknownHost(#[from] UnknownHost),
+    /// A key file of the host or of the coordinator.
+    #[error(transparent)]
+    Files(#[from] ConfigErrors),
+    /// The coordinator or the host's repository.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No such snapshot.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// Keys and kits.
+    #[error(transparent)]
+    Key(#[from] KeyCommandError),
+    /// `init`.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The sample configuration could not be filled in.
+    #[error("cannot fill in the sample configuration")]
+    Sample(#[from] toml_edit::TomlError),
+    /// A host that only serves others as a jump host.
+    #[error("host {host} has no paths to back up: set paths in its table of {file}")]
+    NoPaths {
+        /// The host.
+        host: String,
+        /// Where it is defined.
+        file: String,
+    },
+    /// Writing the answer failed.
+    #[error("cannot write the answer")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::UnknownHost(_) => ExitCode::NotFound,
+            Self::Open(error) => error.exit_code(),
+            Self::Catalog(error) if error.is_not_found() => ExitCode::NotFound,
+            Self::Key(error) if error.is_wrong_key() => ExitCode::WrongKey,
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+/// An opened coordinator, for a command.
+pub async fn open_coordinator(config: Config) -> Result<Coordinator, CommandError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok(Coordinator::open(config, clock).await?)
+}
+
+/// `init`: makes everything and says where it is.
+pub fn init_directory(args: &InitArgs) -> Result<InitReport, CommandError> {
+    let paths = InitPaths::resolve(&args.dir, args.destination.as_deref(), args.kit.as_deref())?;
+    let text = coordinator_toml(&InitValues {
+        state_dir: "state",
+        destination: &paths.destination,
+        bundle: "keys/daemon.bundle",
+        key_file: "keys/daemon.key",
+    })?;
+    let machine = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let admin = match (&args.admin_password_file, args.no_users) {
+        (Some(file), _) => AdminPassword::File(file),
+        (None, true) => AdminPassword::NoAdmin,
+        (None, false) => AdminPassword::Random,
+    };
+    let options = InitOptions {
+        paths: &paths,
+        coordinator_toml: &text,
+        hosts_toml: HOSTS_TOML,
+        admin,
+        password_cost: cost_for_memory(available_memory_kib()),
+        coordinator: &machine,
+        now: SystemClock.now(),
+    };
+    Ok(init(&options, create_destination)?)
+}
+
+/// `run HOST`: one backup, shown while it goes on; the number to end with.
+pub async fn run_command(
+    args: &RunArgs,
+    config: Config,
+    global: &GlobalArgs,
+    screen: &Screen,
+) -> Result<ExitCode, CommandError> {
+    let host = config.host(&args.host)?.clone();
+    host.check_files()?;
+    if host.paths.is_empty() {
+        return Err(CommandError::NoPaths {
+            host: host.name.to_string(),
+            file: host.defined_at.file.display().to_string(),
+        });
+    }
+    let presentation = Presentation {
+        global,
+        screen,
+        out: &mut io::stdout(),
+        errors: &mut io::stderr(),
+    };
+    let clock = Arc::new(SystemClock);
+    Ok(run::run_command(&config, &host, args, clock, presentation).await?)
+}
+
+/// `snapshots [HOST]`.
+pub async fn snapshots_command(
+    args: &SnapshotsArgs,
+    config: Config,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, CommandError> {
+    let hosts: Vec<Host> = match &args.host {
+        Some(name) => vec![config.host(name)?.clone()],
+        None => config.hosts.values().cloned().collect(),
+    };
+    let coordinator = open_coordinator(config).await?;
+    let mut lines = Vec::new();
+    for host in &hosts {
+        let Some(found) = coordinator.find(host).await? else {
+            continue;
+        };
+        let name = host.name.to_string();
+        for row in found.catalog.snapshots(Some(&name))? {
+            lines.push(SnapshotLine::of(&row));
+        }
+    }
+    write_snapshots(lines, json, &TimeZone::system(), out)?;
+    coordinator.close().await;
+    Ok(ExitCode::Ok)
+}
+
+/// A host's repository and the one snapshot of it that is meant.
+pub async fn find_snapshot(
+    coordinator: &Coordinator,
+    host: &str,
+    selector: &Selector,
+) -> Result<(HostRepository, SnapshotRow), CommandError> {
+    let host = coordinator.config.host(host)?.clone();
+    let opened = coordinator.open_existing(&host).await?;
+    let name = host.name.to_string();
+    let row = opened
+        .catalog
+        .resolve(Some(&name), selector, &TimeZone::system())?;
+    Ok((opened, row))
+}
+
+/// `key export-kit FILE`.
+pub fn export_kit_command(args: &ExportKitArgs, config: &Config) -> Result<(), CommandError> {
+    let bundle = config.keys.bundle.as_ref().ok_or(OpenError::NoBundle)?;
+    let machine = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let destinations: Vec<String> = config
+        .destinations
+        .iter()
+        .map(|destination| destination.url.to_string())
+        .collect();
+    let facts = KitFacts {
+        coordinator: &machine,
+        written: SystemClock.now(),
+        destinations: &destinations,
+    };
+    let admin = bundle.with_file_name("admin.bundle");
+    Ok(export_kit(
+        &args.file,
+        &facts,
+        &admin,
+        &UnlockFrom::environment_or_prompt(),
+    )?)
+}
+
+/// `key verify-kit KIT`.
+pub async fn verify_kit_command(
+    args: &VerifyKitArgs,
+    config: Config,
+) -> Result<KitProof, CommandError> {
+    let coordinator = open_coordinator(config).await?;
+    let known = coordinator.state.lock().await.repositories()?;
+    let proof = verify_kit(
+        &args.kit,
+        &coordinator.keyring,
+        &known,
+        &coordinator.storage,
+    )
+    .await?;
+    coordinator.close().await;
+    Ok(proof)
+}

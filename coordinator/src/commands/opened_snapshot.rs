@@ -1,0 +1,148 @@
+//! What the commands that read a snapshot begin with: the coordinator, the host's repository, the record, and
+//! a reader of its chunks. And the one error that they end with.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use formats::keys::repository::MissingKeyError;
+use formats::log::snapshot::Snapshot;
+
+use crate::catalog::SnapshotRow;
+use crate::catalog::selector::Selector;
+use crate::commands::on_storage::{CommandError, find_snapshot, open_coordinator};
+use crate::config::Config;
+use crate::coordinator::Coordinator;
+use crate::exit_code::ExitCode;
+use crate::restore::error::RestoreError;
+use crate::snapshot::chunk_error::ChunkError;
+use crate::snapshot::chunks::ChunkReader;
+use crate::snapshot::content::ContentError;
+use crate::snapshot::listing::{Listing, ListingError};
+use crate::snapshot::shown::shown_path;
+
+/// Why a command on a snapshot failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotCommandError {
+    /// Before it came to the snapshot.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The keys in hand are not enough.
+    #[error(transparent)]
+    Key(#[from] MissingKeyError),
+    /// The catalog lists a snapshot whose record it does not have.
+    #[error(
+        "the record of snapshot {id} is not in the catalog: remove the host's catalog file, it is made again from the log"
+    )]
+    NoRecord {
+        /// The snapshot.
+        id: String,
+    },
+    /// The listing.
+    #[error("the snapshot's listing cannot be read")]
+    Listing(#[from] ListingError),
+    /// A chunk.
+    #[error("the snapshot's content cannot be read")]
+    Chunk(#[from] Arc<ChunkError>),
+    /// A file's list of chunks.
+    #[error("the file's content cannot be read")]
+    Content(#[from] ContentError),
+    /// A restore.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A file of patterns.
+    #[error("cannot read the patterns in {}", path.display())]
+    PatternFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Asked to print what is no file.
+    #[error(
+        "{} is no regular file: use ls to list it, or restore",
+        shown_path(path)
+    )]
+    NotAFile {
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// Asked to print what was not readable when it was backed up.
+    #[error(
+        "the content of {} could not be read when it was backed up: look in another snapshot",
+        shown_path(path)
+    )]
+    NotBackedUp {
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// Writing the answer failed.
+    #[error("cannot write the answer")]
+    Output(#[from] io::Error),
+}
+
+impl SnapshotCommandError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Command(error) => error.exit_code(),
+            Self::Key(_) => ExitCode::WrongKey,
+            Self::Listing(error) => error.class().exit_code(),
+            Self::Chunk(error) => error.class().exit_code(),
+            Self::Content(error) => error.class().exit_code(),
+            Self::Restore(RestoreError::NoSuchPath { .. }) => ExitCode::NotFound,
+            Self::Restore(RestoreError::BadPath { .. } | RestoreError::Pattern(_)) => {
+                ExitCode::Usage
+            }
+            Self::Restore(RestoreError::Cancelled) => ExitCode::Cancelled,
+            Self::Restore(error) => error
+                .class()
+                .map_or(ExitCode::Error, |class| class.exit_code()),
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+/// A snapshot, ready to be read.
+#[derive(Debug)]
+pub struct OpenedSnapshot {
+    /// The coordinator; to be closed at the end.
+    pub coordinator: Coordinator,
+    /// Its row in the catalog.
+    pub row: SnapshotRow,
+    /// Its record.
+    pub snapshot: Snapshot,
+    /// Reads its chunks.
+    pub chunks: ChunkReader,
+}
+
+impl OpenedSnapshot {
+    /// Opens the snapshot of a host that is meant.
+    pub async fn open(
+        config: Config,
+        host: &str,
+        selector: &Selector,
+    ) -> Result<Self, SnapshotCommandError> {
+        let coordinator = open_coordinator(config).await?;
+        let (opened, row) = find_snapshot(&coordinator, host, selector).await?;
+        let snapshot = opened
+            .catalog
+            .snapshot(row.id)
+            .map_err(CommandError::from)?;
+        let snapshot = snapshot.ok_or_else(|| SnapshotCommandError::NoRecord {
+            id: row.id.to_string(),
+        })?;
+        let chunks = coordinator.chunk_reader(&opened)?;
+        Ok(Self {
+            coordinator,
+            row,
+            snapshot,
+            chunks,
+        })
+    }
+
+    /// Its listing.
+    pub async fn listing(&self) -> Result<Listing, ListingError> {
+        Listing::open(self.chunks.clone(), &self.snapshot.page_index).await
+    }
+}

@@ -1,0 +1,342 @@
+//! What can be wrong with the configuration: each error names file, line, key and remedy.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::address::AddressError;
+use crate::config::destination::UrlError;
+use crate::config::exclude::ExcludeError;
+use crate::config::login_fields::LoginFieldError;
+use crate::config::name::{HostName, NameError};
+use crate::config::path::PathError;
+use crate::config::quantity::QuantityError;
+use crate::config::secret_file::SecretFileError;
+use crate::config::source_text::{FILE_BYTES_MAX, Location, Place};
+
+/// How many errors one load reports; a broken file of 100,000 hosts must not print 100,000 lines.
+pub const ERRORS_MAX: usize = 20;
+
+/// One thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be opened or read.
+    #[error("{}: cannot be read: {source}{}", path.display(), read_remedy(source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// coordinator.toml names a hosts file that is not there.
+    #[error("{p}: there is no hosts file: `coordinator config example hosts > {p}` writes a sample", p = path.display())]
+    NoHostsFile {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A directory, socket or FIFO lies where a file should.
+    #[error("{}: is not a regular file: put a TOML file there, or name another with --config", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Any local user could change what is run on every host.
+    #[error("{p}: is writable by every local user (mode {mode:04o}): run `chmod o-w {p}`", p = path.display())]
+    WorldWritable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// More than [`FILE_BYTES_MAX`].
+    #[error("{}: is larger than {} MiB: split it over hosts.d/*.toml", path.display(), FILE_BYTES_MAX >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Bytes that are not text.
+    #[error("{location}: the file is not UTF-8 here: save it as UTF-8")]
+    NotUtf8 {
+        /// The first such byte.
+        location: Location,
+    },
+    /// Not TOML, or not of the shape that is asked for.
+    #[error("{place}: {complaint}")]
+    Toml {
+        /// Where.
+        place: Place,
+        /// What is wrong, with a remedy where there is one.
+        complaint: String,
+        /// What the reader said.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that its type refuses.
+    #[error("{place}: {source}")]
+    Value {
+        /// Where.
+        place: Place,
+        /// Why.
+        source: ValueError,
+    },
+    /// One name in two files, or twice in one under two spellings.
+    #[error("{location}: host.{name}: is already defined at {first}: rename one of the two")]
+    DuplicateHost {
+        /// The name.
+        name: HostName,
+        /// The later definition.
+        location: Location,
+        /// The earlier one.
+        first: Location,
+    },
+    /// A secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+}
+
+impl ConfigError {
+    /// Where in a file it is, when it is at one place.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::Toml { place, .. } | Self::Value { place, .. } => Some(place.clone()),
+            Self::NotUtf8 { location } => Some(Place {
+                location: location.clone(),
+                key: String::new(),
+            }),
+            Self::DuplicateHost { name, location, .. } => Some(Place {
+                location: location.clone(),
+                key: format!("host.{name}"),
+            }),
+            Self::Secret(error) => error.named_at.clone(),
+            Self::Read { .. }
+            | Self::NoHostsFile { .. }
+            | Self::NotAFile { .. }
+            | Self::WorldWritable { .. }
+            | Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+/// Why a value that is proper TOML is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    /// A name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// An address or a user.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A fingerprint or a `become` command.
+    #[error(transparent)]
+    LoginField(#[from] LoginFieldError),
+    /// A size or a duration.
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    /// An exclude rule or a marker.
+    #[error(transparent)]
+    Exclude(#[from] ExcludeError),
+    /// A path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The URL of a destination.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// A number outside its range.
+    #[error("{value} is out of range: write a number from {min} to {max}")]
+    OutOfRange {
+        /// What was written.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
+    },
+    /// A duration that would stop everything at once.
+    #[error("{value} is too short: write at least {min}")]
+    TooShort {
+        /// What was written.
+        value: String,
+        /// The least.
+        min: String,
+    },
+    /// A key that every host needs and neither it nor `[defaults]` sets.
+    #[error("`{key}` is missing: add `{example}` here{}", if *inheritable { " or under [defaults]" } else { "" })]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// How it could be written.
+        example: &'static str,
+        /// Whether `[defaults]` may hold it.
+        inheritable: bool,
+    },
+    /// No way to log in.
+    #[error(
+        "has no way to log in: set `identity_file = \"PATH\"` or `use_agent = true` here or under [defaults]"
+    )]
+    NoCredential,
+    /// A certificate without the key it belongs to.
+    #[error(
+        "`certificate_file` needs the key it certifies: set `identity_file` or `use_agent = true` too"
+    )]
+    CertificateWithoutKey,
+    /// A key in `[defaults]` that only one host can have.
+    #[error("`{key}` cannot be shared: move it from [defaults] to the [host.NAME] it belongs to")]
+    NotADefault {
+        /// The key.
+        key: &'static str,
+    },
+    /// `[defaults]` in a file of hosts.d.
+    #[error("[defaults] stands in the main hosts file only: move it to {}", main.display())]
+    DefaultsOutsideMain {
+        /// That file.
+        main: PathBuf,
+    },
+    /// `jump` names no host.
+    #[error(
+        "jump {name:?} is not a host of this configuration{}: name a [host.*], or write jump = {{ address = \"host:port\", user = \"…\", host_key = [\"SHA256:…\"] }}",
+        did_you_mean(nearest.as_deref())
+    )]
+    UnknownJump {
+        /// What was written.
+        name: String,
+        /// A host whose name is close.
+        nearest: Option<String>,
+    },
+    /// `jump` leads back to a host that is already on the way.
+    #[error("jump leads in a circle ({}): let one of these hosts be reached directly", route.join(" -> "))]
+    JumpCircle {
+        /// The names on the way.
+        route: Vec<String>,
+    },
+    /// More hops than anybody means.
+    #[error("jump leads over more than {max} hosts: shorten the way")]
+    JumpTooLong {
+        /// The most hops.
+        max: usize,
+    },
+    /// Both ways to unlock the bundle.
+    #[error("`key_file` and `password_file` exclude each other: keep one")]
+    TwoUnlockWays,
+    /// A way to unlock without the bundle.
+    #[error("`{key}` needs `bundle`: add bundle = \"keys/daemon.bundle\"")]
+    NoBundle {
+        /// The key that was set.
+        key: &'static str,
+    },
+    /// No `[[destination]]`, or none that is required.
+    #[error(
+        "no destination is required, so nothing stored would be sure: add a [[destination]] with name and url, or set `required = true`"
+    )]
+    NoRequiredDestination,
+    /// Two destinations with one name or one place.
+    #[error("destination {name} has the same {what} as the one at {first}: change one of the two")]
+    DuplicateDestination {
+        /// The later one's name.
+        name: String,
+        /// "name" or "url".
+        what: &'static str,
+        /// The earlier one.
+        first: Location,
+    },
+}
+
+/// Everything that is wrong, in the order it was found; never empty.
+#[derive(Debug)]
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    left_off: usize,
+}
+
+impl ConfigErrors {
+    /// The errors, at most [`ERRORS_MAX`].
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.errors
+    }
+
+    /// How many more there are.
+    pub fn left_off(&self) -> usize {
+        self.left_off
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            errors: vec![error],
+            left_off: 0,
+        }
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, error) in self.errors.iter().enumerate() {
+            if number > 0 {
+                out.write_str("\n")?;
+            }
+            error.fmt(out)?;
+        }
+        if self.left_off > 0 {
+            write!(out, "\nand {} more", self.left_off)?;
+        }
+        Ok(())
+    }
+}
+
+/// Each line already says everything its error knows, so there is no further source.
+impl std::error::Error for ConfigErrors {}
+
+/// Gathers errors so that one load shows them all.
+#[derive(Debug, Default)]
+pub(super) struct ErrorList {
+    errors: Vec<ConfigError>,
+    left_off: usize,
+}
+
+impl ErrorList {
+    /// Takes the error that `make` builds, or only counts it when there are enough.
+    ///
+    /// Building one reads the whole file again, so the ones not shown are not built.
+    pub(super) fn push(&mut self, make: impl FnOnce() -> ConfigError) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(make());
+        } else {
+            self.left_off += 1;
+        }
+    }
+
+    /// How many errors there were so far.
+    pub(super) fn count(&self) -> usize {
+        self.errors.len() + self.left_off
+    }
+
+    /// `value`, unless there were errors.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
+        if self.errors.is_empty() {
+            return Ok(value);
+        }
+        Err(self.into_errors())
+    }
+
+    /// What was gathered, for a caller that knows it is something.
+    pub(super) fn into_errors(self) -> ConfigErrors {
+        ConfigErrors {
+            errors: self.errors,
+            left_off: self.left_off,
+        }
+    }
+}
+
+fn read_remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            ": run `coordinator init --dir DIR`, or name the file with --config"
+        }
+        io::ErrorKind::PermissionDenied => ": run as the user that owns it",
+        _ => "",
+    }
+}
+
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(" (did you mean {name:?}?)"))
+        .unwrap_or_default()
+}

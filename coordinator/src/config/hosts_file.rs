@@ -1,0 +1,327 @@
+//! hosts.toml and hosts.d/*.toml: from their texts to resolved hosts. Never reads a host's own files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::config::error::{ConfigError, ErrorList, ValueError};
+use crate::config::host::{Host, JUMPS_MAX, Jump, Login, merge, merge_login};
+use crate::config::name::HostName;
+use crate::config::raw::{RawHosts, RawSettings, Text};
+use crate::config::settings::{JumpSetting, JumpWay, Settings, ValueReader, keys_set};
+use crate::config::source_text::SourceText;
+use crate::config::suggestion::nearest;
+
+/// The directory beside the hosts file whose `*.toml` are read too.
+pub const HOSTS_DIRECTORY: &str = "hosts.d";
+
+/// The hosts of all files, and the keys that `[defaults]` sets.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    pub(super) by_name: BTreeMap<HostName, Host>,
+    pub(super) default_keys: Vec<&'static str>,
+}
+
+/// A host whose own values are checked, before the way to it is known.
+struct Draft<'a> {
+    source: &'a SourceText,
+    name_span: Range<usize>,
+    host: Host,
+    own: Settings,
+}
+
+/// Reads the main hosts file and its hosts.d.
+pub(super) fn read_hosts(main: &Path, errors: &mut ErrorList) -> Hosts {
+    let mut sources = Vec::new();
+    let beside = match files_beside(main) {
+        Ok(files) => files,
+        Err(error) => {
+            errors.push(|| error);
+            return Hosts::default();
+        }
+    };
+    for path in std::iter::once(main.to_owned()).chain(beside) {
+        match SourceText::read(&path) {
+            Ok(source) => sources.push(source),
+            Err(ConfigError::Read { path, source })
+                if path == main && source.kind() == io::ErrorKind::NotFound =>
+            {
+                errors.push(|| ConfigError::NoHostsFile { path });
+            }
+            Err(error) => errors.push(|| error),
+        }
+    }
+    resolve(main, &sources, errors)
+}
+
+/// The files of hosts.d in name order; none when there is no such directory.
+fn files_beside(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let directory = main.with_file_name(HOSTS_DIRECTORY);
+    let read_error = |source| ConfigError::Read {
+        path: directory.clone(),
+        source,
+    };
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read_error(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(read_error)?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Resolves the hosts of `sources`, the first of which is the main file when it could be read.
+pub(super) fn resolve(main: &Path, sources: &[SourceText], errors: &mut ErrorList) -> Hosts {
+    let mut files = Vec::new();
+    for source in sources {
+        match source.parse::<RawHosts>() {
+            Ok(raw) => files.push((source, raw)),
+            Err(error) => errors.push(|| error),
+        }
+    }
+    let mut defaults = Settings::default();
+    let mut default_keys = Vec::new();
+    for (source, raw) in &files {
+        let Some(table) = &raw.defaults else { continue };
+        let mut reader = ValueReader::new(source, errors);
+        if source.file() != main {
+            let main = main.to_owned();
+            reader.refuse(&table.span(), ValueError::DefaultsOutsideMain { main });
+            continue;
+        }
+        defaults = read_defaults(&mut reader, table.get_ref());
+        default_keys = keys_set(table.get_ref());
+    }
+    // With a broken file or broken defaults, every host would only repeat the same error.
+    if errors.count() > 0 {
+        return Hosts::default();
+    }
+    let drafts = read_drafts(&files, &defaults, errors);
+    check_default_jump(&defaults, &drafts, &files, errors);
+    if errors.count() > 0 {
+        return Hosts::default();
+    }
+    Hosts {
+        by_name: add_jumps(drafts, &defaults, errors),
+        default_keys,
+    }
+}
+
+fn read_defaults(reader: &mut ValueReader<'_>, raw: &RawSettings) -> Settings {
+    let address = raw.address.as_ref().map(Text::span);
+    let host_key = raw.host_key.as_ref().map(toml::Spanned::span);
+    let repository = raw.repository.as_ref().map(Text::span);
+    for (key, span) in [
+        ("address", address),
+        ("host_key", host_key),
+        ("repository", repository),
+    ] {
+        if let Some(span) = span {
+            reader.refuse(&span, ValueError::NotADefault { key });
+        }
+    }
+    reader.settings(raw, "defaults").unwrap_or_default()
+}
+
+/// A wrong jump in `[defaults]` is one error there, not one for each host.
+fn check_default_jump(
+    defaults: &Settings,
+    drafts: &BTreeMap<HostName, Draft<'_>>,
+    files: &[(&SourceText, RawHosts)],
+    errors: &mut ErrorList,
+) {
+    let Some(JumpSetting {
+        span,
+        way: JumpWay::Host(name),
+    }) = &defaults.jump
+    else {
+        return;
+    };
+    let Some((source, _)) = files.iter().find(|(_, raw)| raw.defaults.is_some()) else {
+        return;
+    };
+    if errors.count() == 0 && !drafts.contains_key(name.as_str()) {
+        ValueReader::new(source, errors).refuse(span, unknown_jump(name, drafts));
+    }
+}
+
+fn read_drafts<'a>(
+    files: &'a [(&'a SourceText, RawHosts)],
+    defaults: &Settings,
+    errors: &mut ErrorList,
+) -> BTreeMap<HostName, Draft<'a>> {
+    let mut drafts: BTreeMap<HostName, Draft<'a>> = BTreeMap::new();
+    for (source, raw) in files {
+        for (name, table) in &raw.host {
+            let location = source.location(name.span().start);
+            let Some(host_name) = ValueReader::new(source, errors).one::<HostName>(name) else {
+                continue;
+            };
+            if let Some(first) = drafts.get(&host_name) {
+                errors.push(|| ConfigError::DuplicateHost {
+                    name: host_name,
+                    location,
+                    first: first.host.defined_at.clone(),
+                });
+                continue;
+            }
+            let mut reader = ValueReader::new(source, errors);
+            if let Some(draft) = read_draft(&mut reader, source, name, &host_name, table, defaults)
+            {
+                drafts.insert(host_name, draft);
+            }
+        }
+    }
+    drafts
+}
+
+fn read_draft<'a>(
+    reader: &mut ValueReader<'_>,
+    source: &'a SourceText,
+    name: &Text,
+    host_name: &HostName,
+    table: &RawSettings,
+    defaults: &Settings,
+) -> Option<Draft<'a>> {
+    let own = reader.settings(table, &format!("host.{host_name}"))?;
+    let location = source.location(name.span().start);
+    match merge(host_name, location, &own, defaults, keys_set(table)) {
+        Ok(host) => Some(Draft {
+            source,
+            name_span: name.span(),
+            host,
+            own,
+        }),
+        Err(reason) => {
+            reader.refuse(&name.span(), reason);
+            None
+        }
+    }
+}
+
+/// Finds the way to each host, and refuses hosts that nothing is to be done with.
+fn add_jumps(
+    mut drafts: BTreeMap<HostName, Draft<'_>>,
+    defaults: &Settings,
+    errors: &mut ErrorList,
+) -> BTreeMap<HostName, Host> {
+    let mut jump_hosts = BTreeSet::new();
+    let mut ways = BTreeMap::new();
+    for (name, draft) in &drafts {
+        match way_to(draft, &drafts, defaults) {
+            Ok(way) => {
+                jump_hosts.extend(way.iter().filter_map(|jump| jump.host.clone()));
+                ways.insert(name.clone(), way);
+            }
+            Err((span, reason)) => {
+                ValueReader::new(draft.source, errors).refuse(&span, reason);
+            }
+        }
+    }
+    for (name, draft) in &drafts {
+        if draft.host.paths.is_empty() && !jump_hosts.contains(name) {
+            let reason = ValueError::Missing {
+                key: "paths",
+                example: "paths = [\"/\"]",
+                inheritable: true,
+            };
+            ValueReader::new(draft.source, errors).refuse(&draft.name_span, reason);
+        }
+    }
+    let mut hosts = BTreeMap::new();
+    for (name, way) in ways {
+        if let Some(mut draft) = drafts.remove(&name) {
+            draft.host.jumps = way;
+            hosts.insert(name, draft.host);
+        }
+    }
+    hosts
+}
+
+/// The hops to a host, the first hop first.
+fn way_to(
+    draft: &Draft<'_>,
+    drafts: &BTreeMap<HostName, Draft<'_>>,
+    defaults: &Settings,
+) -> Result<Vec<Jump>, (Range<usize>, ValueError)> {
+    let own_span = draft.own.jump.as_ref().map(|jump| jump.span.clone());
+    let span = own_span.unwrap_or_else(|| draft.name_span.clone());
+    let mut way = Vec::new();
+    let mut route = vec![draft.host.name.to_string()];
+    let mut at = draft;
+    while let Some(setting) = jump_of(at, defaults) {
+        if way.len() == JUMPS_MAX {
+            return Err((span, ValueError::JumpTooLong { max: JUMPS_MAX }));
+        }
+        match &setting.way {
+            JumpWay::Direct => break,
+            JumpWay::Login(login) => {
+                let login = inline_login(login, &at.host.login).map_err(|reason| (span, reason))?;
+                way.push(Jump { host: None, login });
+                break;
+            }
+            JumpWay::Host(name) => {
+                let Some(next) = drafts.get(name.as_str()) else {
+                    return Err((span, unknown_jump(name, drafts)));
+                };
+                let circle = route.contains(name);
+                route.push(name.clone());
+                if circle {
+                    return Err((span, ValueError::JumpCircle { route }));
+                }
+                way.push(Jump {
+                    host: Some(next.host.name.clone()),
+                    login: next.host.login.clone(),
+                });
+                at = next;
+            }
+        }
+    }
+    way.reverse();
+    Ok(way)
+}
+
+/// A host's own `jump`, or the defaults' one, unless that names the host itself: the jump host of all
+/// the others inherits it too and is reached directly.
+fn jump_of<'a>(draft: &'a Draft<'_>, defaults: &'a Settings) -> Option<&'a JumpSetting> {
+    let inherited = defaults.jump.as_ref().filter(|setting| match &setting.way {
+        JumpWay::Host(name) => name != draft.host.name.as_str(),
+        JumpWay::Direct | JumpWay::Login(_) => true,
+    });
+    draft.own.jump.as_ref().or(inherited)
+}
+
+/// A hop that is written out takes what it does not say from the host it leads to.
+fn inline_login(own: &Settings, host: &Login) -> Result<Login, ValueError> {
+    let inherited = Settings {
+        user: Some(host.user.clone()),
+        identity_file: host.identity_file.clone(),
+        certificate_file: host.certificate_file.clone(),
+        use_agent: Some(host.use_agent),
+        ..Settings::default()
+    };
+    merge_login(own, &inherited)
+}
+
+fn unknown_jump(name: &str, drafts: &BTreeMap<HostName, Draft<'_>>) -> ValueError {
+    let names = drafts.keys().map(HostName::as_str);
+    ValueError::UnknownJump {
+        name: name.to_owned(),
+        nearest: nearest(name, names).map(str::to_owned),
+    }
+}

@@ -1,0 +1,147 @@
+//! The configuration: coordinator.toml, hosts.toml and hosts.d/*.toml, checked as they are read. Never
+//! changes anything, except that `pin` writes trusted host keys into a hosts file.
+//!
+//! [`Config::load`] is pure in its files' texts: it opens no key, resolves no name, and creates
+//! nothing. Secrets are only named here; [`SecretFile`] refuses them, whenever they are read, while
+//! other users can read them.
+
+pub mod address;
+pub mod coordinator_file;
+pub mod destination;
+pub mod error;
+pub mod exclude;
+pub mod host;
+pub mod hosts_file;
+pub mod login_fields;
+pub mod name;
+pub mod path;
+pub mod pin;
+pub mod quantity;
+pub mod raw;
+pub mod sample;
+pub mod secret_file;
+mod settings;
+pub mod show;
+pub mod source_text;
+pub mod suggestion;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::config::coordinator_file::{
+    AppendServer, CoordinatorLimits, Keys, Log, Unlock, read_coordinator,
+};
+use crate::config::destination::Destination;
+use crate::config::error::{ConfigErrors, ErrorList};
+use crate::config::host::Host;
+use crate::config::hosts_file::read_hosts;
+use crate::config::name::HostName;
+use crate::config::secret_file::SecretFile;
+use crate::config::source_text::SourceText;
+
+/// Everything the files say, resolved.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// coordinator.toml.
+    pub file: PathBuf,
+    /// The main hosts file.
+    pub hosts_file: PathBuf,
+    /// Where index, catalog, locks and sockets live.
+    pub state_dir: PathBuf,
+    /// Where objects are stored; at least one is required.
+    pub destinations: Vec<Destination>,
+    /// The daemon's keys.
+    pub keys: Keys,
+    /// Bounds of the coordinator's own use.
+    pub limits: CoordinatorLimits,
+    /// Agents for architectures that are not built in, one file each, named by `uname -m`.
+    pub agents_dir: Option<PathBuf>,
+    /// Which append-server takes the data in.
+    pub append_server: AppendServer,
+    /// How logs are written.
+    pub log: Log,
+    /// The hosts.
+    pub hosts: BTreeMap<HostName, Host>,
+    default_keys: Vec<&'static str>,
+}
+
+impl Config {
+    /// Reads coordinator.toml at `path` and the hosts files it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let source = SourceText::read(path)?;
+        let mut errors = ErrorList::default();
+        let Some(file) = read_coordinator(&source, &mut errors) else {
+            // Without a hosts file's name there is nothing more to look at.
+            return Err(errors.into_errors());
+        };
+        let hosts = read_hosts(&file.hosts_file, &mut errors);
+        errors.finish(Self {
+            file: path.to_owned(),
+            hosts_file: file.hosts_file,
+            state_dir: file.state_dir,
+            destinations: file.destinations,
+            keys: file.keys,
+            limits: file.limits,
+            agents_dir: file.agents_dir,
+            append_server: file.append_server,
+            log: file.log,
+            hosts: hosts.by_name,
+            default_keys: hosts.default_keys,
+        })
+    }
+
+    /// The host of that name.
+    pub fn host(&self, name: &str) -> Result<&Host, UnknownHost> {
+        self.hosts.get(name).ok_or_else(|| {
+            let names = self.hosts.keys().map(HostName::as_str);
+            UnknownHost {
+                name: name.to_owned(),
+                hosts_file: self.hosts_file.clone(),
+                nearest: suggestion::nearest(name, names).map(str::to_owned),
+            }
+        })
+    }
+
+    /// Refuses secrets, of the keys and of every host, that are missing or open to other users.
+    pub fn check_files(&self) -> Result<(), ConfigErrors> {
+        let of_keys = match &self.keys.unlock {
+            Unlock::KeyFile(file) | Unlock::PasswordFile(file) => Some(file),
+            Unlock::Prompt => None,
+        };
+        let mut errors = ErrorList::default();
+        // One key usually serves many hosts.
+        let mut seen = BTreeSet::new();
+        let of_hosts = self.hosts.values().flat_map(Host::secret_files);
+        for file in of_keys.into_iter().chain(of_hosts) {
+            if !seen.insert(SecretFile::path(file)) {
+                continue;
+            }
+            if let Err(error) = file.check() {
+                errors.push(|| error.into());
+            }
+        }
+        errors.finish(())
+    }
+}
+
+/// A host name that the configuration does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no host {name:?} in {}{}", hosts_file.display(), remedy(nearest.as_deref()))]
+pub struct UnknownHost {
+    /// What was asked for.
+    pub name: String,
+    /// Where hosts are defined.
+    pub hosts_file: PathBuf,
+    /// A host whose name is close.
+    pub nearest: Option<String>,
+}
+
+fn remedy(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(name) => format!(": did you mean {name:?}?"),
+        None => ": `coordinator host ls` lists the ones there are".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

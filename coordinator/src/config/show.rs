@@ -1,0 +1,305 @@
+//! The merged configuration as `config show` prints it, with where each value comes from. Never prints
+//! a secret: of those the configuration holds only the paths.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
+
+use crate::config::Config;
+use crate::config::coordinator_file::{AppendServer, Unlock};
+use crate::config::destination::Destination;
+use crate::config::host::{Host, HostLimits, Jump, Login};
+
+/// The keys that the operator's files set or leave to a default, in the order of the sample.
+type Rows = Vec<(&'static str, Value)>;
+
+/// The merged configuration as one JSON object.
+pub fn to_json(config: &Config, only: Option<&Host>) -> Value {
+    let mut hosts = Map::new();
+    for host in chosen(config, only) {
+        let mut shown: Map<String, Value> = host_rows(host).into_iter().map(owned).collect();
+        let origins = shown
+            .keys()
+            .map(|key| (key.clone(), json!(origin(config, host, key).word())));
+        shown.insert("origins".to_owned(), Value::Object(origins.collect()));
+        shown.insert("defined_at".to_owned(), json!(host.defined_at.to_string()));
+        hosts.insert(host.name.to_string(), Value::Object(shown));
+    }
+    let mut top: Map<String, Value> = Map::new();
+    if only.is_none() {
+        top.extend(top_rows(config).into_iter().map(owned));
+        let tables = table_rows(config).into_iter();
+        top.extend(
+            tables.map(|(name, rows)| (name.to_owned(), rows.into_iter().map(owned).collect())),
+        );
+        let destinations = config.destinations.iter().map(destination_rows);
+        let destinations = destinations.map(|rows| rows.into_iter().map(owned).collect());
+        top.insert(
+            "destination".to_owned(),
+            Value::Array(destinations.collect()),
+        );
+    }
+    top.insert("host".to_owned(), Value::Object(hosts));
+    Value::Object(top)
+}
+
+/// The merged configuration as TOML, with the origin of each value of a host behind it.
+pub fn to_toml(config: &Config, only: Option<&Host>) -> String {
+    let mut document = DocumentMut::new();
+    if only.is_none() {
+        for (key, value) in top_rows(config) {
+            insert(&mut document, key, &value);
+        }
+        let mut tables = ArrayOfTables::new();
+        for destination in &config.destinations {
+            tables.push(table_of(destination_rows(destination)));
+        }
+        document.insert("destination", Item::ArrayOfTables(tables));
+        for (name, rows) in table_rows(config) {
+            document.insert(name, Item::Table(table_of(rows)));
+        }
+    }
+    let mut hosts = Table::new();
+    hosts.set_implicit(true);
+    for host in chosen(config, only) {
+        let mut table = Table::new();
+        for (key, value) in host_rows(host) {
+            insert(&mut table, key, &value);
+            let note = format!(" # {}", origin(config, host, key).word());
+            if let Some(value) = table.get_mut(key).and_then(Item::as_value_mut) {
+                value.decor_mut().set_suffix(note);
+            }
+        }
+        table
+            .decor_mut()
+            .set_prefix(format!("\n# {}\n", host.defined_at));
+        hosts.insert(host.name.as_str(), Item::Table(table));
+    }
+    document.insert("host", Item::Table(hosts));
+    document.to_string()
+}
+
+/// Where a host's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Host,
+    Defaults,
+    Both,
+    BuiltIn,
+}
+
+impl Origin {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Defaults => "defaults",
+            Self::Both => "defaults and host",
+            Self::BuiltIn => "built in",
+        }
+    }
+}
+
+fn origin(config: &Config, host: &Host, key: &str) -> Origin {
+    let own = host.own_keys.contains(&key);
+    let default = config.default_keys.contains(&key);
+    let joined = key == "exclude" || key == "limits";
+    match (own, default) {
+        (true, true) if joined => Origin::Both,
+        (true, _) => Origin::Host,
+        (false, true) => Origin::Defaults,
+        (false, false) => Origin::BuiltIn,
+    }
+}
+
+fn chosen<'a>(config: &'a Config, only: Option<&'a Host>) -> Vec<&'a Host> {
+    match only {
+        Some(host) => vec![host],
+        None => config.hosts.values().collect(),
+    }
+}
+
+fn top_rows(config: &Config) -> Rows {
+    vec![
+        ("state_dir", path_value(&config.state_dir)),
+        ("hosts", path_value(&config.hosts_file)),
+    ]
+}
+
+fn destination_rows(destination: &Destination) -> Rows {
+    vec![
+        ("name", json!(destination.name.as_str())),
+        ("url", json!(destination.url.to_string())),
+        ("required", json!(destination.required)),
+    ]
+}
+
+fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
+    let (key_file, password_file) = match &config.keys.unlock {
+        Unlock::KeyFile(file) => (Some(path_value(file.path())), None),
+        Unlock::PasswordFile(file) => (None, Some(path_value(file.path()))),
+        Unlock::Prompt => (None, None),
+    };
+    let socket_dir = match &config.append_server {
+        AppendServer::Embedded => None,
+        AppendServer::External { socket_dir } => Some(path_value(socket_dir)),
+    };
+    let keys = present(vec![
+        (
+            "user",
+            config.keys.user.as_ref().map(|user| json!(user.as_str())),
+        ),
+        ("bundle", config.keys.bundle.as_deref().map(path_value)),
+        ("key_file", key_file),
+        ("password_file", password_file),
+    ]);
+    let limits = vec![
+        ("spool", json!(config.limits.spool.to_string())),
+        ("reserve", json!(config.limits.reserve.to_string())),
+    ];
+    let agents = present(vec![(
+        "directory",
+        config.agents_dir.as_deref().map(path_value),
+    )]);
+    let log = vec![
+        ("level", json!(config.log.level.as_str())),
+        ("format", json!(config.log.format.as_str())),
+    ];
+    vec![
+        ("keys", keys),
+        ("limits", limits),
+        ("agents", agents),
+        ("append_server", present(vec![("socket_dir", socket_dir)])),
+        ("log", log),
+    ]
+}
+
+fn host_rows(host: &Host) -> Rows {
+    let mut rows = login_rows(&host.login);
+    if !host.jumps.is_empty() {
+        rows.push((
+            "jump",
+            Value::Array(host.jumps.iter().map(jump_value).collect()),
+        ));
+    }
+    rows.extend([
+        ("become", json!(host.become_command.to_string())),
+        ("paths", texts(host.paths.iter().map(|path| path.as_str()))),
+        ("one_file_system", json!(host.one_file_system)),
+        (
+            "exclude",
+            texts(host.exclude.iter().map(|rule| rule.as_str())),
+        ),
+        ("exclude_caches", json!(host.exclude_caches)),
+        (
+            "exclude_if_present",
+            texts(host.exclude_if_present.iter().map(|name| name.as_str())),
+        ),
+        ("transport", json!(host.transport.as_str())),
+        ("tags", texts(host.tags.iter().map(|tag| tag.as_str()))),
+    ]);
+    if let Some(size) = host.new_bytes_max {
+        rows.push(("max_new", json!(size.to_string())));
+    }
+    rows.push(("repository", json!(host.repository.as_str())));
+    rows.push(("limits", limits_value(&host.limits)));
+    rows
+}
+
+fn login_rows(login: &Login) -> Rows {
+    let mut rows = vec![
+        ("address", json!(login.address.to_string())),
+        ("user", json!(login.user.as_str())),
+    ];
+    if let Some(file) = &login.identity_file {
+        rows.push(("identity_file", path_value(file.path())));
+    }
+    if let Some(path) = &login.certificate_file {
+        rows.push(("certificate_file", path_value(path)));
+    }
+    rows.push(("use_agent", json!(login.use_agent)));
+    rows.push((
+        "host_key",
+        Value::Array(
+            login
+                .host_keys
+                .iter()
+                .map(|key| json!(key.to_string()))
+                .collect(),
+        ),
+    ));
+    rows
+}
+
+fn jump_value(jump: &Jump) -> Value {
+    let mut shown: Map<String, Value> = login_rows(&jump.login).into_iter().map(owned).collect();
+    if let Some(host) = &jump.host {
+        shown.insert("host".to_owned(), json!(host.as_str()));
+    }
+    Value::Object(shown)
+}
+
+fn limits_value(limits: &HostLimits) -> Value {
+    let mut shown = Map::new();
+    shown.insert("connect".to_owned(), json!(limits.connect.to_string()));
+    shown.insert("idle".to_owned(), json!(limits.idle.to_string()));
+    shown.insert("run".to_owned(), json!(limits.run.to_string()));
+    shown.insert(
+        "tunnel_connections".to_owned(),
+        json!(limits.tunnel_connections),
+    );
+    if let Some(threads) = limits.agent_threads {
+        shown.insert("agent_threads".to_owned(), json!(threads));
+    }
+    Value::Object(shown)
+}
+
+fn present(rows: Vec<(&'static str, Option<Value>)>) -> Rows {
+    rows.into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+}
+
+fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> Value {
+    Value::Array(texts.map(|text| json!(text)).collect())
+}
+
+/// Paths come from UTF-8 files, so nothing is lost; a directory given by `--config` may be different.
+fn path_value(path: &Path) -> Value {
+    json!(path.to_string_lossy())
+}
+
+fn owned((key, value): (&'static str, Value)) -> (String, Value) {
+    (key.to_owned(), value)
+}
+
+fn table_of(rows: Rows) -> Table {
+    let mut table = Table::new();
+    for (key, value) in rows {
+        insert(&mut table, key, &value);
+    }
+    table
+}
+
+fn insert(table: &mut Table, key: &str, value: &Value) {
+    if let Some(value) = toml_value(value) {
+        table.insert(key, Item::Value(value));
+    }
+}
+
+/// The same value in TOML, which has no null.
+fn toml_value(value: &Value) -> Option<toml_edit::Value> {
+    match value {
+        Value::Null => None,
+        Value::Bool(flag) => Some((*flag).into()),
+        Value::Number(number) => number.as_i64().map(toml_edit::Value::from),
+        Value::String(text) => Some(text.as_str().into()),
+        Value::Array(values) => Some(values.iter().filter_map(toml_value).collect()),
+        Value::Object(map) => {
+            let rows = map
+                .iter()
+                .filter_map(|(key, value)| Some((key.as_str(), toml_value(value)?)));
+            Some(rows.collect::<InlineTable>().into())
+        }
+    }
+}

@@ -1,0 +1,891 @@
+//! Loads whole configurations from directories: what is refused, in which words, and what comes out.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::config::Config;
+use crate::config::coordinator_file::{AppendServer, Unlock};
+use crate::config::destination::DestinationUrl;
+use crate::config::error::ERRORS_MAX;
+use crate::config::hosts_file::resolve;
+use crate::config::quantity::Size;
+use crate::config::raw::Transport;
+use crate::config::source_text::SourceText;
+
+const COORDINATOR: &str = "\
+state_dir = \"state\"
+
+[[destination]]
+name = \"local\"
+url = \"file:///srv/backup\"
+
+[keys]
+bundle = \"keys/daemon.bundle\"
+key_file = \"keys/daemon.key\"
+";
+
+const HOSTS: &str = "\
+[defaults]
+exclude = [\"/var/cache/**\", \"*.tmp\"]
+exclude_caches = true
+
+[host.web1]
+address = \"127.0.0.1:2222\"
+user = \"root\"
+identity_file = \"keys/id\"
+host_key = [\"SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"]
+paths = [\"/etc\", \"/srv\"]
+";
+
+/// A configuration directory with sound secrets.
+struct Fixture {
+    directory: TempDir,
+}
+
+impl Fixture {
+    fn new(coordinator: &str, hosts: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let fixture = Self { directory };
+        fixture.write("coordinator.toml", coordinator, 0o600);
+        fixture.write("hosts.toml", hosts, 0o600);
+        fixture.write("keys/daemon.key", "key\n", 0o600);
+        fixture.write("keys/id", "key\n", 0o600);
+        fixture
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    fn load(&self) -> Result<Config, crate::config::error::ConfigErrors> {
+        Config::load(&self.path("coordinator.toml"))
+    }
+
+    /// The text of the refusal by load or by the check of secrets, after which nothing has changed.
+    fn refusal(&self) -> String {
+        let before = tree(self.directory.path());
+        let outcome = self.load().and_then(|config| config.check_files());
+        let text = outcome.unwrap_err().to_string();
+        assert_eq!(
+            tree(self.directory.path()),
+            before,
+            "a refusal changed something"
+        );
+        text
+    }
+
+    /// The refusal, relative to the directory.
+    fn refusal_here(&self) -> String {
+        let prefix = format!("{}/", self.directory.path().display());
+        self.refusal().replace(&prefix, "")
+    }
+}
+
+/// Every path below, with its mode, time and contents.
+fn tree(directory: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        let contents = if metadata.is_file() {
+            std::fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
+        if metadata.is_dir() {
+            found.extend(tree(&path));
+        }
+        found.insert(path, (metadata.mode(), metadata.mtime_nsec(), contents));
+    }
+    found
+}
+
+/// The refusal of a hosts.toml.
+fn refused_hosts(hosts: &str) -> String {
+    Fixture::new(COORDINATOR, hosts).refusal_here()
+}
+
+/// The refusal of a sound hosts.toml with `line` added to its only host, on line 11.
+fn refused_host_line(line: &str) -> String {
+    refused_hosts(&format!("{HOSTS}{line}\n"))
+}
+
+/// The refusal of a coordinator.toml.
+fn refused_coordinator(coordinator: &str) -> String {
+    Fixture::new(coordinator, HOSTS).refusal_here()
+}
+
+#[track_caller]
+fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{text:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn sound_files_resolve_over_defaults_and_built_in_values() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    let config = fixture.load().unwrap();
+    assert_eq!(config.state_dir, fixture.path("state"));
+    assert_eq!(
+        config.destinations[0].url,
+        DestinationUrl::File("/srv/backup".into())
+    );
+    assert!(config.destinations[0].required);
+    assert_eq!(config.append_server, AppendServer::Embedded);
+    assert!(
+        matches!(&config.keys.unlock, Unlock::KeyFile(file) if file.path() == fixture.path("keys/daemon.key"))
+    );
+    config.check_files().unwrap();
+
+    let host = config.host("web1").unwrap();
+    assert_eq!(host.login.address.host(), "127.0.0.1");
+    assert_eq!(host.login.address.port(), 2222);
+    assert_eq!(host.login.host_keys.len(), 1);
+    assert_eq!(host.defined_at.line, 5);
+    assert_eq!(host.repository.as_str(), "web1");
+    assert_eq!(host.transport, Transport::Auto);
+    assert!(host.exclude_caches && !host.one_file_system && host.jumps.is_empty());
+    let paths: Vec<&[u8]> = host.paths.iter().map(|path| path.as_bytes()).collect();
+    assert_eq!(paths, [&b"/etc"[..], b"/srv"]);
+}
+
+#[test]
+fn a_hosts_rules_follow_the_defaults_and_other_values_replace_them() {
+    let hosts = format!("{HOSTS}exclude = [\"!/var/cache/keep/**\"]\nexclude_caches = false\n");
+    let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
+    let host = config.host("web1").unwrap();
+    let rules: Vec<&str> = host.exclude.iter().map(|rule| rule.as_str()).collect();
+    assert_eq!(rules, ["/var/cache/**", "*.tmp", "!/var/cache/keep/**"]);
+    assert!(!host.exclude_caches);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_line_and_the_nearest_known_one() {
+    let text = refused_hosts(&HOSTS.replace("address", "adress"));
+    assert_eq!(
+        text,
+        "hosts.toml:6:1: host.web1.adress: unknown key `adress`: did you mean `address`?"
+    );
+    let text = refused_host_line("colour = \"red\"");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:1: host.web1.colour",
+            "unknown key `colour`: known here: address, user",
+        ],
+    );
+    let text = refused_coordinator(&COORDINATOR.replace("state_dir", "statedir"));
+    assert_says(
+        &text,
+        &[
+            "coordinator.toml:1:1: statedir",
+            "did you mean `state_dir`?",
+        ],
+    );
+    let text = refused_coordinator(&COORDINATOR.replace("key_file", "keyfile"));
+    assert_says(
+        &text,
+        &[
+            "coordinator.toml:9:1: keys.keyfile",
+            "did you mean `key_file`?",
+        ],
+    );
+    let text = refused_hosts("[hosts.web1]\naddress = \"a\"\n");
+    assert_says(&text, &["hosts.toml:1:2: hosts", "did you mean `host`?"]);
+    let text = refused_host_line("limits = { idel = \"5m\" }");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:12: host.web1.limits.idel",
+            "did you mean `idle`?",
+        ],
+    );
+    let text = refused_host_line("jump = { address = \"a\", usr = \"b\" }");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:25: host.web1.jump.usr",
+            "did you mean `user`?",
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_type_or_word_is_named_with_its_key() {
+    let text = refused_host_line("one_file_system = \"yes\"");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:19: host.web1.one_file_system",
+            "expected a boolean",
+        ],
+    );
+    let text = refused_host_line("transport = \"tpc\"");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:13: host.web1.transport",
+            "unknown value `tpc`: did you mean `tcp`?",
+        ],
+    );
+    let text = refused_host_line("jump = 5");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:8: host.web1.jump",
+            "the name of a host, or a table",
+        ],
+    );
+    let text = refused_coordinator(
+        &COORDINATOR.replace("state_dir = \"state\"\n", "hosts = \"hosts.toml\"\n"),
+    );
+    assert_says(
+        &text,
+        &["coordinator.toml:1:1", "missing key `state_dir`: add it"],
+    );
+    let text = refused_host_line("tags = [\"a\"");
+    assert_says(&text, &["hosts.toml:1"]);
+}
+
+#[test]
+fn a_host_name_twice_in_a_file_is_an_error_with_its_line() {
+    let text = refused_hosts(&format!("{HOSTS}\n[host.web1]\naddress = \"b\"\n"));
+    assert_says(
+        &text,
+        &["hosts.toml:12:", "web1", "written twice", "rename"],
+    );
+}
+
+#[test]
+fn a_host_name_in_two_files_is_an_error_that_names_both() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    fixture.write(
+        "hosts.d/more.toml",
+        "[host.db1]\n[host.web1]\naddress = \"b\"\n",
+        0o600,
+    );
+    let text = fixture.refusal_here();
+    assert_says(
+        &text,
+        &[
+            "hosts.d/more.toml:2:7: host.web1",
+            "already defined at hosts.toml:5:7",
+            "rename",
+        ],
+    );
+}
+
+#[test]
+fn hosts_d_is_merged_in_and_other_files_there_are_not() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    let db1 = "[host.db1]\naddress = \"[2001:db8::7]\"\nuser = \"root\"\nuse_agent = true\npaths = [\"/\"]\n";
+    fixture.write("hosts.d/db.toml", db1, 0o600);
+    fixture.write("hosts.d/.hidden.toml", "not toml", 0o600);
+    fixture.write("hosts.d/db.toml~", "not toml", 0o600);
+    let config = fixture.load().unwrap();
+    assert_eq!(config.hosts.len(), 2);
+    let db1 = config.host("db1").unwrap();
+    assert_eq!(db1.login.address.to_string(), "[2001:db8::7]:22");
+    assert!(db1.exclude_caches, "defaults reach hosts.d too");
+    assert_eq!(&*db1.defined_at.file, fixture.path("hosts.d/db.toml"));
+}
+
+#[test]
+fn defaults_stand_in_the_main_file_only() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    fixture.write("hosts.d/more.toml", "\n[defaults]\nuser = \"x\"\n", 0o600);
+    assert_says(
+        &fixture.refusal_here(),
+        &["hosts.d/more.toml:2:", "move it to hosts.toml"],
+    );
+}
+
+#[test]
+fn path_like_host_names_are_refused() {
+    for (name, remedy) in [
+        ("\"../etc\"", "is not a path"),
+        ("\"a/b\"", "is not a path"),
+        ("\"a..b\"", "is not a path"),
+        ("\"\"", "empty"),
+        ("\".hidden\"", "start it with a-z or 0-9"),
+        ("\"-oProxyCommand\"", "use only a-z"),
+        ("\"Web\"", "use only a-z"),
+        ("\"a\\u0000b\"", "use only a-z"),
+        ("\"a\\u001bb\"", "use only a-z"),
+        ("\"a b\"", "use only a-z"),
+    ] {
+        let text = refused_hosts(&HOSTS.replace("web1", name));
+        assert_says(&text, &["hosts.toml:5:7: host", remedy]);
+        assert!(
+            !text.contains(['\0', '\u{1b}']),
+            "{text:?} passes control characters on"
+        );
+    }
+    let long = "a".repeat(64);
+    assert_says(
+        &refused_hosts(&HOSTS.replace("web1", &long)),
+        &["hosts.toml:5:7", "shorten it to 63"],
+    );
+}
+
+#[test]
+fn addresses_and_users_that_could_be_options_are_refused() {
+    for (from, to, line, remedy) in [
+        (
+            "127.0.0.1:2222",
+            "-oProxyCommand=sh",
+            6,
+            "could be taken for an option",
+        ),
+        (
+            "127.0.0.1:2222",
+            "root@-oProxyCommand=sh",
+            6,
+            "write it under `user`",
+        ),
+        ("127.0.0.1:2222", "a b", 6, "use a DNS name"),
+        ("127.0.0.1:2222", "a\\nb", 6, "use a DNS name"),
+        ("127.0.0.1:2222", "a:0", 6, "from 1 to 65535"),
+        ("127.0.0.1:2222", "a:ssh", 6, "from 1 to 65535"),
+        ("127.0.0.1:2222", "::1", 6, "write \"[::1]\""),
+        (
+            "\"root\"",
+            "\"-oProxyCommand=sh\"",
+            7,
+            "could be taken for an option",
+        ),
+        ("\"root\"", "\"a b\"", 7, "not a login name"),
+        ("\"root\"", "\"\"", 7, "not a login name"),
+    ] {
+        let text = refused_hosts(&HOSTS.replace(from, to));
+        assert_says(
+            &text,
+            &[&format!("hosts.toml:{line}:"), "host.web1.", remedy],
+        );
+    }
+}
+
+#[test]
+fn a_bad_glob_is_named_with_file_line_and_remedy() {
+    let text = refused_hosts(&HOSTS.replace("*.tmp", "cache[0-9"));
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:2:29: defaults.exclude[1]",
+            "bad glob \"cache[0-9\"",
+            "escape",
+        ],
+    );
+    let text = refused_host_line("exclude = [\n  \"fine\",\n  \"{a,b\",\n]");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:13:3: host.web1.exclude[1]",
+            "bad glob \"{a,b\"",
+            "escape",
+        ],
+    );
+    let text = refused_host_line("exclude = [\"!\"]");
+    assert_says(
+        &text,
+        &["hosts.toml:11:12: host.web1.exclude[0]", "write a glob"],
+    );
+    let text = refused_host_line("exclude_if_present = [\"a/b\"]");
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:11:23: host.web1.exclude_if_present[0]",
+            "bare name",
+        ],
+    );
+}
+
+#[test]
+fn paths_are_absolute_plain_and_without_parents() {
+    for (path, remedy) in [
+        ("etc", "start it with \\\"/\\\""),
+        ("/srv/../etc", "holds \"..\""),
+        ("/home/*", "shape it with `exclude`"),
+        ("", "empty"),
+    ] {
+        let text = refused_hosts(&HOSTS.replace("\"/srv\"", &format!("\"{path}\"")));
+        assert_says(
+            &text,
+            &[
+                "hosts.toml:10:18: host.web1.paths[1]",
+                &remedy.replace("\\\"", "\""),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_host_must_say_how_to_reach_it_and_what_to_keep() {
+    for (line, missing) in [
+        (
+            "address = \"127.0.0.1:2222\"\n",
+            "`address` is missing: add `address = ",
+        ),
+        (
+            "user = \"root\"\n",
+            "`user` is missing: add `user = \"backup\"` here or under [defaults]",
+        ),
+        (
+            "identity_file = \"keys/id\"\n",
+            "no way to log in: set `identity_file",
+        ),
+        (
+            "paths = [\"/etc\", \"/srv\"]\n",
+            "`paths` is missing: add `paths = [\"/\"]`",
+        ),
+    ] {
+        assert_says(
+            &refused_hosts(&HOSTS.replace(line, "")),
+            &["hosts.toml:5:7: host.web1: ", missing],
+        );
+    }
+    let text = refused_hosts(&HOSTS.replace("identity_file", "certificate_file"));
+    assert_says(
+        &text,
+        &["hosts.toml:5:7: host.web1", "needs the key it certifies"],
+    );
+}
+
+#[test]
+fn what_belongs_to_one_host_cannot_be_a_default() {
+    for line in ["address = \"a\"", "host_key = []", "repository = \"a\""] {
+        let text = refused_hosts(&HOSTS.replace("[defaults]", &format!("[defaults]\n{line}")));
+        assert_says(
+            &text,
+            &["hosts.toml:2:", "defaults.", "cannot be shared: move it"],
+        );
+    }
+}
+
+#[test]
+fn other_values_are_refused_with_a_way_to_write_them() {
+    for (line, remedy) in [
+        ("host_key2 = 1", "did you mean `host_key`?"),
+        ("max_new = \"50\"", "write \"50GiB\""),
+        ("limits = { idle = \"5\" }", "write \"90s\""),
+        ("limits = { connect = \"0s\" }", "at least 1s"),
+        ("limits = { tunnel_connections = 17 }", "from 1 to 16"),
+        ("become = \"sudo -n; rm\"", "no shell runs it"),
+        ("become = \"$(id)\"", "no shell runs it"),
+        ("become = \"-n\"", "not a program"),
+        ("become = \"PATH=/tmp sudo\"", "not a program"),
+        ("tags = [\"a b\"]", "use only a-z"),
+        ("repository = \"../x\"", "not a path"),
+        ("certificate_file = \"../x\"", "holds \"..\""),
+    ] {
+        assert_says(
+            &refused_host_line(line),
+            &["hosts.toml:11:", "host.web1", remedy],
+        );
+    }
+    let text = refused_hosts(&HOSTS.replace("SHA256:A", "MD5:A"));
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:9:13: host.web1.host_key[0]",
+            "ssh-keygen -lf",
+            "host trust",
+        ],
+    );
+}
+
+#[test]
+fn destinations_are_checked() {
+    for (from, to, line, remedy) in [
+        (
+            "file:///srv/backup",
+            "s3://bucket",
+            5,
+            "s3:// is not supported by this build yet",
+        ),
+        (
+            "file:///srv/backup",
+            "sftp://h/x",
+            5,
+            "sftp:// is not supported by this build yet",
+        ),
+        (
+            "file:///srv/backup",
+            "ftp://h/x",
+            5,
+            "not a kind of destination",
+        ),
+        ("file:///srv/backup", "/srv/backup", 5, "no scheme"),
+        (
+            "file:///srv/backup",
+            "file://srv/backup",
+            5,
+            "three slashes",
+        ),
+        (
+            "file:///srv/backup",
+            "file:///srv/../x",
+            5,
+            "plain directory",
+        ),
+        ("file:///srv/backup", "file:///", 5, "plain directory"),
+        ("\"local\"", "\"a/b\"", 4, "is not a path"),
+        (
+            "\n\n[keys]",
+            "\nrequired = false\n[keys]",
+            3,
+            "`required = true`",
+        ),
+    ] {
+        let text = refused_coordinator(&COORDINATOR.replace(from, to));
+        assert_says(
+            &text,
+            &[&format!("coordinator.toml:{line}:"), "destination", remedy],
+        );
+    }
+    let none = "state_dir = \"state\"\n";
+    assert_says(
+        &refused_coordinator(none),
+        &["coordinator.toml:1:", "add a [[destination]]"],
+    );
+    let again = "[[destination]]\nname = \"local\"\nurl = \"file:///srv//backup/\"\n";
+    let text = refused_coordinator(&format!("{COORDINATOR}{again}"));
+    assert_says(
+        &text,
+        &[
+            "coordinator.toml:11:8: destination[1].name",
+            "the same name as the one at",
+        ],
+    );
+    assert_says(
+        &text,
+        &[
+            "coordinator.toml:12:7: destination[1].url",
+            "the same url",
+            "coordinator.toml:4:8",
+        ],
+    );
+}
+
+#[test]
+fn keys_have_one_way_to_be_unlocked_and_a_bundle() {
+    let text = refused_coordinator(&format!("{COORDINATOR}password_file = \"p\"\n"));
+    assert_says(
+        &text,
+        &["coordinator.toml:10:17: keys.password_file", "keep one"],
+    );
+    let text = refused_coordinator(&COORDINATOR.replace("bundle = \"keys/daemon.bundle\"\n", ""));
+    assert_says(
+        &text,
+        &["coordinator.toml:8:12: keys.key_file", "needs `bundle`"],
+    );
+}
+
+#[test]
+fn a_missing_key_file_is_named_with_the_line_that_names_it() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    std::fs::remove_file(fixture.path("keys/daemon.key")).unwrap();
+    let text = fixture.refusal_here();
+    assert_eq!(
+        text,
+        "coordinator.toml:9:12: keys.key_file: keys/daemon.key: secret file does not exist: create it, or correct the path"
+    );
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    std::fs::remove_file(fixture.path("keys/id")).unwrap();
+    assert_says(
+        &fixture.refusal_here(),
+        &[
+            "hosts.toml:8:17: host.web1.identity_file: keys/id",
+            "does not exist",
+        ],
+    );
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_with_the_chmod_that_helps() {
+    for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
+        let fixture = Fixture::new(COORDINATOR, HOSTS);
+        fixture.write("keys/daemon.key", "key", mode);
+        let text = fixture.refusal();
+        let path = fixture.path("keys/daemon.key");
+        let remedy = format!("(mode {mode:04o}): run `chmod 600 {}`", path.display());
+        assert_says(&text, &["coordinator.toml:9:12: keys.key_file", &remedy]);
+        let mode_after = std::fs::metadata(&path).unwrap().mode() & 0o7777;
+        assert_eq!(mode_after, mode, "the tool must not repair what it refuses");
+    }
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    fixture.write("keys/id", "key", 0o644);
+    assert_says(
+        &fixture.refusal_here(),
+        &[
+            "hosts.toml:8:17: host.web1.identity_file",
+            "run `chmod 600 ",
+        ],
+    );
+}
+
+#[test]
+fn a_password_file_that_others_can_read_is_refused() {
+    let fixture = Fixture::new(&COORDINATOR.replace("key_file", "password_file"), HOSTS);
+    fixture.write("keys/daemon.key", "key", 0o644);
+    assert_says(
+        &fixture.refusal_here(),
+        &[
+            "coordinator.toml:9:17: keys.password_file",
+            "run `chmod 600 ",
+        ],
+    );
+}
+
+#[test]
+fn reading_a_secret_makes_the_same_checks_and_debug_prints_nothing_of_it() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    fixture.write("keys/daemon.key", "open sesame\n", 0o600);
+    let Unlock::KeyFile(file) = fixture.load().unwrap().keys.unlock else {
+        unreachable!()
+    };
+    let secret = file.read().unwrap();
+    assert_eq!(secret.expose_line(), b"open sesame");
+    assert!(!format!("{secret:?}").contains("sesame"));
+    fixture.write("keys/daemon.key", "open sesame\n", 0o644);
+    assert_says(
+        &file.read().unwrap_err().to_string(),
+        &["keys.key_file", "chmod 600"],
+    );
+    fixture.write("keys/daemon.key", "", 0o600);
+    assert_says(
+        &file.read().unwrap_err().to_string(),
+        &["keys.key_file", "is empty"],
+    );
+    std::fs::remove_file(file.path()).unwrap();
+    std::fs::create_dir(file.path()).unwrap();
+    assert_says(
+        &file.read().unwrap_err().to_string(),
+        &["is not a regular file"],
+    );
+}
+
+#[test]
+fn configuration_files_that_everybody_can_write_are_refused() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    fixture.write("hosts.toml", HOSTS, 0o666);
+    assert_says(
+        &fixture.refusal_here(),
+        &["hosts.toml", "mode 0666", "chmod o-w"],
+    );
+}
+
+#[test]
+fn missing_and_odd_files_are_refused_with_a_remedy() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    std::fs::remove_file(fixture.path("hosts.toml")).unwrap();
+    assert_says(
+        &fixture.refusal_here(),
+        &[
+            "hosts.toml",
+            "there is no hosts file",
+            "coordinator config example hosts >",
+        ],
+    );
+    std::fs::remove_file(fixture.path("coordinator.toml")).unwrap();
+    assert_says(
+        &fixture.refusal_here(),
+        &["coordinator.toml", "coordinator init --dir DIR", "--config"],
+    );
+    std::fs::create_dir(fixture.path("coordinator.toml")).unwrap();
+    assert_says(
+        &fixture.refusal_here(),
+        &["coordinator.toml", "is not a regular file"],
+    );
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    std::fs::write(fixture.path("hosts.toml"), b"# \xc3\xa9\n# \xff\n").unwrap();
+    assert_says(&fixture.refusal_here(), &["hosts.toml:2:3", "not UTF-8"]);
+}
+
+#[test]
+fn all_errors_of_a_file_are_shown_at_once_up_to_a_bound() {
+    let hosts: String = (0..100)
+        .map(|number| format!("[host.h{number}]\naddress = \"-x\"\n"))
+        .collect();
+    let fixture = Fixture::new(COORDINATOR, &hosts);
+    let errors = fixture.load().unwrap_err();
+    assert_eq!(errors.errors().len(), ERRORS_MAX);
+    assert_eq!(errors.left_off(), 100 - ERRORS_MAX);
+    assert!(errors.to_string().ends_with("and 80 more"));
+}
+
+const JUMPS: &str = "\
+[defaults]
+user = \"root\"
+use_agent = true
+paths = [\"/\"]
+[host.a]
+address = \"a\"
+jump = \"b\"
+[host.b]
+address = \"b\"
+jump = \"c\"
+[host.c]
+address = \"c\"
+user = \"jump\"
+paths = []
+";
+
+#[test]
+fn jumps_resolve_in_the_order_of_connecting_and_hosts_only_jumped_over_need_no_paths() {
+    let config = Fixture::new(COORDINATOR, JUMPS).load().unwrap();
+    let jumps = &config.host("a").unwrap().jumps;
+    let hosts: Vec<&str> = jumps.iter().map(|jump| jump.login.address.host()).collect();
+    assert_eq!(hosts, ["c", "b"]);
+    assert_eq!(jumps[0].login.user.as_str(), "jump");
+    assert_eq!(jumps[0].host.as_ref().unwrap().as_str(), "c");
+    assert!(config.host("c").unwrap().paths.is_empty());
+}
+
+#[test]
+fn a_jump_that_is_written_out_takes_the_rest_from_its_host() {
+    let table = "[host.web1.jump]\naddress = \"gate:2222\"\nuser = \"jump\"\nhost_key = [\"SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"]\n";
+    let config = Fixture::new(COORDINATOR, &format!("{HOSTS}{table}"))
+        .load()
+        .unwrap();
+    let host = config.host("web1").unwrap();
+    assert_eq!(host.jumps.len(), 1);
+    let login = &host.jumps[0].login;
+    assert_eq!((login.user.as_str(), login.address.port()), ("jump", 2222));
+    assert_eq!(login.identity_file, host.login.identity_file);
+    assert_eq!(login.host_keys.len(), 1);
+    assert_eq!(host.jumps[0].host, None);
+}
+
+#[test]
+fn jumps_to_nowhere_and_in_circles_are_refused() {
+    let text = refused_hosts(&JUMPS.replace("jump = \"c\"", "jump = \"a\""));
+    assert_says(
+        &text,
+        &[
+            "hosts.toml:7:8: host.a.jump",
+            "a -> b -> a",
+            "hosts.toml:10:8: host.b.jump",
+        ],
+    );
+    let text = refused_hosts(&JUMPS.replace("jump = \"b\"", "jump = \"a\""));
+    assert_says(&text, &["hosts.toml:7:8: host.a.jump", "a -> a"]);
+    let text = refused_host_line("jump = \"root@gate:22\"");
+    assert_says(
+        &text,
+        &["hosts.toml:11:8: host.web1.jump", "write jump = { address"],
+    );
+    let text = refused_host_line("jump = \"web2\"");
+    assert_says(
+        &text,
+        &["hosts.toml:11:8: host.web1.jump", "did you mean \"web1\"?"],
+    );
+    let text = refused_hosts(&HOSTS.replace("[defaults]", "[defaults]\njump = \"gate\""));
+    assert_says(&text, &["hosts.toml:2:8: defaults.jump", "not a host"]);
+}
+
+#[test]
+fn an_inherited_jump_does_not_apply_to_the_jump_host_itself() {
+    let hosts = JUMPS
+        .replace("jump = \"b\"\n", "")
+        .replace("jump = \"c\"\n", "");
+    let hosts = hosts.replace("use_agent", "jump = \"c\"\nuse_agent");
+    let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
+    assert_eq!(config.host("a").unwrap().jumps.len(), 1);
+    assert!(config.host("c").unwrap().jumps.is_empty());
+    let direct = hosts.replace("address = \"a\"", "address = \"a\"\njump = \"\"");
+    let config = Fixture::new(COORDINATOR, &direct).load().unwrap();
+    assert!(config.host("a").unwrap().jumps.is_empty());
+}
+
+#[test]
+fn a_hosts_own_key_does_not_inherit_the_certificate_of_another() {
+    let hosts = HOSTS.replace(
+        "[defaults]",
+        "[defaults]\nidentity_file = \"d\"\ncertificate_file = \"d-cert.pub\"",
+    );
+    let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
+    assert_eq!(config.host("web1").unwrap().login.certificate_file, None);
+}
+
+#[test]
+fn an_unknown_host_is_told_with_the_nearest_name() {
+    let config = Fixture::new(COORDINATOR, HOSTS).load().unwrap();
+    assert_says(
+        &config.host("web2").unwrap_err().to_string(),
+        &["no host \"web2\"", "did you mean \"web1\"?"],
+    );
+    assert_says(
+        &config.host("x").unwrap_err().to_string(),
+        &["`coordinator host ls`"],
+    );
+}
+
+#[test]
+fn a_hundred_thousand_hosts_resolve() {
+    use std::fmt::Write;
+    let mut hosts = String::from(
+        "[defaults]\nuser = \"root\"\nuse_agent = true\npaths = [\"/\"]\nexclude = [\"*.tmp\"]\n",
+    );
+    for number in 0..100_000 {
+        writeln!(
+            hosts,
+            "[host.h{number}]\naddress = \"h{number}.example.com\""
+        )
+        .unwrap();
+    }
+    let main = Path::new("hosts.toml");
+    let mut errors = crate::config::error::ErrorList::default();
+    let sources = [SourceText::new(main, hosts)];
+    let resolved = resolve(main, &sources, &mut errors);
+    assert_eq!((resolved.by_name.len(), errors.count()), (100_000, 0));
+    assert_eq!(
+        resolved.by_name["h99999"].defined_at.line,
+        5 + 2 * 99_999 + 1
+    );
+}
+
+#[test]
+fn the_remaining_values_reach_the_host() {
+    let hosts = format!(
+        "{HOSTS}become = \"sudo  -n\"\nmax_new = \"1.5GiB\"\nrepository = \"web\"\ntags = [\"prod\", \"prod\"]\n\
+         transport = \"stdio\"\nlimits = {{ idle = \"90s\", agent_threads = 2 }}\n"
+    );
+    let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
+    let host = config.host("web1").unwrap();
+    assert_eq!(host.become_command.words(), ["sudo", "-n"]);
+    assert_eq!(host.new_bytes_max, Some(Size::from_bytes(3 << 29)));
+    assert_eq!(host.repository.as_str(), "web");
+    assert_eq!(host.tags.len(), 1);
+    assert_eq!(host.transport, Transport::Stdio);
+    assert_eq!(host.limits.idle.duration().as_secs(), 90);
+    assert_eq!(host.limits.connect.duration().as_secs(), 30);
+    assert_eq!(host.limits.agent_threads, Some(2));
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_file_is_refused_or_read_and_never_panics(at in 0..HOSTS.len(), with: char) {
+        let mut text: Vec<char> = HOSTS.chars().collect();
+        text[at] = with;
+        let mut errors = crate::config::error::ErrorList::default();
+        let main = Path::new("hosts.toml");
+        resolve(main, &[SourceText::new(main, text.into_iter().collect())], &mut errors);
+        let refused = errors.finish(()).err();
+        let shown = refused.map(|errors| errors.to_string()).unwrap_or_default();
+        proptest::prop_assert!(!shown.contains(|found: char| found.is_control() && found != '\n'));
+    }
+}

@@ -1,0 +1,276 @@
+//! What every command works with: the configuration, the unlocked keys, the append-server, the state. Opened
+//! once; never writes the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use formats::keys::repository::MissingKeyError;
+use formats::object::UserName;
+use tokio::sync::Mutex;
+
+use crate::backup::shared_index::SharedIndex;
+use crate::catalog::state::State;
+use crate::catalog::sync::SyncError;
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::coordinator_file::{AppendServer, Unlock};
+use crate::config::destination::DestinationUrl;
+use crate::config::host::Host;
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::keyring::unlock::UnlockFrom;
+use crate::keyring::{Keyring, KeyringError, read_sealed_bundle};
+use crate::repository::catch_up::{CatchUpError, catch_up};
+use crate::repository::layout::StateDir;
+use crate::repository::packs::RepositoryPacks;
+use crate::repository::{Repository, RepositoryError, RepositoryRequest, create_or_open, open};
+use crate::snapshot::chunks::{ChunkReader, ReadLimits};
+use crate::storage::StorageClient;
+use crate::storage::embedded::{
+    EmbeddedDestination, EmbeddedError, EmbeddedLimits, EmbeddedServer,
+};
+
+/// Why the coordinator could not be opened, or a host's repository.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The keys stay locked.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// No bundle is configured.
+    #[error(
+        "no key bundle is configured: set [keys] bundle in coordinator.toml, or run `coordinator init`"
+    )]
+    NoBundle,
+    /// The append-server does not start.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// A host's repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// Its catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Its log on storage.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    /// Its index, which is behind the log.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+    /// The host was never backed up.
+    #[error("host {host} has no snapshot yet: run `coordinator run {host}`")]
+    NoRepository {
+        /// The host.
+        host: String,
+    },
+}
+
+impl OpenError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Keyring(error) if error.is_wrong_key() => ExitCode::WrongKey,
+            Self::Repository(error) if error.is_wrong_key() => ExitCode::WrongKey,
+            Self::Repository(RepositoryError::Config { .. } | RepositoryError::Lost { .. }) => {
+                ExitCode::Integrity
+            }
+            Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
+            Self::NoRepository { .. } => ExitCode::NotFound,
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+/// An opened coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// The configuration.
+    pub config: Config,
+    /// Where state is.
+    pub state_dir: StateDir,
+    /// The unlocked keys.
+    pub keyring: Keyring,
+    /// The append-server's control socket.
+    pub storage: StorageClient,
+    /// Where tunnels connect.
+    pub ingest_socket: PathBuf,
+    /// The only clock.
+    pub clock: Arc<dyn Clock>,
+    /// Repositories and the history of runs.
+    pub state: Mutex<State>,
+    bundles: Vec<(UserName, Bytes)>,
+    embedded: Option<EmbeddedServer>,
+}
+
+/// A host's repository with its caches, caught up with the log on storage.
+#[derive(Debug)]
+pub struct HostRepository {
+    /// The repository and its keys.
+    pub repository: Repository,
+    /// Which pack has which chunk.
+    pub index: SharedIndex,
+    /// Its snapshots.
+    pub catalog: Catalog,
+}
+
+impl Coordinator {
+    /// Unlocks the keys, opens the state, and starts the append-server or finds the one that runs.
+    pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let bundle = config.keys.bundle.clone().ok_or(OpenError::NoBundle)?;
+        let keyring = Keyring::unlock(&bundle, &unlock_from(&config.keys.unlock))?;
+        let state_dir = StateDir::new(&config.state_dir);
+        let state = State::open(&state_dir.state_file())?;
+        let bundles = stored_bundles(&bundle, &keyring)?;
+        let (embedded, storage, ingest_socket) = match &config.append_server {
+            AppendServer::Embedded => {
+                let server = start_embedded(&config).await?;
+                let (client, ingest) = (server.client(), server.ingest_socket().to_owned());
+                (Some(server), client, ingest)
+            }
+            AppendServer::External { socket_dir } => {
+                let client = StorageClient::new(&socket_dir.join("control"));
+                (None, client, socket_dir.join("ingest"))
+            }
+        };
+        Ok(Self {
+            config,
+            state_dir,
+            keyring,
+            storage,
+            ingest_socket,
+            clock,
+            state: Mutex::new(state),
+            bundles,
+            embedded,
+        })
+    }
+
+    fn request<'a>(&'a self, name: &'a str) -> RepositoryRequest<'a> {
+        RepositoryRequest {
+            name,
+            keyring: &self.keyring,
+            bundles: &self.bundles,
+            now: self.clock.now(),
+        }
+    }
+
+    /// The host's repository; the first run makes it.
+    pub async fn create_or_open(&self, host: &Host) -> Result<HostRepository, OpenError> {
+        let name = host.repository.to_string();
+        let mut state = self.state.lock().await;
+        let repository = create_or_open(&self.request(&name), &self.storage, &mut state).await?;
+        drop(state);
+        self.caught_up(repository).await
+    }
+
+    /// The repository of a host that was backed up before.
+    pub async fn open_existing(&self, host: &Host) -> Result<HostRepository, OpenError> {
+        match self.find(host).await? {
+            Some(found) => Ok(found),
+            None => Err(OpenError::NoRepository {
+                host: host.name.to_string(),
+            }),
+        }
+    }
+
+    /// The repository of a host, where there is one.
+    pub async fn find(&self, host: &Host) -> Result<Option<HostRepository>, OpenError> {
+        let name = host.repository.to_string();
+        let state = self.state.lock().await;
+        let repository = open(&self.request(&name), &self.storage, &state).await?;
+        drop(state);
+        match repository {
+            Some(repository) => self.caught_up(repository).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn caught_up(&self, repository: Repository) -> Result<HostRepository, OpenError> {
+        let mut catalog = repository.open_catalog(&self.state_dir)?;
+        catalog.sync(&self.storage, &repository.keys).await?;
+        let index = repository.open_index(&self.state_dir)?;
+        let index = catch_up(
+            index,
+            &catalog,
+            &repository,
+            &self.storage,
+            self.clock.now(),
+        )
+        .await?;
+        Ok(HostRepository {
+            repository,
+            index: SharedIndex::new(index, Arc::clone(&self.clock)),
+            catalog,
+        })
+    }
+
+    /// A reader of the repository's chunks.
+    pub fn chunk_reader(&self, host: &HostRepository) -> Result<ChunkReader, MissingKeyError> {
+        ChunkReader::new(
+            Arc::new(host.index.clone()),
+            Arc::new(RepositoryPacks::new(
+                host.repository.id(),
+                self.storage.clone(),
+            )),
+            host.repository.keys.clone(),
+            ReadLimits::default(),
+        )
+    }
+
+    /// Ends the embedded append-server; what it acknowledged is durable anyway.
+    pub async fn close(self) {
+        if let Some(server) = self.embedded {
+            server.shutdown().await;
+        }
+    }
+}
+
+fn unlock_from(unlock: &Unlock) -> UnlockFrom {
+    match unlock {
+        Unlock::KeyFile(file) => UnlockFrom::KeyFile(file.path().to_owned()),
+        Unlock::PasswordFile(file) => UnlockFrom::PasswordFile(file.path().to_owned()),
+        Unlock::Prompt => UnlockFrom::environment_or_prompt(),
+    }
+}
+
+/// The sealed bundles beside the configured one: they go into every new repository, so that one destination
+/// and a password or key file are enough to read it.
+fn stored_bundles(
+    bundle: &std::path::Path,
+    keyring: &Keyring,
+) -> Result<Vec<(UserName, Bytes)>, OpenError> {
+    let sealed = read_sealed_bundle(bundle)?;
+    let mut bundles = vec![(keyring.user().clone(), Bytes::copy_from_slice(&sealed))];
+    let admin = bundle.with_file_name("admin.bundle");
+    if let Ok(name) = "admin".parse::<UserName>()
+        && name != *keyring.user()
+        && admin.exists()
+    {
+        bundles.push((name, Bytes::copy_from_slice(&read_sealed_bundle(&admin)?)));
+    }
+    Ok(bundles)
+}
+
+async fn start_embedded(config: &Config) -> Result<EmbeddedServer, OpenError> {
+    let destinations: Vec<EmbeddedDestination> = config
+        .destinations
+        .iter()
+        .map(|destination| {
+            let DestinationUrl::File(path) = &destination.url;
+            EmbeddedDestination {
+                name: destination.name.to_string(),
+                path: path.clone(),
+                required: destination.required,
+            }
+        })
+        .collect();
+    let limits = EmbeddedLimits {
+        spool_bytes_max: config.limits.spool.bytes(),
+        reserve_bytes: config.limits.reserve.bytes(),
+    };
+    Ok(EmbeddedServer::start(&config.state_dir, &destinations, limits).await?)
+}

@@ -1,0 +1,93 @@
+//! The numbers this program ends with. A number that is not in this table means failure.
+
+use std::fmt;
+
+/// How a command ended, for scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Everything was done.
+    Ok = 0,
+    /// Failed, for a reason without a number of its own.
+    Error = 1,
+    /// The command line was wrong; nothing was done.
+    Usage = 2,
+    /// Finished, but some source data could not be read.
+    Warnings = 3,
+    /// There is no such host, snapshot or repository.
+    NotFound = 10,
+    /// Another run holds the lock.
+    Locked = 11,
+    /// The key or password does not open the repository.
+    WrongKey = 12,
+    /// The host's key or identity is not the one that is pinned.
+    HostKeyMismatch = 13,
+    /// A quota would be exceeded.
+    Quota = 14,
+    /// Stored data is not what was stored.
+    Integrity = 15,
+    /// Interrupted by the operator.
+    Cancelled = 130,
+}
+
+impl ExitCode {
+    /// Every code, in the order of its number.
+    pub const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Error,
+        Self::Usage,
+        Self::Warnings,
+        Self::NotFound,
+        Self::Locked,
+        Self::WrongKey,
+        Self::HostKeyMismatch,
+        Self::Quota,
+        Self::Integrity,
+        Self::Cancelled,
+    ];
+
+    /// The number.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// What the number says, for `--help`.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "everything was done",
+            Self::Error => "failed",
+            Self::Usage => "wrong command line, nothing was done",
+            Self::Warnings => "finished with warnings: some source data could not be read",
+            Self::NotFound => "no such host, snapshot or repository",
+            Self::Locked => "another run holds the lock",
+            Self::WrongKey => "wrong key or password",
+            Self::HostKeyMismatch => "host key or identity is not the pinned one",
+            Self::Quota => "a quota would be exceeded",
+            Self::Integrity => "stored data is damaged",
+            Self::Cancelled => "interrupted",
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code.number())
+    }
+}
+
+impl fmt::Display for ExitCode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({})", self.number(), self.meaning())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExitCode;
+
+    #[test]
+    fn numbers_are_the_documented_ones() {
+        let numbers: Vec<u8> = ExitCode::ALL.iter().map(|code| code.number()).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 130]);
+    }
+}

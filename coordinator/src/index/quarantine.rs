@@ -1,0 +1,138 @@
+//! Puts a bad pack aside: from then on none of its chunks is answered, and it is never taken in again.
+//! Never touches storage.
+
+use std::collections::HashSet;
+
+use formats::ids::{ChunkId, PackId, RunId};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::clock::{from_nanos, to_nanos};
+use crate::index::packs::table_at;
+use crate::index::{Index, IndexError};
+
+/// A pack in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedPack {
+    /// The pack.
+    pub pack: PackId,
+    /// The run that wrote it.
+    pub run: RunId,
+    /// When it was found.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+impl Index {
+    /// Puts a pack in quarantine, whether it was in the index or not. A chunk of it that another verified
+    /// pack holds too is answered from there.
+    pub fn quarantine(
+        &mut self,
+        pack: PackId,
+        run: RunId,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<(), IndexError> {
+        Ok(self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO quarantined (pack_id, run, at, reason) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO NOTHING",
+                params![pack.as_bytes(), run.as_bytes(), to_nanos(at), reason],
+            )?;
+            let row = transaction
+                .query_row(
+                    "SELECT id FROM packs WHERE pack_id = ?1",
+                    [pack.as_bytes()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            match row {
+                Some(row) => {
+                    let lost = remove(transaction, row)?;
+                    take_other_places(transaction, lost)
+                }
+                None => Ok(()),
+            }
+        })?)
+    }
+
+    /// The packs in quarantine.
+    pub fn quarantined(&self) -> Result<Vec<QuarantinedPack>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let query = "SELECT pack_id, run, at, reason FROM quarantined ORDER BY at, pack_id";
+            let mut statement = connection.prepare_cached(query)?;
+            let packs = statement.query_map([], |row| {
+                Ok(QuarantinedPack {
+                    pack: PackId(row.get(0)?),
+                    run: RunId(row.get(1)?),
+                    at: from_nanos(row.get(2)?),
+                    reason: row.get(3)?,
+                })
+            })?;
+            packs.collect()
+        })?)
+    }
+}
+
+/// Removes a pack's rows; gives the chunks that have no place any more.
+fn remove(connection: &Connection, pack: i64) -> rusqlite::Result<HashSet<ChunkId>> {
+    let (first, count): (i64, i64) = connection.query_row(
+        "SELECT first_frame, frames FROM packs WHERE id = ?1",
+        [pack],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let table = connection.query_row("SELECT body FROM tables WHERE pack = ?1", [pack], |row| {
+        table_at(row, 0)
+    })?;
+    let mut lost = HashSet::new();
+    let mut delete =
+        connection.prepare("DELETE FROM chunks WHERE id = ?1 AND frame >= ?2 AND frame < ?3")?;
+    for chunk in table.frames.iter().flat_map(|frame| &frame.chunks) {
+        if delete.execute(params![chunk.id.as_bytes(), first, first + count])? > 0 {
+            lost.insert(chunk.id);
+        }
+    }
+    connection.execute("DELETE FROM frames WHERE pack = ?1", [pack])?;
+    connection.execute("DELETE FROM tables WHERE pack = ?1", [pack])?;
+    connection.execute("DELETE FROM packs WHERE id = ?1", [pack])?;
+    Ok(lost)
+}
+
+/// Looks for the chunks in the packs that hold some chunk a second time, oldest first.
+fn take_other_places(connection: &Connection, mut lost: HashSet<ChunkId>) -> rusqlite::Result<()> {
+    let mut packs = connection.prepare(
+        "SELECT id, first_frame, body FROM packs JOIN tables ON pack = id WHERE duplicates > 0 ORDER BY id",
+    )?;
+    let mut insert = connection
+        .prepare("INSERT INTO chunks (id, frame, offset, bytes) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut count = connection.prepare(
+        "UPDATE packs SET chunks = chunks + ?2, duplicates = duplicates - ?2 WHERE id = ?1",
+    )?;
+    let mut found: Vec<(i64, i64)> = Vec::new();
+    let mut rows = packs.query([])?;
+    while !lost.is_empty()
+        && let Some(row) = rows.next()?
+    {
+        let (pack, first_frame): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let table = table_at(row, 2)?;
+        let mut moved = 0i64;
+        for (place, frame) in (0i64..).zip(&table.frames) {
+            let mut offset = 0u32;
+            for chunk in &frame.chunks {
+                if lost.remove(&chunk.id) {
+                    let frame = first_frame + place;
+                    insert.execute(params![chunk.id.as_bytes(), frame, offset, chunk.bytes])?;
+                    moved += 1;
+                }
+                offset = offset.saturating_add(chunk.bytes);
+            }
+        }
+        found.push((pack, moved));
+    }
+    // After the scan: changing a row that a running query still reads has no defined outcome.
+    for (pack, moved) in found {
+        count.execute(params![pack, moved])?;
+    }
+    Ok(())
+}

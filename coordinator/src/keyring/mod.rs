@@ -1,0 +1,175 @@
+//! The coordinator's keys: opens a key bundle, derives repositories' keys from it, writes and checks the
+//! recovery kit. Never stores a key unsealed, except in the recovery kit that a person asks for.
+
+pub mod kit;
+pub mod password;
+pub mod private_file;
+pub mod unlock;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use formats::ids::RepositoryId;
+use formats::keys::bundle::{BundleError, KeyBundle, Role, Unlock};
+use formats::keys::derive::Epoch;
+use formats::keys::kit::KitError;
+use formats::keys::repository::RepositoryKeys;
+use formats::keys::secret::{MasterKey, RandomError};
+use formats::object::UserName;
+use zeroize::Zeroizing;
+
+use crate::keyring::private_file::{Kind, PrivateFileError, read_private};
+use crate::keyring::unlock::{Secret, UnlockFrom, read_secret};
+
+const BUNDLE: Kind = Kind {
+    what: "key bundle",
+    remedy: "put it back from a copy, or name the right one in [keys] of coordinator.toml; for a new set-up \
+             run `coordinator init`",
+};
+
+/// Why keys could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// A file was refused.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// The key file's text is no key.
+    #[error("key file {} is damaged: it must hold 64 lower-case hexadecimal digits", path.display())]
+    BadKeyFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The password file is empty.
+    #[error("password file {} is empty: write the password into it", path.display())]
+    EmptyPassword {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Nobody could be asked.
+    #[error(
+        "could not ask for the password: run on a terminal, or name a file in {}",
+        unlock::PASSWORD_FILE_VARIABLE
+    )]
+    Prompt(#[source] io::Error),
+    /// The password or key file is not the bundle's.
+    #[error("wrong password or key file for {}, or the bundle was altered", path.display())]
+    Wrong {
+        /// The bundle.
+        path: PathBuf,
+        /// What was found.
+        source: BundleError,
+    },
+    /// The bundle cannot be read.
+    #[error("could not open key bundle {}: put it back from a copy", path.display())]
+    Bundle {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        source: BundleError,
+    },
+    /// A bundle could not be made.
+    #[error("could not make a key bundle")]
+    Seal(#[source] BundleError),
+    /// The bundle does not hold the master key.
+    #[error("the keys of role {role} do not include the master key: use the admin's bundle")]
+    NoMaster {
+        /// The role that was opened.
+        role: Role,
+    },
+    /// The recovery kit's text is damaged or mistyped.
+    #[error("recovery kit {}", path.display())]
+    Kit {
+        /// The kit.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KitError,
+    },
+    /// The kit is of another master key.
+    #[error("recovery kit {} is of another set-up: its key does not derive these keys", path.display())]
+    OtherKit {
+        /// The kit.
+        path: PathBuf,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl KeyringError {
+    /// Whether the secret at hand is the wrong one, as opposed to not being there or not readable.
+    pub fn is_wrong_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Wrong { .. } | Self::NoMaster { .. } | Self::OtherKit { .. }
+        )
+    }
+}
+
+/// The keys of one user of the coordinator.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    user: UserName,
+    bundle: KeyBundle,
+}
+
+impl Keyring {
+    /// Opens the bundle at `path`.
+    pub fn unlock(path: &Path, from: &UnlockFrom) -> Result<Self, KeyringError> {
+        let sealed = read_private(path, BUNDLE)?;
+        let secret = read_secret(from)?;
+        let unlock = match &secret {
+            Secret::Key(key) => Unlock::File(key),
+            Secret::Password(password) => Unlock::Password(password),
+        };
+        let path = path.to_owned();
+        match KeyBundle::open(&sealed, &unlock) {
+            Ok((user, bundle)) => Ok(Self { user, bundle }),
+            Err(source @ (BundleError::Wrong { .. } | BundleError::OtherProtection { .. })) => {
+                Err(KeyringError::Wrong { path, source })
+            }
+            Err(source) => Err(KeyringError::Bundle { path, source }),
+        }
+    }
+
+    /// The admin's keys under a master key: what `init` and a recovery begin with.
+    pub fn from_master(master: &MasterKey, user: UserName) -> Self {
+        Self {
+            user,
+            bundle: KeyBundle::new(master, Role::Admin),
+        }
+    }
+
+    /// Whose keys these are.
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// What they are good for.
+    pub fn role(&self) -> Role {
+        self.bundle.role()
+    }
+
+    /// A repository's keys, as far as the role reaches.
+    pub fn repository(&self, repository: RepositoryId, epoch: Epoch) -> RepositoryKeys {
+        RepositoryKeys::derive(&self.bundle, repository, epoch)
+    }
+
+    /// The master key, for the recovery kit.
+    pub fn master(&self) -> Result<&MasterKey, KeyringError> {
+        self.bundle
+            .master()
+            .ok_or(KeyringError::NoMaster { role: self.role() })
+    }
+
+    pub(super) fn bundle(&self) -> &KeyBundle {
+        &self.bundle
+    }
+}
+
+/// A sealed bundle's bytes, to be stored in a repository as they are.
+pub fn read_sealed_bundle(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    Ok(read_private(path, BUNDLE)?)
+}
+
+#[cfg(test)]
+mod tests;

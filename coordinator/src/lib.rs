@@ -1,0 +1,28 @@
+//! The coordinator: decides which host to back up, runs it, verifies, commits and restores.
+
+pub mod cli;
+pub mod commands;
+pub mod demo;
+pub mod exit_code;
+pub mod logging;
+pub mod terminal;
+
+pub mod config;
+pub mod coordinator;
+
+pub mod agents;
+pub mod backup;
+pub mod ssh;
+
+pub mod restore;
+pub mod snapshot;
+
+pub mod catalog;
+pub mod index;
+pub mod repository;
+pub mod storage;
+
+pub mod clock;
+pub mod database;
+pub mod keyring;
+pub mod lock;

@@ -1,0 +1,307 @@
+//! The coordinator program: reads the command line, starts what the command needs, and ends with its number.
+//! Carries out no command itself.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use coordinator::agents::for_machine;
+use coordinator::cli::documents::{write_completions, write_man_pages};
+use coordinator::cli::host::{HostCommand, HostTrustArgs};
+use coordinator::cli::keys::KeyCommand;
+use coordinator::cli::{Cli, Command, GlobalArgs};
+use coordinator::clock::SystemClock;
+use coordinator::commands::cat::cat_command;
+use coordinator::commands::config_check::config_command;
+use coordinator::commands::demo::demo_command;
+use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
+use coordinator::commands::host::{list, trial, trust as trusting};
+use coordinator::commands::ls::ls_command;
+use coordinator::commands::on_storage::{self, CommandError};
+use coordinator::commands::opened_snapshot::SnapshotCommandError;
+use coordinator::commands::restore::{Answer, restore_command};
+use coordinator::commands::show::show_command;
+use coordinator::commands::verify::verify_command;
+use coordinator::config::Config;
+use coordinator::config::coordinator_file::Log;
+use coordinator::exit_code::ExitCode;
+use coordinator::logging::{self, Screen};
+use coordinator::ssh::deploy::MissingAgent;
+use coordinator::ssh::janitor::Platform;
+use coordinator::terminal::{write_error, write_json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How long work on other threads may go on after a command has ended.
+const WIND_DOWN: Duration = Duration::from_secs(2);
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error).into(),
+    };
+    match in_runtime(&cli) {
+        Ok(code) => code.into(),
+        Err(failure) => failure.tell().into(),
+    }
+}
+
+/// `--help` and `--version` are answers; everything else is a wrong command line.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    let told = error.print();
+    match told.is_ok() && !error.use_stderr() {
+        true => ExitCode::Ok,
+        false => ExitCode::Usage,
+    }
+}
+
+/// Why a command failed, and the number to end with.
+struct Failure {
+    error: anyhow::Error,
+    code: ExitCode,
+}
+
+impl Failure {
+    fn new(error: impl Into<anyhow::Error>, code: ExitCode) -> Self {
+        Self {
+            error: error.into(),
+            code,
+        }
+    }
+
+    fn tell(&self) -> ExitCode {
+        let closed = |cause: &(dyn std::error::Error + 'static)| {
+            let error = cause.downcast_ref::<io::Error>();
+            error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        };
+        // Whoever closed the pipe, as `head` does, has seen enough.
+        if !self.error.chain().any(closed)
+            && let Err(error) = write_error(&mut io::stderr(), self.error.as_ref())
+        {
+            tracing::debug!(%error, "the error could not be told");
+        }
+        self.code
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let code = error
+            .downcast_ref::<CommandError>()
+            .map(CommandError::exit_code)
+            .or_else(|| {
+                error
+                    .downcast_ref::<SnapshotCommandError>()
+                    .map(SnapshotCommandError::exit_code)
+            })
+            .unwrap_or(ExitCode::Error);
+        Self { error, code }
+    }
+}
+
+fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads")?;
+    let result = runtime.block_on(until_interrupted(cli));
+    // A thread that reads the terminal or a slow disk must not keep a program that is done.
+    runtime.shutdown_timeout(WIND_DOWN);
+    result
+}
+
+/// Carries the command out, or drops it when the operator has had enough.
+///
+/// Dropping is clean: connections close with it, the host removes the agent when its input ends, and
+/// nothing is committed but by one single write.
+async fn until_interrupted(cli: &Cli) -> Result<ExitCode, Failure> {
+    let interrupted = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = interrupted.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            // Losing either arm is safe: the other signal is still there next time.
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if token.is_cancelled() {
+                // Asked for twice: whoever asks does not want to wait.
+                std::process::exit(ExitCode::Cancelled.number().into());
+            }
+            token.cancel();
+        }
+    });
+    let screen = Screen::default();
+    // Losing the command is safe, see above; losing the token's arm too, it stays cancelled.
+    tokio::select! {
+        result = carry_out(cli, &screen) => result,
+        () = interrupted.cancelled() => {
+            writeln!(io::stderr(), "interrupted")?;
+            Ok(ExitCode::Cancelled)
+        }
+    }
+}
+
+async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Config(command) => {
+            config_command(command, &global.config, global.json, &mut io::stdout()).map_err(
+                |error| {
+                    let code = error.exit_code();
+                    Failure::new(error, code)
+                },
+            )?;
+            Ok(ExitCode::Ok)
+        }
+        Command::Completions(args) => {
+            write_completions(args.shell, &mut io::stdout())?;
+            Ok(ExitCode::Ok)
+        }
+        Command::Man(args) => {
+            write_man_pages(&args.directory)
+                .with_context(|| format!("cannot write into {}", args.directory.display()))?;
+            Ok(ExitCode::Ok)
+        }
+        Command::Init(args) => {
+            start_log(global, Log::default(), screen)?;
+            let report = on_storage::init_directory(args)?;
+            match global.json {
+                true => write_json(&mut io::stdout(), &report)?,
+                false => write!(io::stdout(), "{report}")?,
+            }
+            Ok(ExitCode::Ok)
+        }
+        Command::Demo(args) => {
+            start_log(global, Log::default(), screen)?;
+            let clock = Arc::new(SystemClock);
+            Ok(demo_command(args, global, screen, clock, &mut io::stdout()).await?)
+        }
+        Command::Host(command) => host_command(command, &open(global, screen)?, global).await,
+        Command::Run(args) => {
+            Ok(on_storage::run_command(args, open(global, screen)?, global, screen).await?)
+        }
+        Command::Key(command) => key_command(command, open(global, screen)?, global).await,
+        stored => on_snapshots(stored, open(global, screen)?, global).await,
+    }
+}
+
+/// The commands that read what is stored.
+async fn on_snapshots(
+    command: &Command,
+    config: Config,
+    global: &GlobalArgs,
+) -> Result<ExitCode, Failure> {
+    let (json, out) = (global.json, &mut io::stdout());
+    Ok(match command {
+        Command::Snapshots(args) => on_storage::snapshots_command(args, config, json, out).await?,
+        Command::Show(args) => show_command(args, config, json, out).await?,
+        Command::Ls(args) => ls_command(args, config, json, out).await?,
+        Command::Cat(args) => cat_command(args, config, out).await?,
+        Command::Verify(args) => verify_command(args, config, json, out).await?,
+        Command::Restore(args) => {
+            let answer = Answer {
+                json,
+                quiet: global.quiet,
+            };
+            restore_command(args, config, answer, out).await?
+        }
+        other => return Err(anyhow::anyhow!("{other:?} reads no snapshot").into()),
+    })
+}
+
+async fn key_command(
+    command: &KeyCommand,
+    config: Config,
+    global: &GlobalArgs,
+) -> Result<ExitCode, Failure> {
+    match command {
+        KeyCommand::ExportKit(args) => on_storage::export_kit_command(args, &config)?,
+        KeyCommand::VerifyKit(args) => {
+            let proof = on_storage::verify_kit_command(args, config).await?;
+            match global.json {
+                true => write_json(&mut io::stdout(), &proof)?,
+                false => writeln!(
+                    io::stdout(),
+                    "{} opens the keys of {} and {} repositories",
+                    proof.kit.display(),
+                    proof.user,
+                    proof.repositories.len()
+                )?,
+            }
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// Reads the configuration and starts the log as it says.
+fn open(global: &GlobalArgs, screen: &Screen) -> Result<Config, Failure> {
+    let config = Config::load(&global.config)?;
+    start_log(global, config.log, screen)?;
+    Ok(config)
+}
+
+fn start_log(global: &GlobalArgs, log: Log, screen: &Screen) -> Result<(), Failure> {
+    logging::start(global, log, screen).context("cannot start the log")?;
+    Ok(())
+}
+
+async fn host_command(
+    command: &HostCommand,
+    config: &Config,
+    global: &GlobalArgs,
+) -> Result<ExitCode, Failure> {
+    match command {
+        HostCommand::Ls(args) => {
+            list::list_hosts(config, args, global.json, &mut io::stdout())?;
+            Ok(ExitCode::Ok)
+        }
+        HostCommand::Trust(args) => trust_host(args, config, global).await.map_err(|error| {
+            let code = error.exit_code();
+            Failure::new(error, code)
+        }),
+        HostCommand::Test(args) => {
+            let host = config
+                .host(&args.host)
+                .map_err(|error| Failure::new(error, ExitCode::NotFound))?;
+            let agent_for = |platform: &Platform| {
+                for_machine(&platform.machine, config.agents_dir.as_deref()).map_err(|error| {
+                    MissingAgent {
+                        machine: platform.machine.clone(),
+                        reason: error.to_string(),
+                    }
+                })
+            };
+            let json = global.json;
+            let mut show = |step: &trial::TrialStep| {
+                if !json && let Err(error) = trial::write_step(step, &mut io::stdout()) {
+                    tracing::debug!(%error, "a step could not be shown");
+                }
+            };
+            let report = trial::try_host(host, &agent_for, &mut show).await;
+            trial::write_report(&report, json, &mut io::stdout())?;
+            Ok(report.exit_code())
+        }
+    }
+}
+
+async fn trust_host(
+    args: &HostTrustArgs,
+    config: &Config,
+    global: &GlobalArgs,
+) -> Result<ExitCode, TrustError> {
+    let mut ask = ask_on_terminal;
+    let consent = match &args.fingerprint {
+        Some(text) => Consent::Only(text.parse()?),
+        None if args.yes => Consent::Given,
+        None => Consent::Ask(&mut ask),
+    };
+    let report = trust(config, &args.host, consent, &mut io::stderr()).await?;
+    trusting::write_report(&report, global.json, &mut io::stdout())?;
+    Ok(ExitCode::Ok)
+}

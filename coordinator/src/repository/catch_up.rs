@@ -1,0 +1,207 @@
+//! Brings the index up to the log: an index that is new, was deleted, or missed the last commit reads the meta
+//! packs and index objects of the records it does not cover. Never takes in a chunk that no record names.
+
+use bytes::Bytes;
+use formats::chunk::ChunkKind;
+use formats::codec::DecodeError;
+use formats::ids::{PackId, RunId};
+use formats::keys::repository::MissingKeyError;
+use formats::limits::PACK_BYTES_MAX;
+use formats::log::snapshot::Snapshot;
+use formats::pack::index::{IndexedFrames, decode_piece};
+use formats::pack::open::{PackError, Trailer, open_frame};
+use formats::pack::table::Table;
+use formats::seal::frame::{FrameError, FrameOpener};
+use formats::seal::run_header::{Purpose, RunHeaderError};
+use jiff::Timestamp;
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::index::{Index, IndexError, PackFacts};
+use crate::repository::Repository;
+use crate::repository::packs::pack_name;
+use crate::repository::store::{ObjectStore, StoreError};
+
+/// Why the index cannot catch up.
+#[derive(Debug, thiserror::Error)]
+pub enum CatchUpError {
+    /// The index itself.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A meta pack cannot be had.
+    #[error("cannot read a meta pack to rebuild the index")]
+    Store(#[from] StoreError),
+    /// The role lacks a key.
+    #[error(transparent)]
+    MissingKey(#[from] MissingKeyError),
+    /// A meta pack is damaged.
+    #[error("meta pack {pack} is damaged; the index cannot be rebuilt from it")]
+    Pack {
+        /// The pack.
+        pack: PackId,
+        /// Why.
+        source: PackError,
+    },
+    /// An index piece is damaged.
+    #[error("an index piece in meta pack {pack} is damaged")]
+    Piece {
+        /// The pack.
+        pack: PackId,
+        /// Why.
+        source: DecodeError,
+    },
+}
+
+/// Takes in what the records after [`Index::covered`] name.
+pub async fn catch_up<S: ObjectStore>(
+    mut index: Index,
+    catalog: &Catalog,
+    repository: &Repository,
+    store: &S,
+    now: Timestamp,
+) -> Result<Index, CatchUpError> {
+    let covered = index.covered()?;
+    for row in catalog.snapshots(None)? {
+        if row.sequence <= covered {
+            continue;
+        }
+        let Some(snapshot) = catalog.snapshot(row.id)? else {
+            continue;
+        };
+        tracing::info!(snapshot = %row.id.short(), "the index catches up");
+        let packs = take_in(&mut index, repository, store, &snapshot, now).await?;
+        index.mark_committed(row.sequence, &packs)?;
+    }
+    Ok(index)
+}
+
+async fn take_in<S: ObjectStore>(
+    index: &mut Index,
+    repository: &Repository,
+    store: &S,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Vec<PackId>, CatchUpError> {
+    let mut packs = Vec::new();
+    let mut gathered = Gathered::default();
+    for pack in &snapshot.meta_packs {
+        let name = pack_name(*pack, Purpose::Meta);
+        let bytes = store.get(repository.id(), &name, PACK_BYTES_MAX).await?;
+        let (run, table, pieces) = open_meta(*pack, &bytes, repository)?;
+        let facts = PackFacts {
+            pack: *pack,
+            bytes: bytes.len() as u64,
+            purpose: Purpose::Meta,
+            run,
+        };
+        index.insert_pack(&facts, &table, now)?;
+        packs.push(*pack);
+        for piece in pieces {
+            let groups = decode_piece(&piece).map_err(|source| CatchUpError::Piece {
+                pack: *pack,
+                source,
+            })?;
+            for group in groups {
+                if let Some(done) = gathered.add(group) {
+                    insert_data(index, &done, snapshot.run, now)?;
+                    packs.push(done.pack);
+                }
+            }
+        }
+    }
+    if let Some(done) = gathered.last {
+        insert_data(index, &done, snapshot.run, now)?;
+        packs.push(done.pack);
+    }
+    Ok(packs)
+}
+
+/// Puts the groups of one pack together again: a table may have been cut across pieces.
+#[derive(Debug, Default)]
+struct Gathered {
+    last: Option<IndexedFrames>,
+}
+
+impl Gathered {
+    fn add(&mut self, group: IndexedFrames) -> Option<IndexedFrames> {
+        match &mut self.last {
+            Some(last) if last.pack == group.pack => {
+                last.frames.extend(group.frames);
+                None
+            }
+            last => last.replace(group),
+        }
+    }
+}
+
+fn insert_data(
+    index: &mut Index,
+    frames: &IndexedFrames,
+    run: RunId,
+    now: Timestamp,
+) -> Result<(), CatchUpError> {
+    let facts = PackFacts {
+        pack: frames.pack,
+        bytes: frames.pack_bytes,
+        purpose: Purpose::Data,
+        run,
+    };
+    let table = Table {
+        frames: frames.frames.clone(),
+    };
+    match index.insert_pack(&facts, &table, now) {
+        // A run that died wrote it, or it was taken in before: what is known of it stays.
+        Ok(()) | Err(IndexError::OtherFacts { .. } | IndexError::Quarantined { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+type OpenedMeta = (RunId, Table, Vec<Vec<u8>>);
+
+/// A meta pack's run, table and index pieces, everything in it checked.
+fn open_meta(
+    pack: PackId,
+    bytes: &Bytes,
+    repository: &Repository,
+) -> Result<OpenedMeta, CatchUpError> {
+    let keys = (repository.keys.meta()?, repository.keys.id()?);
+    open_meta_pack(bytes, keys.0, keys.1).map_err(|source| CatchUpError::Pack { pack, source })
+}
+
+fn open_meta_pack(
+    bytes: &[u8],
+    meta: &formats::keys::secret::KemSeed,
+    id_key: &formats::keys::secret::IdKey,
+) -> Result<OpenedMeta, PackError> {
+    let trailer = Trailer::decode(bytes, bytes.len() as u64)?;
+    let table = trailer.open_table_with(meta)?;
+    let writer = trailer
+        .writer()
+        .ok_or(PackError::RunHeader(RunHeaderError::Commitment))?;
+    let failed = |source: FrameError| PackError::Frame { frame: 0, source };
+    let mut opener =
+        FrameOpener::new(writer.context, writer.open_data_key(meta)?).map_err(failed)?;
+    let mut pieces = Vec::new();
+    let mut plain = Vec::new();
+    let mut at = 0usize;
+    for (place, frame) in table.frames.iter().enumerate() {
+        let end = at + frame.shape.sealed_bytes as usize;
+        let sealed = bytes.get(at..end).unwrap_or_default();
+        at = end;
+        if frame.shape.kind != ChunkKind::Index {
+            continue;
+        }
+        open_frame(&mut opener, id_key, frame, place, sealed, &mut plain)?;
+        let mut rest = plain.as_slice();
+        for chunk in &frame.chunks {
+            let (piece, after) = rest
+                .split_at_checked(chunk.bytes as usize)
+                .unwrap_or_default();
+            pieces.push(piece.to_vec());
+            rest = after;
+        }
+    }
+    Ok((writer.context.run, table, pieces))
+}

@@ -1,0 +1,50 @@
+//! Where things are in the state directory. The only place that knows the names.
+
+use std::path::{Path, PathBuf};
+
+use formats::ids::RepositoryId;
+
+/// A state directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// The state directory at `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The state of all hosts.
+    pub fn state_file(&self) -> PathBuf {
+        self.root.join("state.db")
+    }
+
+    /// The directory of the hosts' locks.
+    pub fn hosts_dir(&self) -> PathBuf {
+        self.root.join("hosts")
+    }
+
+    /// The directory of a repository's caches.
+    pub fn repository_dir(&self, repository: RepositoryId) -> PathBuf {
+        self.root.join("repositories").join(repository.to_string())
+    }
+
+    /// A repository's index.
+    pub fn index_file(&self, repository: RepositoryId) -> PathBuf {
+        self.repository_dir(repository).join("index.db")
+    }
+
+    /// A repository's catalog.
+    pub fn catalog_file(&self, repository: RepositoryId) -> PathBuf {
+        self.repository_dir(repository).join("catalog.db")
+    }
+}

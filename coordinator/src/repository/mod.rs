@@ -1,0 +1,335 @@
+//! A host's repository: made on the host's first run, checked and opened on every later one. Never replaces
+//! a config or a key bundle, never makes a new repository where one was established and is gone.
+
+pub mod catch_up;
+pub mod layout;
+pub mod memory;
+pub mod packs;
+pub mod store;
+
+use std::fs::DirBuilder;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use formats::config::{CONFIG_BYTES, ConfigError, RepositoryConfig};
+use formats::ids::RepositoryId;
+use formats::keys::derive::Epoch;
+use formats::keys::repository::{MissingKeyError, RepositoryKeys};
+use formats::keys::secret::{RandomError, random};
+use formats::object::{ObjectName, UserName};
+use jiff::Timestamp;
+
+use crate::catalog::state::{KnownRepository, State};
+use crate::catalog::{Catalog, CatalogError};
+use crate::database::DatabaseError;
+use crate::index::{Index, IndexError};
+use crate::keyring::Keyring;
+use crate::repository::layout::StateDir;
+use crate::repository::store::{ObjectStore, Put, StoreError};
+
+/// The generation of keys that new repositories begin with.
+const FIRST_EPOCH: Epoch = 1;
+
+/// Why a repository could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// Storage failed.
+    #[error("could not reach repository {name}")]
+    Store {
+        /// The host or group.
+        name: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// It was there, and is gone.
+    #[error(
+        "repository {repository} of {name} has no config in the destination, though it was made: the \
+         destination lost it or is another one; put it back from a copy, or correct the destination's url"
+    )]
+    Lost {
+        /// The host or group.
+        name: String,
+        /// The repository.
+        repository: RepositoryId,
+    },
+    /// Its config is refused.
+    #[error("repository {repository} of {name} is refused")]
+    Config {
+        /// The host or group.
+        name: String,
+        /// The repository.
+        repository: RepositoryId,
+        /// Why.
+        source: ConfigError,
+    },
+    /// Its config has other keys than the ones derived.
+    #[error(
+        "repository {repository} of {name}, epoch {epoch}, has other public keys than these keys derive: use \
+         the keys it was made with"
+    )]
+    OtherKeys {
+        /// The host or group.
+        name: String,
+        /// The repository.
+        repository: RepositoryId,
+        /// Its generation of keys.
+        epoch: Epoch,
+    },
+    /// Something that is not of this set-up stands at a name that was drawn at random.
+    #[error("could not make a repository for {name}: {object} is in the destination already")]
+    Occupied {
+        /// The host or group.
+        name: String,
+        /// The object.
+        object: String,
+    },
+    /// The role does not hold the keys.
+    #[error(transparent)]
+    MissingKey(#[from] MissingKeyError),
+    /// The state file failed.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The caches' directory could not be made.
+    #[error("could not create {}: check the state directory's owner and mode", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl RepositoryError {
+    /// Whether the keys at hand are not the repository's.
+    pub fn is_wrong_key(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherKeys { .. }
+                | Self::MissingKey(_)
+                | Self::Config {
+                    source: ConfigError::OtherKey,
+                    ..
+                }
+        )
+    }
+}
+
+/// What a repository is made or opened with.
+#[derive(Debug, Clone, Copy)]
+pub struct RepositoryRequest<'a> {
+    /// The host's name, or its group's: whoever shares a name shares a repository.
+    pub name: &'a str,
+    /// The unlocked keys.
+    pub keyring: &'a Keyring,
+    /// Users' sealed bundles, to store in a new repository.
+    pub bundles: &'a [(UserName, Bytes)],
+    /// The time now.
+    pub now: Timestamp,
+}
+
+/// A repository whose config was checked.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// Its signed config.
+    pub config: RepositoryConfig,
+    /// Its keys, as far as the role reaches.
+    pub keys: RepositoryKeys,
+    /// Whether it was made just now.
+    pub created: bool,
+}
+
+impl Repository {
+    /// Its id.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository
+    }
+
+    /// Opens its index, or begins an empty one.
+    pub fn open_index(&self, state_dir: &StateDir) -> Result<Index, RepositoryError> {
+        self.make_cache_dir(state_dir)?;
+        let path = state_dir.index_file(self.id());
+        Ok(Index::open(&path, self.id())?)
+    }
+
+    /// Opens its catalog, or begins an empty one; [`Catalog::sync`] then reads the log.
+    pub fn open_catalog(&self, state_dir: &StateDir) -> Result<Catalog, RepositoryError> {
+        self.make_cache_dir(state_dir)?;
+        let path = state_dir.catalog_file(self.id());
+        Ok(Catalog::open(&path, self.id(), self.config.epoch)?)
+    }
+
+    fn make_cache_dir(&self, state_dir: &StateDir) -> Result<(), RepositoryError> {
+        let path = state_dir.repository_dir(self.id());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|source| RepositoryError::Directory { path, source })
+    }
+}
+
+/// Opens the repository of a host or group; makes it when the name has none yet. A crash at any point is
+/// mended by the next call: the id is remembered first, the config is stored last.
+pub async fn create_or_open<S: ObjectStore>(
+    request: &RepositoryRequest<'_>,
+    store: &S,
+    state: &mut State,
+) -> Result<Repository, RepositoryError> {
+    if let Some(known) = state.repository(request.name)?
+        && known.established
+    {
+        return open_established(request.keyring, store, &known).await;
+    }
+    match create(request, store, state).await {
+        // A bundle was changed between two attempts. Nothing was backed up to the half-made repository, so
+        // another id is drawn.
+        Err(RepositoryError::Occupied { .. }) => {
+            if let Some(known) = state.repository(request.name)? {
+                state.forget_unestablished(known.repository)?;
+            }
+            create(request, store, state).await
+        }
+        made => made,
+    }
+}
+
+/// Opens the repository of a host or group that has one; `None` where it has none yet. The state is looked
+/// at before the future is given, which therefore does not hold it and can run on any thread.
+pub fn open<'a, S: ObjectStore>(
+    request: &'a RepositoryRequest<'_>,
+    store: &'a S,
+    state: &State,
+) -> impl Future<Output = Result<Option<Repository>, RepositoryError>> + Send + use<'a, S> {
+    let known = state.repository(request.name);
+    let keyring = request.keyring;
+    async move {
+        match known?.filter(|known| known.established) {
+            Some(known) => open_established(keyring, store, &known).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+async fn create<S: ObjectStore>(
+    request: &RepositoryRequest<'_>,
+    store: &S,
+    state: &mut State,
+) -> Result<Repository, RepositoryError> {
+    let drawn = RepositoryId(random()?);
+    let known = state.remember_repository(request.name, drawn, request.now)?;
+    let repository = known.repository;
+    let keys = request.keyring.repository(repository, FIRST_EPOCH);
+    let config = RepositoryConfig {
+        repository,
+        epoch: FIRST_EPOCH,
+        public: keys.public()?,
+    };
+    for (user, sealed) in request.bundles {
+        let name = ObjectName::Keys(user.clone());
+        put(request, store, repository, name, sealed.clone()).await?;
+    }
+    let sealed = Bytes::from(config.seal(&keys)?);
+    put(request, store, repository, ObjectName::Config, sealed).await?;
+    state.mark_established(repository)?;
+    Ok(Repository {
+        config,
+        keys,
+        created: true,
+    })
+}
+
+async fn put<S: ObjectStore>(
+    request: &RepositoryRequest<'_>,
+    store: &S,
+    repository: RepositoryId,
+    object: ObjectName,
+    bytes: Bytes,
+) -> Result<(), RepositoryError> {
+    let name = request.name.to_owned();
+    match store.put_new(repository, &object, bytes).await {
+        Ok(Put::Created | Put::Existed) => Ok(()),
+        Ok(Put::Conflict) => Err(RepositoryError::Occupied {
+            name,
+            object: object.key(repository),
+        }),
+        Err(source) => Err(RepositoryError::Store { name, source }),
+    }
+}
+
+async fn open_established<S: ObjectStore>(
+    keyring: &Keyring,
+    store: &S,
+    known: &KnownRepository,
+) -> Result<Repository, RepositoryError> {
+    let repository = known.repository;
+    let name = || known.name.clone();
+    let bytes_max = CONFIG_BYTES as u64;
+    let bytes = match store.get(repository, &ObjectName::Config, bytes_max).await {
+        Ok(bytes) => bytes,
+        Err(StoreError::Missing { .. }) => {
+            return Err(RepositoryError::Lost {
+                name: name(),
+                repository,
+            });
+        }
+        Err(source) => {
+            return Err(RepositoryError::Store {
+                name: name(),
+                source,
+            });
+        }
+    };
+    let (config, keys) = check_config(keyring, &known.name, repository, &bytes)?;
+    Ok(Repository {
+        config,
+        keys,
+        created: false,
+    })
+}
+
+/// Checks a stored config against keys: signature, id, and every public key that can be derived.
+pub fn check_config(
+    keyring: &Keyring,
+    name: &str,
+    repository: RepositoryId,
+    bytes: &[u8],
+) -> Result<(RepositoryConfig, RepositoryKeys), RepositoryError> {
+    let keys = keyring.repository(repository, FIRST_EPOCH);
+    let config =
+        RepositoryConfig::open(bytes, repository, &keys.verifying()?).map_err(|source| {
+            RepositoryError::Config {
+                name: name.to_owned(),
+                repository,
+                source,
+            }
+        })?;
+    // A role without the private halves cannot derive the public ones: the signature stands for them.
+    let same = match keys.public() {
+        Ok(public) => public == config.public,
+        Err(MissingKeyError { .. }) => true,
+    };
+    if same && config.epoch == FIRST_EPOCH {
+        Ok((config, keys))
+    } else {
+        Err(RepositoryError::OtherKeys {
+            name: name.to_owned(),
+            repository,
+            epoch: config.epoch,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The append-server inside the coordinator's process, on sockets of its own: one code path with the server
+//! that runs by itself. Never hands out anything but its sockets' client.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use append_server::claimed_dir::{ClaimError, ClaimedDir};
+use append_server::config::{ConfigError, LocalPlace, open_places};
+use append_server::destination::local::LocalDestination;
+use append_server::destination::local_root::RootError;
+use append_server::destination::{DestinationName, ParseDestinationNameError};
+use append_server::io_faults::IoFaults;
+use append_server::limits::{RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use append_server::receive::Pace;
+use append_server::server::{AppendServer, ServerHandle, ServerOptions, StartError};
+use append_server::spool::SpoolOptions;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::storage::client::StorageClient;
+use crate::storage::relay::{Carried, RelayError, relay};
+
+/// A destination of the coordinator's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddedDestination {
+    /// Its name.
+    pub name: String,
+    /// Its root directory.
+    pub path: PathBuf,
+    /// Whether nothing is acknowledged without it.
+    pub required: bool,
+}
+
+/// How much the embedded server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbeddedLimits {
+    /// The most bytes of all uploads under way.
+    pub spool_bytes_max: u64,
+    /// What data packs leave free on every disk, for the log.
+    pub reserve_bytes: u64,
+}
+
+impl Default for EmbeddedLimits {
+    fn default() -> Self {
+        Self {
+            spool_bytes_max: SPOOL_BYTES_DEFAULT,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// The embedded server was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// No directory for its sockets.
+    #[error("could not make a directory for the append-server's sockets")]
+    Sockets(#[from] ClaimError),
+    /// A destination's name.
+    #[error(transparent)]
+    Name(#[from] ParseDestinationNameError),
+    /// A destination.
+    #[error(transparent)]
+    Destination(#[from] ConfigError),
+    /// The server.
+    #[error("could not start the append-server")]
+    Start(#[from] StartError),
+}
+
+/// A running embedded server.
+#[derive(Debug)]
+pub struct EmbeddedServer {
+    handle: ServerHandle,
+    // Dropped last: removes the sockets' directory.
+    _sockets: ClaimedDir,
+}
+
+/// Makes a directory a destination's root; `init` does this, once.
+pub fn create_destination(path: &Path) -> Result<(), RootError> {
+    LocalDestination::create(path)
+}
+
+impl EmbeddedServer {
+    /// Starts the server over these destinations, with its sockets under the state directory.
+    pub async fn start(
+        state_dir: &Path,
+        destinations: &[EmbeddedDestination],
+        limits: EmbeddedLimits,
+    ) -> Result<Self, EmbeddedError> {
+        let places = destinations
+            .iter()
+            .map(|destination| {
+                Ok(LocalPlace {
+                    name: destination.name.parse::<DestinationName>()?,
+                    path: destination.path.clone(),
+                    required: destination.required,
+                })
+            })
+            .collect::<Result<Vec<_>, ParseDestinationNameError>>()?;
+        let placements = open_places(&places)?;
+        let sockets = ClaimedDir::claim(state_dir, "sockets-")?;
+        let options = ServerOptions {
+            control_socket: sockets.path().join("control"),
+            ingest_socket: sockets.path().join("ingest"),
+            allow_uids: Vec::new(),
+            spool: SpoolOptions {
+                dir: spool_dir(state_dir, &places),
+                bytes_max: limits.spool_bytes_max,
+                reserve_bytes: limits.reserve_bytes,
+            },
+            pace: Pace::default(),
+            spool_faults: IoFaults::none(),
+        };
+        Ok(Self {
+            handle: AppendServer::start(options, placements).await?,
+            _sockets: sockets,
+        })
+    }
+
+    /// A client of its control socket.
+    pub fn client(&self) -> StorageClient {
+        StorageClient::new(self.handle.control_socket())
+    }
+
+    /// Where tunnels connect.
+    pub fn ingest_socket(&self) -> &Path {
+        self.handle.ingest_socket()
+    }
+
+    /// Carries a tunnel channel to the server, to its end.
+    pub async fn relay<S>(&self, tunnel: S) -> Result<Carried, RelayError>
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        relay(self.handle.ingest_socket(), tunnel).await
+    }
+
+    /// How many tunnel connections failed to prove themselves.
+    pub fn handshakes_failed(&self) -> u64 {
+        self.handle.handshakes_failed()
+    }
+
+    /// Ends the server; requests under way may finish within its deadline.
+    pub async fn shutdown(self) {
+        self.handle.shutdown(ServerHandle::SHUTDOWN_DEADLINE).await;
+    }
+}
+
+/// Where objects can become a destination's by a link: in the state directory when that is on the first
+/// required destination's file system, else beside that destination's objects.
+fn spool_dir(state_dir: &Path, places: &[LocalPlace]) -> PathBuf {
+    let device = |path: &Path| path.metadata().map(|facts| facts.dev()).ok();
+    let first = places.iter().find(|place| place.required);
+    match first {
+        Some(place) if device(&place.path) != device(state_dir) => place.path.join("spool"),
+        _ => state_dir.join("spool"),
+    }
+}
