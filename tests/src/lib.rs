@@ -1,0 +1,18 @@
+//! Fixtures of the system tests: a target behind a private sshd, the coordinator as a process, hostile peers, a corpus
+//! that holds everything a filesystem can hold, and an independent comparison of two trees.
+
+pub mod shapes;
+
+pub mod compare;
+pub mod coordinator_process;
+pub mod corpus;
+pub mod escape;
+pub mod hostile_agent;
+pub mod hostile_sshd;
+pub mod killer;
+pub mod processes;
+pub mod small_disk;
+pub mod sshd;
+pub mod target_state;
+pub mod tcp_proxy;
+pub mod world;
