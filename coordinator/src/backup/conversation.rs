@@ -4,7 +4,7 @@
 //! Never believes the agent: order, numbers, sums and names are checked, and content may only name chunks
 //! that are verified or that this run was promised.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +100,9 @@ pub struct State {
     order: OrderChecker,
     links: HardLinks,
     pending: Pending,
+    /// Verdicts that wait, because as many answered batches as allowed are still open: a slow file holds up
+    /// the batches behind it, and the agent goes on walking only when it is answered.
+    withheld: VecDeque<Bitmap>,
     promised: HashMap<ChunkId, u32>,
     known: HashSet<ChunkId>,
     next_query: u64,
@@ -119,7 +122,9 @@ impl Default for State {
         Self {
             order: OrderChecker::new(),
             links: HardLinks::default(),
-            pending: Pending::new(BATCHES_IN_FLIGHT_MAX),
+            // As many answered as unanswered ones: see `State::withheld`.
+            pending: Pending::new(BATCHES_IN_FLIGHT_MAX * 2),
+            withheld: VecDeque::new(),
             promised: HashMap::new(),
             known: HashSet::new(),
             next_query: 0,
@@ -234,7 +239,6 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
     let Conversation {
         state,
         parent,
-        outgoing,
         progress,
         full_read,
         sources,
@@ -286,8 +290,24 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
     state.entries += wanted.len() as u64;
     state.pending.push(blocks);
     let verdicts = Bitmap::new(entries.batch, wanted.into_iter());
-    outgoing.send(FromCoordinator::Verdicts(verdicts)).await?;
+    state.withheld.push_back(verdicts);
+    answer_batches(conversation).await?;
     write_complete(conversation).await
+}
+
+/// Sends the verdicts that are due, in the order of their batches.
+async fn answer_batches(conversation: &mut Conversation) -> Result<(), RunError> {
+    let state = &mut conversation.state;
+    let allowed = BATCHES_IN_FLIGHT_MAX as usize;
+    while state.pending.len() - state.withheld.len() < allowed
+        && let Some(verdicts) = state.withheld.pop_front()
+    {
+        conversation
+            .outgoing
+            .send(FromCoordinator::Verdicts(verdicts))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Moves every complete batch into the listing.
@@ -298,6 +318,7 @@ async fn write_complete(conversation: &mut Conversation) -> Result<(), RunError>
                 write_entry(conversation, &block.directory, entry).await?;
             }
         }
+        answer_batches(conversation).await?;
     }
     let packs = conversation
         .listing

@@ -130,6 +130,11 @@ impl Pending {
         self.batches.is_empty()
     }
 
+    /// How many batches are open.
+    pub fn len(&self) -> usize {
+        self.batches.len()
+    }
+
     /// Checks a new batch's number and the limit.
     pub fn check_next(&self, batch: u64) -> Result<(), PendingError> {
         let expected = self.first + self.batches.len() as u64;

@@ -38,6 +38,9 @@ const NEW_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * GIB;
 /// Packs of a run.
 const PACKS_MAX: u64 = 4 << 20;
 
+/// How long the agent may take to hear that it may go.
+const GOODBYE_MAX: Duration = Duration::from_secs(30);
+
 /// What is asked of one run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunOptions {
@@ -253,7 +256,11 @@ async fn back_up(
         }
     };
     seen.agent_memory = outcome.totals.memory_peak;
-    session.outgoing.send(FromCoordinator::Bye).await?;
+    // Nothing more is needed of the agent: whether it hears this changes nothing.
+    let goodbye = session.outgoing.send(FromCoordinator::Bye);
+    if !matches!(tokio::time::timeout(GOODBYE_MAX, goodbye).await, Ok(Ok(()))) {
+        tracing::warn!("the agent was gone before it was sent away");
+    }
 
     progress.step(Step::Commit);
     let facts = CommitFacts {

@@ -77,7 +77,8 @@ impl SharedIndex {
             .await
     }
 
-    /// Puts a bad pack in quarantine.
+    /// Puts a bad pack of this run in quarantine. One that an earlier run verified stays: a host that names it
+    /// as its own must not take it away from the snapshots that use it.
     pub async fn quarantine(
         &self,
         pack: PackId,
@@ -85,8 +86,11 @@ impl SharedIndex {
         reason: String,
     ) -> Result<(), RunError> {
         let now = self.clock.now();
-        self.with(move |index| index.quarantine(pack, run, &reason, now))
-            .await
+        self.with(move |index| match index.holds_pack(pack)? {
+            true => Ok(()),
+            false => index.quarantine(pack, run, &reason, now),
+        })
+        .await
     }
 
     /// The packs that no committed record names yet.

@@ -57,6 +57,15 @@ impl Index {
         })?)
     }
 
+    /// Whether the pack is known as verified.
+    pub fn holds_pack(&self, pack: PackId) -> Result<bool, IndexError> {
+        Ok(self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM packs WHERE pack_id = ?1")?
+                .exists([pack.as_bytes()])
+        })?)
+    }
+
     /// The packs in quarantine.
     pub fn quarantined(&self) -> Result<Vec<QuarantinedPack>, IndexError> {
         Ok(self.database.read(|connection| {

@@ -1,6 +1,8 @@
 //! Brings the index up to the log: an index that is new, was deleted, or missed the last commit reads the meta
 //! packs and index objects of the records it does not cover. Never takes in a chunk that no record names.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use formats::chunk::ChunkKind;
 use formats::codec::DecodeError;
@@ -44,6 +46,14 @@ pub enum CatchUpError {
         /// Why.
         source: PackError,
     },
+    /// The index pieces do not have all frames of a pack.
+    #[error("the index pieces have a gap in pack {pack} at byte {at}")]
+    Gap {
+        /// The pack.
+        pack: PackId,
+        /// Where.
+        at: u64,
+    },
     /// An index piece is damaged.
     #[error("an index piece in meta pack {pack} is damaged")]
     Piece {
@@ -85,7 +95,7 @@ async fn take_in<S: ObjectStore>(
     now: Timestamp,
 ) -> Result<Vec<PackId>, CatchUpError> {
     let mut packs = Vec::new();
-    let mut gathered = Gathered::default();
+    let mut gathered: BTreeMap<PackId, Vec<IndexedFrames>> = BTreeMap::new();
     for pack in &snapshot.meta_packs {
         let name = pack_name(*pack, Purpose::Meta);
         let bytes = store.get(repository.id(), &name, PACK_BYTES_MAX).await?;
@@ -104,36 +114,47 @@ async fn take_in<S: ObjectStore>(
                 source,
             })?;
             for group in groups {
-                if let Some(done) = gathered.add(group) {
-                    insert_data(index, &done, snapshot.run, now)?;
-                    packs.push(done.pack);
-                }
+                gathered.entry(group.pack).or_default().push(group);
             }
         }
     }
-    if let Some(done) = gathered.last {
-        insert_data(index, &done, snapshot.run, now)?;
-        packs.push(done.pack);
+    for (pack, groups) in gathered {
+        let whole = whole_table(pack, groups)?;
+        insert_data(index, &whole, snapshot.run, now)?;
+        packs.push(pack);
     }
     Ok(packs)
 }
 
-/// Puts the groups of one pack together again: a table may have been cut across pieces.
-#[derive(Debug, Default)]
-struct Gathered {
-    last: Option<IndexedFrames>,
-}
-
-impl Gathered {
-    fn add(&mut self, group: IndexedFrames) -> Option<IndexedFrames> {
-        match &mut self.last {
-            Some(last) if last.pack == group.pack => {
-                last.frames.extend(group.frames);
-                None
-            }
-            last => last.replace(group),
+/// Puts the groups of one pack together again, whatever order and how often the pieces had them: they must
+/// follow one another from the pack's first byte.
+fn whole_table(
+    pack: PackId,
+    mut groups: Vec<IndexedFrames>,
+) -> Result<IndexedFrames, CatchUpError> {
+    groups.sort_by_key(|group| group.offset);
+    let mut whole = IndexedFrames {
+        pack,
+        pack_bytes: groups.first().map_or(0, |group| group.pack_bytes),
+        offset: 0,
+        frames: Vec::new(),
+    };
+    let mut end = 0u64;
+    for group in groups {
+        if group.offset < end {
+            continue; // A run that died had written the same groups.
         }
+        if group.offset > end {
+            return Err(CatchUpError::Gap { pack, at: end });
+        }
+        let sealed = group
+            .frames
+            .iter()
+            .map(|frame| u64::from(frame.shape.sealed_bytes));
+        end += sealed.sum::<u64>();
+        whole.frames.extend(group.frames);
     }
+    Ok(whole)
 }
 
 fn insert_data(
