@@ -1,7 +1,7 @@
 //! Commits a snapshot: listing, index, log record, in this order. The record is the one commit point; before
 //! it, nothing of the run is visible. Never deletes, never reorders.
 
-use formats::ids::{RecordId, RunId};
+use formats::ids::{PackId, RecordId, RunId};
 use formats::log::record::{Payload, seal_record};
 use formats::log::snapshot::{ChunkRef, Snapshot};
 use formats::object::ObjectName;
@@ -10,11 +10,14 @@ use formats::wire::facts::HostFacts;
 
 use crate::backup::conversation::{Conversation, Outcome, settle_meta};
 use crate::backup::error::RunError;
-use crate::backup::shared_index::SharedIndex;
+use crate::backup::shared_index::{SharedIndex, Unrecorded};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, to_nanos};
 use crate::repository::Repository;
 use crate::storage::StorageClient;
+
+/// Data packs whose tables are gathered into index pieces at a time.
+const PACKS_AT_ONCE: usize = 16;
 
 /// What the record says beside what the run found.
 #[derive(Debug)]
@@ -72,10 +75,15 @@ pub async fn commit(
         return Err(RunError::NothingFound);
     }
     let listing = conversation.listing.finish_listing().await?;
-    let index = write_index(conversation, to.index).await?;
+    // Every data pack is verified by now, so what the index object carries is what is marked as recorded.
+    let data = to.index.unrecorded().await?.data;
+    let index = write_index(conversation, to.index, &data).await?;
     conversation.listing.finish_packs().await?;
     settle_meta(conversation).await?; // Everything the record will name is durable and verified.
-    let unrecorded = to.index.unrecorded().await?;
+    let recorded = Unrecorded {
+        data,
+        meta: to.index.unrecorded().await?.meta,
+    };
 
     let mut totals = listing.totals;
     totals.bytes_read = outcome.totals.bytes_read;
@@ -92,7 +100,7 @@ pub async fn commit(
         sources: facts.sources,
         page_index: listing.page_index,
         index,
-        meta_packs: unrecorded.meta.clone(),
+        meta_packs: recorded.meta.clone(),
         totals,
         problems: outcome.problems,
         names: outcome.names,
@@ -101,7 +109,7 @@ pub async fn commit(
     };
     let index = to.index.clone();
     let committed = write_record(snapshot, to).await?;
-    index.mark_committed(committed.sequence, unrecorded).await?;
+    index.mark_committed(committed.sequence, recorded).await?;
     Ok(committed)
 }
 
@@ -110,14 +118,13 @@ pub async fn commit(
 async fn write_index(
     conversation: &mut Conversation,
     index: &SharedIndex,
+    data: &[PackId],
 ) -> Result<Vec<ChunkRef>, RunError> {
     let mut pieces = Vec::new();
-    let mut portion = 0;
-    while let Some(encoded) = index.index_pieces(portion).await? {
-        for plain in encoded {
+    for some in data.chunks(PACKS_AT_ONCE) {
+        for plain in index.index_pieces(some.to_vec()).await? {
             pieces.push(conversation.listing.store_index_piece(&plain).await?);
         }
-        portion += 1;
     }
     Ok(pieces)
 }

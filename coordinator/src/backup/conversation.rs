@@ -4,7 +4,7 @@
 //! Never believes the agent: order, numbers, sums and names are checked, and content may only name chunks
 //! that are verified or that this run was promised.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ pub struct State {
     /// Verdicts that wait, because as many answered batches as allowed are still open: a slow file holds up
     /// the batches behind it, and the agent goes on walking only when it is answered.
     withheld: VecDeque<Bitmap>,
-    promised: HashMap<ChunkId, u32>,
+    promised: HashSet<ChunkId>,
     known: HashSet<ChunkId>,
     next_query: u64,
     gone: HashSet<Vec<u8>>,
@@ -125,7 +125,7 @@ impl Default for State {
             // As many answered as unanswered ones: see `State::withheld`.
             pending: Pending::new(BATCHES_IN_FLIGHT_MAX * 2),
             withheld: VecDeque::new(),
-            promised: HashMap::new(),
+            promised: HashSet::new(),
             known: HashSet::new(),
             next_query: 0,
             gone: HashSet::new(),
@@ -418,7 +418,7 @@ async fn check_content(
             Extent::Chunk { id, .. } => Some(*id),
             Extent::Hole { .. } => None,
         })
-        .filter(|id| !state.promised.contains_key(id) && !state.known.contains(id))
+        .filter(|id| !state.promised.contains(id) && !state.known.contains(id))
         .collect();
     if unknown.is_empty() {
         return Ok(());
@@ -463,9 +463,9 @@ async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), Ru
         if stored {
             state.known.insert(id);
         }
-        let promise = !stored && !state.promised.contains_key(&id);
+        let promise = !stored && !state.promised.contains(&id);
         if promise {
-            state.promised.insert(id, bytes);
+            state.promised.insert(id);
             state.outcome.bytes_new += u64::from(bytes);
         }
         wanted.push(promise);
@@ -539,7 +539,7 @@ async fn settle(conversation: &mut Conversation) -> Result<(), RunError> {
     while let Some(verified) = conversation.verifier.next().await {
         note_verified(conversation, verified?);
     }
-    match conversation.state.promised.keys().next() {
+    match conversation.state.promised.iter().next() {
         Some(example) => Err(RunError::ChunksMissing {
             count: conversation.state.promised.len(),
             example: *example,

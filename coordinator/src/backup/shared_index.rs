@@ -13,9 +13,6 @@ use crate::clock::Clock;
 use crate::index::{Index, IndexError, PackFacts};
 use crate::snapshot::place::{ChunkLocator, ChunkPlace, LocateError};
 
-/// Data packs whose tables are gathered into index pieces at a time.
-const PACKS_AT_ONCE: usize = 16;
-
 /// The index, and the clock that its rows are dated by.
 #[derive(Clone)]
 pub struct SharedIndex {
@@ -97,8 +94,7 @@ impl SharedIndex {
     pub async fn unrecorded(&self) -> Result<Unrecorded, RunError> {
         self.with(|index| {
             let mut unrecorded = Unrecorded::default();
-            for pack in index.packs_without_snapshot()? {
-                let facts = pack?.facts;
+            for facts in index.facts_without_snapshot()? {
                 match facts.purpose {
                     Purpose::Data => unrecorded.data.push(facts.pack),
                     Purpose::Meta => unrecorded.meta.push(facts.pack),
@@ -109,22 +105,15 @@ impl SharedIndex {
         .await
     }
 
-    /// The pieces of the index object for the data packs that no record names yet, a bounded portion at a
-    /// time: portion `number`, counted from 0; none past the last.
-    pub async fn index_pieces(&self, number: usize) -> Result<Option<Vec<Vec<u8>>>, RunError> {
+    /// The pieces of the index object for these packs.
+    pub async fn index_pieces(&self, packs: Vec<PackId>) -> Result<Vec<Vec<u8>>, RunError> {
         self.with(move |index| {
             let packs = index
-                .packs_without_snapshot()?
-                .filter(|pack| !matches!(pack, Ok(pack) if pack.facts.purpose == Purpose::Meta))
-                .skip(number * PACKS_AT_ONCE)
-                .take(PACKS_AT_ONCE);
-            let tables = packs.collect::<Result<Vec<_>, IndexError>>()?;
-            if tables.is_empty() {
-                return Ok(None);
-            }
-            Ok(Some(encode_pieces(tables.iter().map(|pack| {
+                .packs_named(&packs)?
+                .collect::<Result<Vec<_>, IndexError>>()?;
+            Ok(encode_pieces(packs.iter().map(|pack| {
                 (pack.facts.pack, pack.facts.bytes, &pack.table)
-            }))))
+            })))
         })
         .await
     }

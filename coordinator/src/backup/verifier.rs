@@ -99,11 +99,6 @@ impl Verifier {
         Ok(())
     }
 
-    /// A pack whose check has ended, without waiting.
-    pub fn try_next(&mut self) -> Option<Result<Verified, RunError>> {
-        self.tasks.try_join_next().map(flatten)
-    }
-
     /// The next pack whose check ends; none when nothing is being checked.
     pub async fn next(&mut self) -> Option<Result<Verified, RunError>> {
         self.tasks.join_next().await.map(flatten)

@@ -5,7 +5,7 @@ use std::vec;
 use formats::ids::{PackId, RunId};
 use formats::limits::PACK_RUN_HEADERS_MAX;
 use formats::pack::table::Table;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::database::{bad_value, unsigned};
 use crate::index::place::purpose_at;
@@ -52,6 +52,34 @@ impl Index {
         Ok(self.packs(rows))
     }
 
+    /// The same packs' facts, without reading their tables.
+    pub fn facts_without_snapshot(&self) -> Result<Vec<PackFacts>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let query = "SELECT pack_id, bytes, purpose, run FROM packs WHERE in_record IS NULL ORDER BY id";
+            let mut statement = connection.prepare_cached(query)?;
+            let facts = statement.query_map([], facts_at)?;
+            facts.collect()
+        })?)
+    }
+
+    /// These packs with their tables; one that is not in the index is left out.
+    pub fn packs_named(&self, packs: &[PackId]) -> Result<Packs<'_>, IndexError> {
+        let rows = self.database.read(|connection| {
+            let query = "SELECT id FROM packs WHERE pack_id = ?1";
+            let mut statement = connection.prepare_cached(query)?;
+            let mut rows = Vec::with_capacity(packs.len());
+            for pack in packs {
+                rows.extend(
+                    statement
+                        .query_row([pack.as_bytes()], |row| row.get::<_, i64>(0))
+                        .optional()?,
+                );
+            }
+            Ok(rows)
+        })?;
+        Ok(self.packs(rows))
+    }
+
     fn packs(&self, rows: Vec<i64>) -> Packs<'_> {
         Packs {
             index: self,
@@ -86,15 +114,20 @@ fn read_pack(connection: &Connection, row: i64) -> rusqlite::Result<IndexedPack>
         )?
         .query_row([row], |row| {
             Ok(IndexedPack {
-                facts: PackFacts {
-                    pack: PackId(row.get(0)?),
-                    bytes: unsigned(row, 1)?,
-                    purpose: purpose_at(row, 2)?,
-                    run: RunId(row.get(3)?),
-                },
+                facts: facts_at(row)?,
                 table: table_at(row, 4)?,
             })
         })
+}
+
+/// A pack's facts, where they are a row's first four columns.
+fn facts_at(row: &Row<'_>) -> rusqlite::Result<PackFacts> {
+    Ok(PackFacts {
+        pack: PackId(row.get(0)?),
+        bytes: unsigned(row, 1)?,
+        purpose: purpose_at(row, 2)?,
+        run: RunId(row.get(3)?),
+    })
 }
 
 pub(super) fn table_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Table> {
