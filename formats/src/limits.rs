@@ -17,7 +17,7 @@ pub const CHUNK_BYTES_AVERAGE: u32 = 512 << 10;
 /// A cut at the latest after this many bytes.
 pub const CHUNK_BYTES_MAX: u32 = 2 << 20;
 /// A frame is closed once it holds at least this much plaintext.
-pub const FRAME_PLAIN_TARGET: u32 = 1 << 20;
+pub const FRAME_PLAIN_TARGET: u32 = 2 << 20;
 /// The most plaintext in a frame: one byte less than the target, and a whole chunk on top.
 pub const FRAME_PLAIN_MAX: u32 = FRAME_PLAIN_TARGET + CHUNK_BYTES_MAX;
 /// The most sealed bytes of a frame: raw plaintext, nonce and tag.

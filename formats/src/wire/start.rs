@@ -52,7 +52,7 @@ pub struct AgentLimits {
     pub queries_in_flight: u32,
     /// Upload connections to open.
     pub tunnel_connections: u8,
-    /// zstd level of frames.
+    /// zstd level of frames, at least; the agent compresses harder where that costs nobody anything.
     pub compression_level: i8,
     /// Threads that read, hash and seal; 0 lets the agent choose by its cores.
     pub threads: u8,
@@ -64,7 +64,7 @@ impl Default for AgentLimits {
             batches_in_flight: BATCHES_IN_FLIGHT_MAX,
             queries_in_flight: 64,
             tunnel_connections: 2,
-            compression_level: 3,
+            compression_level: 1,
             threads: 0,
         }
     }
