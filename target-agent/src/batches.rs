@@ -79,7 +79,7 @@ impl Sink for BatchSender {
         // Kept before it is sent: the answer may come at once.
         self.open.put(number, open);
         self.counters.entries(entries as u64);
-        self.outgoing.send_encoded(encoded);
+        self.outgoing.send_encoded(&encoded);
     }
 
     fn problem(&mut self, problem: Problem) {

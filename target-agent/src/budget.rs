@@ -25,6 +25,8 @@ struct Inner {
 struct State {
     used: usize,
     head: u64,
+    /// Threads that wait for room; without any, nobody is woken: that is a system call.
+    waiting: usize,
     spare: Vec<Vec<u8>>,
     spare_bytes: usize,
 }
@@ -56,18 +58,13 @@ impl Budget {
     /// Waits for room, as the group of files of a turn, and takes the bytes.
     pub fn take(&self, turn: u64, bytes: &[u8]) -> Plain {
         let room = bytes.len() + CHUNK_OVERHEAD_BYTES;
-        let mut state = self
-            .0
-            .changed
-            .wait_while(self.state(), |state| {
-                let reserve = if state.head == turn {
-                    BYTES_HEAD_RESERVE
-                } else {
-                    0
-                };
-                state.used + room > BYTES_IN_FLIGHT_MAX + reserve
-            })
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        while !state.has_room(turn, room) {
+            state.waiting += 1;
+            let waited = self.0.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
         state.used += room;
         let mut buffer = state.buffer(bytes.len());
         drop(state);
@@ -89,8 +86,7 @@ impl Budget {
         let kept = room.min(bytes.len());
         state.used = state.used.saturating_sub(room - kept);
         let mut buffer = state.buffer(bytes.len());
-        drop(state);
-        self.0.changed.notify_all();
+        self.wake(state);
         buffer.extend_from_slice(bytes);
         Plain {
             bytes: buffer,
@@ -101,12 +97,32 @@ impl Budget {
 
     /// Says whose turn it is.
     pub fn set_head(&self, turn: u64) {
-        self.state().head = turn;
-        self.0.changed.notify_all();
+        let mut state = self.state();
+        state.head = turn;
+        self.wake(state);
+    }
+
+    /// Lets those look again who wait for room.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let somebody_waits = state.waiting > 0;
+        drop(state);
+        if somebody_waits {
+            self.0.changed.notify_all();
+        }
     }
 }
 
 impl State {
+    /// Whether there is so much room for the group of files of a turn.
+    fn has_room(&self, turn: u64, room: usize) -> bool {
+        let reserve = if self.head == turn {
+            BYTES_HEAD_RESERVE
+        } else {
+            0
+        };
+        self.used + room <= BYTES_IN_FLIGHT_MAX + reserve
+    }
+
     /// An empty buffer with enough capacity: the smallest spare one, or a new one.
     fn buffer(&mut self, bytes: usize) -> Vec<u8> {
         if bytes < KEPT_BYTES_MIN {
@@ -148,11 +164,14 @@ impl State {
 impl Drop for Plain {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.bytes);
+        if self.room == 0 && buffer.capacity() < KEPT_BYTES_MIN {
+            // Its room went to others, and the buffer is of no use to anybody.
+            return;
+        }
         let mut state = self.budget.state();
         state.used = state.used.saturating_sub(self.room);
         state.keep(buffer);
-        drop(state);
-        self.budget.0.changed.notify_all();
+        self.budget.wake(state);
     }
 }
 

@@ -9,7 +9,7 @@ use formats::listing::entry::EntryKind;
 use formats::wire::control::{Bitmap, EntryRef, EntryStat, FromAgent};
 
 use crate::batches::{OpenBatch, OpenBatches};
-use crate::limits::{Permit, SEGMENT_BYTES_TARGET, SEGMENT_ITEMS_MAX, SEGMENT_JOBS_MAX};
+use crate::limits::{Permit, SEGMENT_BYTES_TARGET, SEGMENT_HANDFULS_MAX, SEGMENT_JOBS_MAX};
 use crate::threads::ThreadError;
 use crate::walk::directory::Directory;
 use crate::window::Item;
@@ -44,7 +44,7 @@ pub struct Segment {
     /// Its jobs, in order.
     pub jobs: Vec<Job>,
     /// Where its results go.
-    pub results: Sender<Item>,
+    pub results: Sender<Vec<Item>>,
 }
 
 /// Why dispatching ended early.
@@ -96,7 +96,7 @@ pub struct Dispatcher {
     /// Tells, once, how many batches the walk had.
     pub walked: Receiver<u64>,
     /// Groups' results, in turn.
-    pub turns: Sender<Receiver<Item>>,
+    pub turns: Sender<Receiver<Vec<Item>>>,
     /// Groups for the reading threads.
     pub work: Sender<Segment>,
 }
@@ -150,7 +150,7 @@ impl Dispatcher {
         if jobs.is_empty() {
             return Ok(());
         }
-        let (results, in_turn) = bounded(SEGMENT_ITEMS_MAX);
+        let (results, in_turn) = bounded(SEGMENT_HANDFULS_MAX);
         self.turns.send(in_turn)?;
         self.work.send(Segment {
             turn: *turn,

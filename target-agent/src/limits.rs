@@ -1,14 +1,14 @@
 //! The agent's own limits: what bounds its memory, its queues and its waits. Limits that the coordinator must
 //! know too are in `formats::limits`.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Plaintext and sealed bytes on their way, from being read to being written to the tunnel.
 pub const BYTES_IN_FLIGHT_MAX: usize = 12 << 20;
 /// What the file whose turn it is may take on top: more than a whole frame that waits for company, its
-/// chunks' overhead, and a chunk.
-pub const BYTES_HEAD_RESERVE: usize = 6 << 20;
+/// chunks' overhead, a group of results, a query's chunks, and a chunk.
+pub const BYTES_HEAD_RESERVE: usize = 8 << 20;
 /// Buffers in use and spare ones together, while those in use are fewer.
 pub const SPARE_BUFFERS_BYTES_MAX: usize = 20 << 20;
 /// What a chunk in flight counts besides its bytes.
@@ -27,12 +27,22 @@ pub const OPEN_DIRECTORIES_MAX: u64 = 8_192;
 pub const OPEN_FILES_RESERVE: u64 = 96;
 /// Extents of one file held back until it is known not to have changed while it was read.
 pub const EXTENTS_HELD_MAX: usize = 128 << 10;
-/// Control messages that wait to be written.
-pub const OUTGOING_MESSAGES_MAX: usize = 16;
+/// Bytes of control messages that wait to be written; as many again are being written.
+pub const OUTGOING_BYTES_MAX: usize = 512 << 10;
+/// Messages that nobody waits for are written once they have this many bytes: a packet of the SSH connection.
+pub const OUTGOING_GATHERED_BYTES: usize = 32 << 10;
+/// How long such messages wait for company.
+pub const OUTGOING_GATHERED_WAIT: Duration = Duration::from_millis(2);
 /// Groups of files whose results wait for their turn.
 pub const SEGMENTS_WAITING_MAX: usize = 32;
-/// Results of one group that wait for their turn.
-pub const SEGMENT_ITEMS_MAX: usize = 64;
+/// Handfuls of results of one group that wait for their turn.
+pub const SEGMENT_HANDFULS_MAX: usize = 8;
+/// The most results that are handed on together: each handing wakes a thread.
+pub const HANDFUL_ITEMS_MAX: usize = 64;
+/// Results are handed on once they have this many bytes.
+pub const HANDFUL_BYTES_TARGET: usize = 256 << 10;
+/// Answered queries' chunks that wait to become frames.
+pub const WANTED_WAITING_MAX: usize = 2;
 /// The most entries in a group of files read by one thread.
 pub const SEGMENT_JOBS_MAX: usize = 64;
 /// A group is closed once its files have this many bytes.
@@ -55,6 +65,8 @@ pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(60);
 pub const STORED_WAIT: Duration = Duration::from_secs(3_600);
 /// How long the last message may take to leave.
 pub const ABORT_WAIT: Duration = Duration::from_secs(3);
+/// How often it is looked at how hard frames should be compressed.
+pub const EFFORT_REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// How often progress is told.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// A file that changed this recently may change again without a new time.
@@ -66,8 +78,15 @@ pub struct Limit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    free: Mutex<usize>,
+    state: Mutex<LimitState>,
     changed: Condvar,
+}
+
+#[derive(Debug)]
+struct LimitState {
+    free: usize,
+    /// Threads that wait; without any, nobody is woken: that is a system call.
+    waiting: usize,
 }
 
 /// The right to be one of them, given back when dropped.
@@ -78,35 +97,45 @@ impl Limit {
     /// A limit of `count`.
     pub fn new(count: usize) -> Self {
         Self(Arc::new(Inner {
-            free: Mutex::new(count),
+            state: Mutex::new(LimitState {
+                free: count,
+                waiting: 0,
+            }),
             changed: Condvar::new(),
         }))
     }
 
+    fn state(&self) -> MutexGuard<'_, LimitState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until one more is allowed.
     pub fn acquire(&self) -> Permit {
-        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
-            .0
-            .changed
-            .wait_while(free, |free| *free == 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
+        let mut state = self.state();
+        while state.free == 0 {
+            state.waiting += 1;
+            let waited = self.0.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state.free -= 1;
         Permit(self.clone())
     }
 
     /// One more, if it is allowed now.
     pub fn try_acquire(&self) -> Option<Permit> {
-        let mut free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(1)?;
+        let mut state = self.state();
+        state.free = state.free.checked_sub(1)?;
         Some(Permit(self.clone()))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let inner = &self.0.0;
-        *inner.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        inner.changed.notify_one();
+        let mut state = self.0.state();
+        state.free += 1;
+        if state.waiting > 0 {
+            self.0.0.changed.notify_one();
+        }
     }
 }

@@ -24,7 +24,10 @@ use crate::control::outgoing::Outgoing;
 use crate::dispatch::{self, Dispatcher, Segment};
 use crate::facts::SeenIds;
 use crate::filter::Filter;
-use crate::limits::{Limit, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX, WORKERS_MAX};
+use crate::limits::{
+    Limit, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX, WANTED_WAITING_MAX, WORKERS_MAX,
+};
+use crate::pack::effort::{Effort, Gauge};
 use crate::pack::{frames, packs, seal};
 use crate::read::content::Window as CutWindow;
 use crate::read::file::FileReader;
@@ -67,7 +70,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
     let budget = Budget::new();
     let open = OpenBatches::default();
     let (turns, in_turn) = bounded(SEGMENTS_WAITING_MAX);
-    let (wanted, wanted_in) = bounded(16);
+    let (wanted, wanted_in) = bounded(WANTED_WAITING_MAX);
     let (walked, walked_out) = bounded(1);
 
     let last = start_packing(
@@ -143,19 +146,20 @@ fn start_packing(
     start: &Start,
     header: RunHeader,
     workers: usize,
-    wanted: Receiver<Piece>,
+    wanted: Receiver<Vec<Piece>>,
     uploads: Uploads,
 ) -> io::Result<JoinHandle<()>> {
     let outgoing = uploads.outgoing;
     let (to_seal, sealing) = bounded(workers);
     let (steps, steps_in) = bounded(2 * workers);
     let context = header.context;
+    let effort = Effort::new(start.limits.compression_level.into());
     for index in 0..workers {
         let (jobs, key) = (sealing.clone(), start.data_key.clone());
         let budget = uploads.budget.clone();
-        let level = start.limits.compression_level.into();
+        let effort = effort.clone();
         spawn(&format!("seal-{index}"), &outgoing, move || {
-            seal::run(&jobs, context, key, level, &budget)
+            seal::run(&jobs, context, key, &effort, &budget)
         })?;
     }
     let frames = frames::Frames {
@@ -192,6 +196,7 @@ fn start_packing(
         connections,
         header,
         key: start.table_key.clone(),
+        gauge: Gauge::new(effort),
     };
     spawn("packs", &outgoing, move || packs::run(packs))
 }
@@ -202,7 +207,7 @@ struct Reading {
         OpenBatches,
         Receiver<u64>,
     ),
-    turns: Sender<Receiver<Item>>,
+    turns: Sender<Receiver<Vec<Item>>>,
     budget: Budget,
     counters: Counters,
     on_read: OnRead,

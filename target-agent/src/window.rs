@@ -16,7 +16,7 @@ use formats::wire::control::{
 use crate::budget::{Budget, Plain};
 use crate::control::outgoing::Outgoing;
 use crate::dispatch::BlockPlace;
-use crate::limits::{HELD_MESSAGES_MAX, SEEN_BYTES_TARGET, SEEN_WAIT};
+use crate::limits::{HANDFUL_ITEMS_MAX, HELD_MESSAGES_MAX, SEEN_BYTES_TARGET, SEEN_WAIT};
 use crate::threads::ThreadError;
 use crate::totals::Counters;
 
@@ -96,11 +96,11 @@ struct Query {
 /// The window and what it is connected to.
 pub struct Window {
     /// Groups' results, in turn.
-    pub turns: Receiver<Receiver<Item>>,
+    pub turns: Receiver<Receiver<Vec<Item>>>,
     /// Answers of the coordinator.
     pub answers: Receiver<Bitmap>,
-    /// Wanted chunks go here.
-    pub wanted: Sender<Piece>,
+    /// Wanted chunks go here, those of a query together.
+    pub wanted: Sender<Vec<Piece>>,
     /// To the coordinator.
     pub outgoing: Outgoing,
     /// Told whose turn it is.
@@ -138,7 +138,7 @@ pub fn run(options: Window) -> Result<(), WindowError> {
         held: Vec::new(),
         turn: 0,
     };
-    let mut current: Option<Receiver<Item>> = None;
+    let mut current: Option<Receiver<Vec<Item>>> = None;
     let mut more = true;
     while more || !state.gathering.is_empty() || !state.queries.is_empty() {
         state.step(&mut current, &mut more)?;
@@ -149,11 +149,12 @@ pub fn run(options: Window) -> Result<(), WindowError> {
 impl State {
     fn step(
         &mut self,
-        current: &mut Option<Receiver<Item>>,
+        current: &mut Option<Receiver<Vec<Item>>>,
         more: &mut bool,
     ) -> Result<(), WindowError> {
-        let room =
-            (self.gathering.len() as u64) < SEEN_CHUNKS_MAX && self.held.len() < HELD_MESSAGES_MAX;
+        // For a whole handful of results.
+        let room = (self.gathering.len() + HANDFUL_ITEMS_MAX) as u64 <= SEEN_CHUNKS_MAX
+            && self.held.len() < HELD_MESSAGES_MAX;
         let items = match current {
             Some(items) if room => items.clone(),
             _ => never(),
@@ -180,8 +181,8 @@ impl State {
             recv(self.options.answers) -> answer => {
                 self.answer(answer.map_err(|_| WindowError::Ending)?)?;
             }
-            recv(items) -> item => match item {
-                Ok(item) => self.item(item)?,
+            recv(items) -> handful => match handful {
+                Ok(items) => self.items(items)?,
                 Err(_) => {
                     *current = None;
                     self.turn += 1;
@@ -262,16 +263,30 @@ impl State {
             else {
                 break;
             };
-            for (index, piece) in pieces.into_iter().enumerate() {
-                if answer.get(index) {
-                    self.options
-                        .counters
-                        .bytes_new(piece.plain.bytes.len() as u64);
-                    self.options
-                        .wanted
-                        .send(piece)
-                        .map_err(|_| WindowError::Ending)?;
-                }
+            let wanted: Vec<Piece> = pieces
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, piece)| answer.get(index).then_some(piece))
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let bytes = wanted.iter().map(|piece| piece.plain.bytes.len() as u64);
+            self.options.counters.bytes_new(bytes.sum());
+            self.options
+                .wanted
+                .send(wanted)
+                .map_err(|_| WindowError::Ending)?;
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, items: Vec<Item>) -> Result<(), WindowError> {
+        for item in items {
+            self.item(item)?;
+            let may_ask = self.queries.len() < self.options.queries_max;
+            if may_ask && self.gathered_bytes >= SEEN_BYTES_TARGET {
+                self.ask();
             }
         }
         Ok(())

@@ -20,8 +20,8 @@ pub struct Frame {
 /// What the gatherer is connected to.
 #[derive(Debug)]
 pub struct Frames {
-    /// Wanted chunks, in order.
-    pub wanted: Receiver<Piece>,
+    /// Wanted chunks, in order, some at a time.
+    pub wanted: Receiver<Vec<Piece>>,
     /// Frames to be sealed.
     pub to_seal: Sender<SealJob>,
     /// The same frames, in order, for the pack.
@@ -34,15 +34,17 @@ pub fn run(frames: &Frames) {
     let mut pack_is_open = false;
     loop {
         match frames.wanted.recv_timeout(PACK_IDLE) {
-            Ok(piece) => {
-                let frame = add(gathering.take(), piece);
-                if is_full(&frame) {
+            Ok(pieces) => {
+                for piece in pieces {
+                    let frame = add(gathering.take(), piece);
+                    if !is_full(&frame) {
+                        gathering = Some(frame);
+                        continue;
+                    }
                     if !frames.hand(frame) {
                         return;
                     }
                     pack_is_open = true;
-                } else {
-                    gathering = Some(frame);
                 }
             }
             // So little is new that a pack would stay open for long: what there is goes out as it is.

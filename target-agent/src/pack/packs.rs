@@ -5,6 +5,7 @@ use formats::keys::secret::{RandomError, TableKey};
 use formats::pack::assemble::PackAssembler;
 use formats::seal::run_header::RunHeader;
 
+use crate::pack::effort::Gauge;
 use crate::pack::seal::SealedFrame;
 use crate::threads::ThreadError;
 use crate::upload::sender::Part;
@@ -52,6 +53,8 @@ pub struct Packs {
     pub header: RunHeader,
     /// The run's key for tables.
     pub key: TableKey,
+    /// Told how frames leave.
+    pub gauge: Gauge,
 }
 
 struct Open {
@@ -60,9 +63,10 @@ struct Open {
 }
 
 /// Packs until no frame can come any more and every pack is acknowledged.
-pub fn run(packs: Packs) -> Result<(), PackError> {
+pub fn run(mut packs: Packs) -> Result<(), PackError> {
     let mut open: Option<Open> = None;
-    for step in &packs.steps {
+    let steps = packs.steps.clone();
+    for step in steps {
         match step {
             Step::Frame { sealed, chunks } => {
                 if open
@@ -72,6 +76,11 @@ pub fn run(packs: Packs) -> Result<(), PackError> {
                     finish(open.take())?;
                 }
                 let frame = sealed.recv().map_err(|_| PackError::Ending)?;
+                let held_up = match &open {
+                    Some(pack) => pack.connection.is_full(),
+                    None => packs.idle.is_empty(),
+                };
+                packs.gauge.frame(held_up);
                 let pack = match &mut open {
                     Some(pack) => pack,
                     none => none.insert(packs.open()?),

@@ -9,6 +9,7 @@ use formats::seal::frame::{FrameError, FrameSealer, FrameShape};
 use formats::seal::run_header::RunContext;
 
 use crate::budget::{Budget, Plain};
+use crate::pack::effort::Effort;
 use crate::pack::frames::Frame;
 use crate::threads::ThreadError;
 
@@ -43,10 +44,10 @@ pub fn run(
     jobs: &Receiver<SealJob>,
     context: RunContext,
     key: DataKey,
-    level: i32,
+    effort: &Effort,
     budget: &Budget,
 ) -> Result<(), FrameError> {
-    let mut sealer = FrameSealer::new(context, key, level)?;
+    let mut sealer = FrameSealer::new(context, key, effort.level())?;
     // As large as they can be needed, once: pages that no frame reaches are never touched.
     let mut plain = Vec::with_capacity(FRAME_PLAIN_MAX as usize);
     let mut out = Vec::with_capacity(FRAME_SEALED_MAX as usize);
@@ -61,6 +62,7 @@ pub fn run(
                 bytes: u32::try_from(piece.plain.bytes.len()).unwrap_or(u32::MAX),
             });
         }
+        sealer.set_level(effort.level())?;
         let shape = sealer.seal(ChunkKind::Data, &plain, &mut out)?;
         let rooms = frame.pieces.into_iter().map(|piece| piece.plain);
         let done = SealedFrame {

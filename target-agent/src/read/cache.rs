@@ -47,6 +47,34 @@ impl<'a> CacheWatch<'a> {
         }
     }
 
+    /// Reads a file that fits into one read, if all of it is cached: the question and the read are one system
+    /// call. Without an answer it is to be read as any other.
+    pub fn read_if_cached(&mut self, into: &mut [u8], offset: u64) -> Option<usize> {
+        let is_whole = offset == 0 && into.len() as u64 == self.size && self.size <= PART_BYTES;
+        if !self.tells || self.asked > 0 || !is_whole {
+            return None;
+        }
+        let wanted = into.len();
+        let parts = &mut [IoSliceMut::new(into)];
+        match preadv2(self.file, parts, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) if read == wanted => {
+                self.asked = 1;
+                self.cached.push_back(true);
+                Some(read)
+            }
+            // Some of it is not cached, or the file became shorter.
+            Ok(_) | Err(Errno::AGAIN) => {
+                self.asked = 1;
+                self.cached.push_back(false);
+                None
+            }
+            Err(_) => {
+                self.tells = false;
+                None
+            }
+        }
+    }
+
     /// Before reading at `offset`.
     pub fn before_read(&mut self, offset: u64) {
         let wanted = (offset / PART_BYTES + PARTS_AHEAD).min(self.size.div_ceil(PART_BYTES));

@@ -132,9 +132,15 @@ fn read_data(
             }
             let room = (buffer.len() - filled).min(READ_BYTES);
             let room = usize::try_from(end - offset).map_or(room, |left| left.min(room));
-            watch.before_read(offset);
             let into = &mut buffer[filled..filled + room];
-            match retry_on_intr(|| pread(file, &mut *into, offset))? {
+            let read = match watch.read_if_cached(into, offset) {
+                Some(read) => read,
+                None => {
+                    watch.before_read(offset);
+                    retry_on_intr(|| pread(file, &mut *into, offset))?
+                }
+            };
+            match read {
                 0 => ended = true,
                 read => {
                     filled += read;

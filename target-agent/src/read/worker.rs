@@ -9,7 +9,7 @@ use formats::wire::control::{Details, EntryRef, Problem};
 
 use crate::budget::Budget;
 use crate::dispatch::{Job, Segment};
-use crate::limits::EXTENTS_HELD_MAX;
+use crate::limits::{EXTENTS_HELD_MAX, HANDFUL_BYTES_TARGET, HANDFUL_ITEMS_MAX};
 use crate::read::content::{Ending, Pieces};
 use crate::read::entry::{Found, read_other};
 use crate::read::file::{FilePieces, FileReader};
@@ -40,25 +40,63 @@ pub struct Worker {
 pub fn run(mut worker: Worker) {
     let work = worker.work.clone();
     for segment in work {
+        let mut results = Results::new(segment.results);
         for job in segment.jobs {
-            let result = worker.read(job, segment.turn, &segment.results);
-            if result.is_err() {
+            if worker.read(job, segment.turn, &mut results).is_err() {
                 // The run is ending; the thread that ended it has said why.
                 return;
             }
+        }
+        if results.hand_on().is_err() {
+            return;
+        }
+    }
+}
+
+/// A group's results on their way to their turn, handed on by the handful.
+struct Results {
+    sender: Sender<Vec<Item>>,
+    gathered: Vec<Item>,
+    gathered_bytes: usize,
+}
+
+impl Results {
+    fn new(sender: Sender<Vec<Item>>) -> Self {
+        Self {
+            sender,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+        }
+    }
+
+    /// Adds a result that holds so many bytes.
+    fn add(&mut self, item: Item, bytes: usize) -> Result<(), Ending> {
+        self.gathered.push(item);
+        self.gathered_bytes += bytes;
+        if self.gathered_bytes >= HANDFUL_BYTES_TARGET || self.gathered.len() >= HANDFUL_ITEMS_MAX {
+            return self.hand_on();
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self) -> Result<(), Ending> {
+        self.gathered_bytes = 0;
+        match std::mem::take(&mut self.gathered) {
+            nothing if nothing.is_empty() => Ok(()),
+            gathered => self.sender.send(gathered).map_err(|_| Ending),
         }
     }
 }
 
 impl Worker {
-    fn read(&mut self, job: Job, turn: u64, results: &Sender<Item>) -> Result<(), Ending> {
+    fn read(&mut self, job: Job, turn: u64, results: &mut Results) -> Result<(), Ending> {
         let walked = &job.entry.stat;
         let found = if walked.kind == EntryKind::File {
             let mut pieces = Sending {
                 name: &job.entry.name,
                 of: job.of,
                 turn,
-                results,
+                results: &mut *results,
                 hashing: &self.hashing,
                 budget: &self.budget,
                 counters: &self.counters,
@@ -74,9 +112,7 @@ impl Worker {
         } else {
             read_other(&job.place.directory, &job.entry.name, walked)
         };
-        results
-            .send(Item::Close(Box::new(closing(job, found))))
-            .map_err(|_| Ending)
+        results.add(Item::Close(Box::new(closing(job, found))), 0)
     }
 }
 
@@ -110,7 +146,7 @@ struct Sending<'a> {
     name: &'a [u8],
     of: EntryRef,
     turn: u64,
-    results: &'a Sender<Item>,
+    results: &'a mut Results,
     hashing: &'a Hashing,
     budget: &'a Budget,
     counters: &'a Counters,
@@ -119,17 +155,13 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    fn send(&self, item: Item) -> Result<(), Ending> {
-        self.results.send(item).map_err(|_| Ending)
-    }
-
     /// Counts an extent; past what can be held back, the ones before it are final.
     fn count_extent(&mut self) -> Result<(), Ending> {
         let beyond = self.extents.checked_sub(EXTENTS_HELD_MAX);
         self.extents += 1;
         match beyond {
             Some(beyond) if beyond.is_multiple_of(CONTENT_EXTENTS_MAX as usize) => {
-                self.send(Item::Commit(self.of))
+                self.results.add(Item::Commit(self.of), 0)
             }
             _ => Ok(()),
         }
@@ -143,17 +175,18 @@ impl Pieces for Sending<'_> {
         self.counters.bytes_read(bytes.len() as u64);
         if bytes.len() < CHUNK_BYTES_MIN as usize {
             // Not worth another thread.
-            return self.send(Item::Chunk(name(plain, &self.hashing.key)));
+            let item = Item::Chunk(name(plain, &self.hashing.key));
+            return self.results.add(item, bytes.len());
         }
         let (named, waited) = bounded(1);
         let job = HashJob { plain, named };
         self.hashing.jobs.send(job).map_err(|_| Ending)?;
-        self.send(Item::Hashing(waited))
+        self.results.add(Item::Hashing(waited), bytes.len())
     }
 
     fn hole(&mut self, bytes: u64) -> Result<(), Ending> {
         self.count_extent()?;
-        self.send(Item::Hole(bytes))
+        self.results.add(Item::Hole(bytes), 0)
     }
 
     fn read_up_to(&mut self, offset: u64) {
@@ -167,7 +200,7 @@ impl FilePieces for Sending<'_> {
             return Ok(false);
         }
         self.extents = 0;
-        self.send(Item::Restart)?;
+        self.results.add(Item::Restart, 0)?;
         Ok(true)
     }
 }
