@@ -205,7 +205,7 @@ fn open_meta_pack(
     let mut opener =
         FrameOpener::new(writer.context, writer.open_data_key(meta)?).map_err(failed)?;
     let mut pieces = Vec::new();
-    let mut plain = Vec::new();
+    let mut copy = Vec::new();
     let mut at = 0usize;
     for (place, frame) in table.frames.iter().enumerate() {
         let end = at + frame.shape.sealed_bytes as usize;
@@ -214,8 +214,9 @@ fn open_meta_pack(
         if frame.shape.kind != ChunkKind::Index {
             continue;
         }
-        open_frame(&mut opener, id_key, frame, place, sealed, &mut plain)?;
-        let mut rest = plain.as_slice();
+        copy.clear();
+        copy.extend_from_slice(sealed);
+        let mut rest = open_frame(&mut opener, id_key, frame, place, &mut copy)?;
         for chunk in &frame.chunks {
             let (piece, after) = rest
                 .split_at_checked(chunk.bytes as usize)

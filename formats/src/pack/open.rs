@@ -170,17 +170,16 @@ fn check_kinds(headers: &[RunHeader], table: &Table) -> Result<(), DecodeError> 
     }
 }
 
-/// Opens a frame and checks every chunk in it; `plain` then holds the chunks one after another.
-pub fn open_frame(
-    opener: &mut FrameOpener,
+/// Opens a frame and checks every chunk in it; gives the chunks one after another. `sealed` is used up.
+pub fn open_frame<'a>(
+    opener: &'a mut FrameOpener,
     id_key: &IdKey,
     frame: &TableFrame,
     place: usize,
-    sealed: &[u8],
-    plain: &mut Vec<u8>,
-) -> Result<(), PackError> {
-    opener
-        .open(&frame.shape, sealed, plain)
+    sealed: &'a mut [u8],
+) -> Result<&'a [u8], PackError> {
+    let plain = opener
+        .open_in_place(&frame.shape, sealed)
         .map_err(|source| PackError::Frame {
             frame: place,
             source,
@@ -195,10 +194,80 @@ pub fn open_frame(
             });
         }
     }
-    Ok(reader.finish("frame")?)
+    reader.finish("frame")?;
+    Ok(plain)
 }
 
-/// Checks a whole pack of one run: run header as issued, table, every frame, every chunk. Gives its table.
+/// The check of a whole pack of one run: run header as issued, table, every frame, every chunk. Takes the pack's
+/// end first and then its frames in order, so that no more than one of them is in memory.
+#[derive(Debug)]
+pub struct PackCheck<'k> {
+    table: Table,
+    opener: FrameOpener,
+    id_key: &'k IdKey,
+    place: usize,
+}
+
+/// The keys of a run's packs, and the key of chunk ids.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckKeys<'k> {
+    /// The run header that was issued.
+    pub issued: &'k RunHeader,
+    /// The run's key of tables.
+    pub table: &'k TableKey,
+    /// The run's key of frames.
+    pub data: &'k DataKey,
+    /// The repository's key of chunk ids.
+    pub id: &'k IdKey,
+}
+
+impl<'k> PackCheck<'k> {
+    /// Begins with the pack's end: at least [`Trailer::bytes_to_read`] bytes of it.
+    pub fn begin(tail: &[u8], pack_bytes: u64, keys: CheckKeys<'k>) -> Result<Self, PackError> {
+        let trailer = Trailer::decode(tail, pack_bytes)?;
+        if trailer.headers.as_slice() != std::slice::from_ref(keys.issued) {
+            return Err(PackError::RunHeader(RunHeaderError::Commitment));
+        }
+        let table = trailer.open_table(keys.table)?;
+        let opener = FrameOpener::new(keys.issued.context, keys.data.clone())
+            .map_err(|source| PackError::Frame { frame: 0, source })?;
+        Ok(Self {
+            table,
+            opener,
+            id_key: keys.id,
+            place: 0,
+        })
+    }
+
+    /// The sealed bytes of the next frame; none when all are checked.
+    pub fn next_frame_bytes(&self) -> Option<usize> {
+        let frame = self.table.frames.get(self.place)?;
+        Some(frame.shape.sealed_bytes as usize)
+    }
+
+    /// Checks the next frame, which is used up.
+    pub fn check_next(&mut self, sealed: &mut [u8]) -> Result<(), PackError> {
+        let Some(frame) = self.table.frames.get(self.place) else {
+            return Err(PackError::FramesLength {
+                told: self.table.frames_bytes(),
+                found: self.table.frames_bytes() + sealed.len() as u64,
+            });
+        };
+        open_frame(&mut self.opener, self.id_key, frame, self.place, sealed)?;
+        self.place += 1;
+        Ok(())
+    }
+
+    /// The table, once every frame is checked.
+    pub fn finish(self) -> Result<Table, PackError> {
+        match self.next_frame_bytes() {
+            None => Ok(self.table),
+            Some(_) => Err(PackError::Decode(DecodeError::Truncated { what: "pack" })),
+        }
+    }
+}
+
+/// Checks a whole pack that is in memory. Gives its table.
 pub fn verify_pack(
     pack: &[u8],
     issued: &RunHeader,
@@ -206,20 +275,21 @@ pub fn verify_pack(
     data_key: &DataKey,
     id_key: &IdKey,
 ) -> Result<Table, PackError> {
-    let trailer = Trailer::decode(pack, pack.len() as u64)?;
-    if trailer.headers.as_slice() != std::slice::from_ref(issued) {
-        return Err(PackError::RunHeader(RunHeaderError::Commitment));
-    }
-    let table = trailer.open_table(table_key)?;
-    let mut opener = FrameOpener::new(issued.context, data_key.clone())
-        .map_err(|source| PackError::Frame { frame: 0, source })?;
+    let keys = CheckKeys {
+        issued,
+        table: table_key,
+        data: data_key,
+        id: id_key,
+    };
+    let mut check = PackCheck::begin(pack, pack.len() as u64, keys)?;
     let mut reader = Reader::new(pack);
-    let mut plain = Vec::new();
-    for (place, frame) in table.frames.iter().enumerate() {
-        let sealed = reader.bytes("frame", frame.shape.sealed_bytes as usize)?;
-        open_frame(&mut opener, id_key, frame, place, sealed, &mut plain)?;
+    let mut sealed = Vec::new();
+    while let Some(bytes) = check.next_frame_bytes() {
+        sealed.clear();
+        sealed.extend_from_slice(reader.bytes("frame", bytes)?);
+        check.check_next(&mut sealed)?;
     }
-    Ok(table)
+    check.finish()
 }
 
 #[cfg(test)]

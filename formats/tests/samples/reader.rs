@@ -158,7 +158,7 @@ pub fn open_pack(
             header.open_data_key(seed)?,
         )?);
     }
-    let (mut rest, mut plain) = (bytes, Vec::new());
+    let mut rest = bytes;
     for (place, frame) in table.frames.iter().enumerate() {
         let opener = openers
             .get_mut(usize::from(frame.run_header))
@@ -167,8 +167,8 @@ pub fn open_pack(
             .split_at_checked(frame.shape.sealed_bytes as usize)
             .ok_or("the pack ends in a frame")?;
         rest = after;
-        open_frame(opener, keys.id()?, frame, place, sealed, &mut plain)?;
-        let mut left = plain.as_slice();
+        let mut sealed = sealed.to_vec();
+        let mut left = open_frame(opener, keys.id()?, frame, place, &mut sealed)?;
         for chunk in &frame.chunks {
             let (bytes, after) = left
                 .split_at_checked(chunk.bytes as usize)

@@ -410,10 +410,11 @@ impl Outcome {
         for pack in &self.packs {
             let table = verify_pack(pack, header, &run.table, &run.data, id).unwrap();
             let mut opener = FrameOpener::new(header.context, run.data.clone()).unwrap();
-            let (mut at, mut plain) = (0, Vec::new());
+            let mut at = 0;
             for frame in &table.frames {
                 let end = at + frame.shape.sealed_bytes as usize;
-                open_frame(&mut opener, id, frame, 0, &pack[at..end], &mut plain).unwrap();
+                let mut sealed = pack[at..end].to_vec();
+                let plain = open_frame(&mut opener, id, frame, 0, &mut sealed).unwrap();
                 at = end;
                 self.frames += 1;
                 let mut start = 0;
