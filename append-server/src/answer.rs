@@ -51,6 +51,14 @@ pub fn refused(kind: RefusalKind, text: impl Into<String>) -> SmallAnswer {
     with_body(status, refusal.encode())
 }
 
+/// What a caller of this process is told where another gets an answer.
+pub fn refusal_of(error: &FanOutError) -> Refusal {
+    Refusal {
+        kind: fan_out_kind(error),
+        text: chain(error),
+    }
+}
+
 /// A refusal because of an error, with all of its sources in the text.
 pub fn failed(error: &(dyn Error + 'static), kind: RefusalKind) -> SmallAnswer {
     refused(kind, chain(error))
@@ -129,7 +137,8 @@ pub fn open_run_kind(error: &OpenRunError) -> RefusalKind {
     }
 }
 
-fn chain(error: &(dyn Error + 'static)) -> String {
+/// An error and its sources as one text.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use formats::wire::upload::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::answer;
 use crate::control::{self, Control};
+use crate::destination::{ByteRange, ObjectKey, ObjectRead};
 use crate::fan_out::{FanOut, FanOutError, Placement};
 use crate::grants::{AdmittedPeer, AllowedUids, RunGrants};
 use crate::ingest::{Ingest, IngestError};
@@ -74,6 +77,56 @@ struct Shared {
     /// Cut what has not ended by itself.
     cutting: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// The ingest side without a socket: what a tunnel brings into this very process is served as if it had come by
+/// the socket, and ends with the server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct IngestPort {
+    shared: Arc<Shared>,
+}
+
+impl IngestPort {
+    /// Serves one connection to its end: the peer's, the run's, or the server's.
+    pub async fn serve<S>(&self, stream: S) -> Result<(), IngestError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shared = &self.shared;
+        let serving = shared.ingest.serve(stream, &shared.ending);
+        shared.tasks.track_future(shared.until_cut(serving)).await
+    }
+}
+
+/// Reads objects for this very process, without a socket. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ObjectReader {
+    shared: Arc<Shared>,
+}
+
+impl ObjectReader {
+    /// A part of an object, or why not, as the control socket would say it.
+    pub async fn get_range(
+        &self,
+        key: &ObjectKey,
+        range: ByteRange,
+    ) -> Result<ObjectRead, Refusal> {
+        let read = self.shared.fan_out.get_range(key, range).await;
+        read.map_err(|error| answer::refusal_of(&error))
+    }
+}
+
+impl Shared {
+    /// Serves until the end of the shutdown's deadline; objects being stored are tasks of their own.
+    async fn until_cut(
+        &self,
+        serving: impl Future<Output = Result<(), IngestError>>,
+    ) -> Result<(), IngestError> {
+        tokio::select! {
+            () = self.cutting.cancelled() => Ok(()),
+            served = serving => served,
+        }
+    }
 }
 
 impl AppendServer {
@@ -148,12 +201,18 @@ impl ServerHandle {
         self.shared.ingest.handshakes_failed()
     }
 
-    /// Serves one ingest connection of this process, to its end.
-    pub async fn serve_ingest<S>(&self, stream: S) -> Result<(), IngestError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        self.shared.ingest.serve(stream, &self.shared.ending).await
+    /// A way to the ingest side for connections that this process has already.
+    pub fn ingest_port(&self) -> IngestPort {
+        IngestPort {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// A way to read objects for this process.
+    pub fn object_reader(&self) -> ObjectReader {
+        ObjectReader {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Ends: no new connections, requests under way may finish within the deadline, sockets are removed.

@@ -1,7 +1,6 @@
 //! What every command works with: the configuration, the unlocked keys, the append-server, the state. Opened
 //! once; never writes the configuration.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +30,7 @@ use crate::storage::StorageClient;
 use crate::storage::embedded::{
     EmbeddedDestination, EmbeddedError, EmbeddedLimits, EmbeddedServer,
 };
+use crate::storage::ingest::Ingest;
 
 /// Why the coordinator could not be opened, or a host's repository.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +96,8 @@ pub struct Coordinator {
     pub keyring: Keyring,
     /// The append-server's control socket.
     pub storage: StorageClient,
-    /// Where tunnels connect.
-    pub ingest_socket: PathBuf,
+    /// Where tunnels' connections go.
+    pub ingest: Ingest,
     /// The only clock.
     pub clock: Arc<dyn Clock>,
     /// Repositories and the history of runs.
@@ -125,15 +125,15 @@ impl Coordinator {
         let state_dir = StateDir::new(&config.state_dir);
         let state = State::open(&state_dir.state_file())?;
         let bundles = stored_bundles(&bundle, &keyring)?;
-        let (embedded, storage, ingest_socket) = match &config.append_server {
+        let (embedded, storage, ingest) = match &config.append_server {
             AppendServer::Embedded => {
                 let server = start_embedded(&config).await?;
-                let (client, ingest) = (server.client(), server.ingest_socket().to_owned());
+                let (client, ingest) = (server.client(), server.ingest());
                 (Some(server), client, ingest)
             }
             AppendServer::External { socket_dir } => {
                 let client = StorageClient::new(&socket_dir.join("control"));
-                (None, client, socket_dir.join("ingest"))
+                (None, client, Ingest::Socket(socket_dir.join("ingest")))
             }
         };
         Ok(Self {
@@ -141,7 +141,7 @@ impl Coordinator {
             state_dir,
             keyring,
             storage,
-            ingest_socket,
+            ingest,
             clock,
             state: Mutex::new(state),
             bundles,

@@ -5,6 +5,7 @@ pub mod client;
 mod connection;
 pub mod embedded;
 pub mod error;
+pub mod ingest;
 pub mod relay;
 
 pub use client::{ReadRange, StorageClient};

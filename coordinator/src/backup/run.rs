@@ -139,7 +139,7 @@ async fn run_locked(
         host,
         prepared.opened.repository.id(),
         agents,
-        &coordinator.ingest_socket,
+        &coordinator.ingest,
     )
     .await?;
     seen.transport = Some(transport_name(&session));
@@ -232,7 +232,7 @@ async fn back_up(
         .await?;
     let sources = sources(host);
     let start = orders(host, prepared, &headers, token, session, &sources)?;
-    let tunnel = session.start(start, &coordinator.ingest_socket).await?;
+    let tunnel = session.start(start, &coordinator.ingest).await?;
 
     progress.step(Step::BackUp);
     let mut conversation = begin_conversation(

@@ -2,7 +2,7 @@
 //! that touches the SSH connection during a run is here. Never leaves the agent running: when the session is
 //! dropped, the agent's standard input ends, and the janitor's with it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::ssh::exec::ProcessControl;
 use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tunnel::{Transport, Tunnel, TunnelLimits, open_tunnel};
-use crate::storage::relay::relay;
+use crate::storage::ingest::Ingest;
 
 /// How long the agent may take to say hello, and to stand ready.
 const GREETING_MAX: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ pub async fn begin(
     host: &Host,
     repository: RepositoryId,
     agents_directory: Option<&Path>,
-    ingest_socket: &Path,
+    ingest: &Ingest,
 ) -> Result<Session, RunError> {
     let directory_name = directory_name(repository)?;
     let deployed = put_agent(connection, host, &directory_name, agents_directory).await?;
@@ -79,11 +79,7 @@ pub async fn begin(
     let transport = wire_transport(&tunnel);
     let closed_to_new = CancellationToken::new();
     // From now on, so that whoever finds the port before the agent does is turned away at once.
-    tokio::spawn(carry(
-        tunnel,
-        ingest_socket.to_owned(),
-        closed_to_new.clone(),
-    ));
+    tokio::spawn(carry(tunnel, ingest.clone(), closed_to_new.clone()));
     let closed_to_new = closed_to_new.drop_guard();
     let process = deployed.start(connection, &["serve"]).await?;
     let mut incoming = read_messages(process.stdout);
@@ -214,14 +210,13 @@ impl Session {
     pub async fn start(
         &mut self,
         start: Start,
-        ingest_socket: &Path,
+        ingest: &Ingest,
     ) -> Result<Option<StdioTunnel>, RunError> {
         let stdio = start.transport == WireTransport::Stdio;
         self.outgoing
             .send(FromCoordinator::Start(Box::new(start)))
             .await?;
-        let mut over_stdio =
-            stdio.then(|| StdioTunnel::new(ingest_socket.to_owned(), self.outgoing.clone()));
+        let mut over_stdio = stdio.then(|| StdioTunnel::new(ingest.clone(), self.outgoing.clone()));
         loop {
             match next(&mut self.incoming, &self.process).await? {
                 FromAgent::Ready => {
@@ -305,7 +300,7 @@ async fn left_behind(connection: &SshConnection, name: &DirectoryName) -> Vec<St
 
 /// Hands every connection of the tunnel to the append-server until the agent is ready; those that stand by
 /// then live on.
-async fn carry(mut tunnel: Tunnel, ingest_socket: PathBuf, ready: CancellationToken) {
+async fn carry(mut tunnel: Tunnel, ingest: Ingest, ready: CancellationToken) {
     loop {
         // Losing `accept` is safe: a stream that was not taken is dropped with the tunnel.
         let stream = tokio::select! {
@@ -316,9 +311,9 @@ async fn carry(mut tunnel: Tunnel, ingest_socket: PathBuf, ready: CancellationTo
             tunnel.close_to_new();
             return;
         };
-        let ingest_socket = ingest_socket.clone();
+        let ingest = ingest.clone();
         tokio::spawn(async move {
-            if let Err(error) = relay(&ingest_socket, stream).await {
+            if let Err(error) = ingest.carry(stream).await {
                 tracing::debug!(%error, "an upload connection ended");
             }
         });
@@ -328,15 +323,15 @@ async fn carry(mut tunnel: Tunnel, ingest_socket: PathBuf, ready: CancellationTo
 /// Upload connections that travel in the control conversation.
 #[derive(Debug)]
 pub struct StdioTunnel {
-    ingest_socket: PathBuf,
+    ingest: Ingest,
     outgoing: Outgoing,
     connections: Vec<(u8, WriteHalf<DuplexStream>)>,
 }
 
 impl StdioTunnel {
-    fn new(ingest_socket: PathBuf, outgoing: Outgoing) -> Self {
+    fn new(ingest: Ingest, outgoing: Outgoing) -> Self {
         Self {
-            ingest_socket,
+            ingest,
             outgoing,
             connections: Vec::new(),
         }
@@ -378,9 +373,9 @@ impl StdioTunnel {
     fn open(&self, number: u8) -> WriteHalf<DuplexStream> {
         let buffer = usize::try_from(TUNNEL_BYTES_MAX).unwrap_or(usize::MAX);
         let (ours, theirs) = tokio::io::duplex(buffer);
-        let ingest_socket = self.ingest_socket.clone();
+        let ingest = self.ingest.clone();
         tokio::spawn(async move {
-            if let Err(error) = relay(&ingest_socket, theirs).await {
+            if let Err(error) = ingest.carry(theirs).await {
                 tracing::debug!(%error, "an upload connection ended");
             }
         });

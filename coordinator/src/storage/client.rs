@@ -4,6 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use append_server::answer::chain;
+use append_server::destination::{ByteRange, DestinationError, ObjectKey, ObjectRead};
+use append_server::server::ObjectReader;
 use bytes::{Bytes, BytesMut};
 use formats::ids::{PackId, RepositoryId, RunId};
 use formats::limits::{PACK_BYTES_MAX, SMALL_BODY_BYTES_MAX};
@@ -49,6 +52,9 @@ pub enum ReadRange {
 #[derive(Debug, Clone)]
 pub struct StorageClient {
     pool: Arc<Pool>,
+    /// Reads objects when the server is in this process: every pack is read back, and a socket in between costs
+    /// two copies of each.
+    reader: Option<ObjectReader>,
 }
 
 /// A stream of an object's bytes.
@@ -59,6 +65,15 @@ impl StorageClient {
     pub fn new(control_socket: &Path) -> Self {
         Self {
             pool: Pool::new(control_socket),
+            reader: None,
+        }
+    }
+
+    /// Talks to the server of this process: reads objects directly, and asks everything else at the socket.
+    pub fn embedded(control_socket: &Path, reader: ObjectReader) -> Self {
+        Self {
+            pool: Pool::new(control_socket),
+            reader: Some(reader),
         }
     }
 
@@ -88,8 +103,10 @@ impl StorageClient {
         bytes_max: u64,
     ) -> Result<Bytes, StorageError> {
         let subject = Subject::Object(repository, name.clone());
-        let answer = self.begin_get(&subject, repository, name, range).await?;
-        collect(answer, &subject, bytes_max).await
+        let reading = self
+            .begin_read(subject, repository, name, range, bytes_max)
+            .await?;
+        reading.collect().await
     }
 
     /// Reads an object or a part of it as it comes, and ends with an error after `bytes_max`, or when fewer
@@ -102,8 +119,9 @@ impl StorageClient {
         bytes_max: u64,
     ) -> Result<ObjectStream, StorageError> {
         let subject = Subject::Object(repository, name.clone());
-        let answer = self.begin_get(&subject, repository, name, range).await?;
-        let reading = Reading::begin(answer, subject, bytes_max)?;
+        let reading = self
+            .begin_read(subject, repository, name, range, bytes_max)
+            .await?;
         Ok(stream::try_unfold(reading, Reading::next).boxed())
     }
 
@@ -203,6 +221,32 @@ impl StorageClient {
         check_page(&page, kind, after, &subject)
     }
 
+    async fn begin_read(
+        &self,
+        subject: Subject,
+        repository: RepositoryId,
+        name: &ObjectName,
+        range: ReadRange,
+        bytes_max: u64,
+    ) -> Result<Reading, StorageError> {
+        let Some(reader) = &self.reader else {
+            let answer = self.begin_get(&subject, repository, name, range).await?;
+            return Reading::begin(answer, subject, bytes_max);
+        };
+        let key = ObjectKey {
+            repository,
+            name: name.clone(),
+        };
+        match timeout(ANSWER_DEADLINE, reader.get_range(&key, range.into())).await {
+            Ok(Ok(read)) => Reading::begin_local(read, subject, bytes_max),
+            Ok(Err(refusal)) => Err(StorageError::from_refusal(subject, refusal)),
+            Err(_) => Err(StorageError::Deadline {
+                subject,
+                deadline: ANSWER_DEADLINE,
+            }),
+        }
+    }
+
     async fn begin_get(
         &self,
         subject: &Subject,
@@ -300,14 +344,9 @@ async fn collect(answer: Answer, subject: &Subject, bytes_max: u64) -> Result<By
     if !answer.response.status().is_success() {
         return Err(refusal(answer, subject).await);
     }
-    let mut reading = Reading::begin(answer, subject.clone(), bytes_max)?;
-    let announced = usize::try_from(reading.announced.unwrap_or(0)).unwrap_or(0);
-    let mut collected = BytesMut::with_capacity(announced);
-    while let Some((piece, rest)) = reading.next().await? {
-        collected.extend_from_slice(&piece);
-        reading = rest;
-    }
-    Ok(collected.freeze())
+    Reading::begin(answer, subject.clone(), bytes_max)?
+        .collect()
+        .await
 }
 
 async fn refusal(answer: Answer, subject: &Subject) -> StorageError {
@@ -339,12 +378,30 @@ async fn refusal(answer: Answer, subject: &Subject) -> StorageError {
 
 /// A body being read, within its bound.
 struct Reading {
-    body: Incoming,
-    lease: Lease,
+    source: Source,
     subject: Subject,
     announced: Option<u64>,
     taken: u64,
     bytes_max: u64,
+}
+
+/// Where a body comes from.
+enum Source {
+    Http { body: Incoming, lease: Lease },
+    Local(BoxStream<'static, Result<Bytes, DestinationError>>),
+}
+
+impl From<ReadRange> for ByteRange {
+    fn from(range: ReadRange) -> Self {
+        match range {
+            ReadRange::All => Self::ALL,
+            ReadRange::From(start) => Self { start, bytes: None },
+            ReadRange::Part { start, bytes } => Self {
+                start,
+                bytes: Some(bytes.max(1)),
+            },
+        }
+    }
 }
 
 impl Reading {
@@ -356,38 +413,59 @@ impl Reading {
         }
         Ok(Self {
             announced: body.size_hint().exact(),
-            body,
-            lease: answer.lease,
+            source: Source::Http {
+                body,
+                lease: answer.lease,
+            },
             subject,
             taken: 0,
             bytes_max,
         })
     }
 
+    fn begin_local(
+        read: ObjectRead,
+        subject: Subject,
+        bytes_max: u64,
+    ) -> Result<Self, StorageError> {
+        if read.bytes > bytes_max {
+            return Err(StorageError::TooLong { subject, bytes_max });
+        }
+        Ok(Self {
+            announced: Some(read.bytes),
+            source: Source::Local(read.body),
+            subject,
+            taken: 0,
+            bytes_max,
+        })
+    }
+
+    /// All of it.
+    async fn collect(self) -> Result<Bytes, StorageError> {
+        let announced = usize::try_from(self.announced.unwrap_or(0)).unwrap_or(0);
+        let mut collected = BytesMut::with_capacity(announced);
+        let mut reading = self;
+        while let Some((piece, rest)) = reading.next().await? {
+            collected.extend_from_slice(&piece);
+            reading = rest;
+        }
+        Ok(collected.freeze())
+    }
+
     /// The next piece. At the end the connection goes back to the pool.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, StorageError> {
         loop {
-            let frame = timeout(PIECE_DEADLINE, self.body.frame()).await;
-            let frame = frame.map_err(|_| StorageError::Deadline {
+            let piece = timeout(PIECE_DEADLINE, self.source.next(&self.subject)).await;
+            let piece = piece.map_err(|_| StorageError::Deadline {
                 subject: self.subject.clone(),
                 deadline: PIECE_DEADLINE,
-            })?;
-            let frame = match frame {
-                None => {
-                    self.lease.give_back();
-                    return Ok(None);
-                }
-                Some(Err(source)) => {
-                    return Err(StorageError::Http {
-                        subject: self.subject,
-                        source,
-                    });
-                }
-                Some(Ok(frame)) => frame,
+            })??;
+            let Some(piece) = piece else {
+                return self.end().map(|()| None);
             };
-            let Ok(piece) = frame.into_data() else {
+            if piece.is_empty() {
                 continue;
-            };
+            }
             self.taken += piece.len() as u64;
             if self.taken > self.bytes_max {
                 return Err(StorageError::TooLong {
@@ -396,6 +474,42 @@ impl Reading {
                 });
             }
             return Ok(Some((piece, self)));
+        }
+    }
+
+    fn end(self) -> Result<(), StorageError> {
+        match self.source {
+            Source::Http { lease, .. } => lease.give_back(),
+            // HTTP's own framing tells this; here it is counted.
+            Source::Local(_) if Some(self.taken) != self.announced => {
+                return Err(wrong(&self.subject, "it ended early"));
+            }
+            Source::Local(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// The next piece, or an empty one for what is no data; none at the end.
+    async fn next(&mut self, subject: &Subject) -> Result<Option<Bytes>, StorageError> {
+        match self {
+            Self::Http { body, .. } => match body.frame().await {
+                None => Ok(None),
+                Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+                Some(Err(source)) => Err(StorageError::Http {
+                    subject: subject.clone(),
+                    source,
+                }),
+            },
+            Self::Local(pieces) => match pieces.next().await {
+                None => Ok(None),
+                Some(Ok(piece)) => Ok(Some(piece)),
+                Some(Err(error)) => Err(StorageError::Failed {
+                    subject: subject.clone(),
+                    text: chain(&error),
+                }),
+            },
         }
     }
 }

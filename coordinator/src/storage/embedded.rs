@@ -14,10 +14,9 @@ use append_server::limits::{RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
 use append_server::receive::Pace;
 use append_server::server::{AppendServer, ServerHandle, ServerOptions, StartError};
 use append_server::spool::SpoolOptions;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::storage::client::StorageClient;
-use crate::storage::relay::{Carried, RelayError, relay};
+use crate::storage::ingest::Ingest;
 
 /// A destination of the coordinator's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,22 +114,19 @@ impl EmbeddedServer {
         })
     }
 
-    /// A client of its control socket.
+    /// A client of its control socket, which reads objects without it.
     pub fn client(&self) -> StorageClient {
-        StorageClient::new(self.handle.control_socket())
+        StorageClient::embedded(self.handle.control_socket(), self.handle.object_reader())
     }
 
-    /// Where tunnels connect.
+    /// Where a tunnel of another process would connect.
     pub fn ingest_socket(&self) -> &Path {
         self.handle.ingest_socket()
     }
 
-    /// Carries a tunnel channel to the server, to its end.
-    pub async fn relay<S>(&self, tunnel: S) -> Result<Carried, RelayError>
-    where
-        S: AsyncRead + AsyncWrite + Send,
-    {
-        relay(self.handle.ingest_socket(), tunnel).await
+    /// Where tunnels' connections go, without a socket in between.
+    pub fn ingest(&self) -> Ingest {
+        Ingest::Embedded(self.handle.ingest_port())
     }
 
     /// How many tunnel connections failed to prove themselves.
