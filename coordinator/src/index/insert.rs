@@ -1,7 +1,7 @@
 //! Takes a verified pack in, and notes which log record's index object carries it. One transaction each.
 
 use formats::chunk::ChunkKind;
-use formats::ids::{ChunkId, PackId};
+use formats::ids::PackId;
 use formats::pack::table::Table;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -28,13 +28,17 @@ impl Index {
         table: &Table,
         verified_at: Timestamp,
     ) -> Result<(), IndexError> {
-        let known = self.database.write(|transaction| {
+        let (known, inserted) = self.database.write(|transaction| {
             let known = look_up(transaction, facts)?;
-            if matches!(known, Known::New) {
-                insert(transaction, facts, table, verified_at)?;
-            }
-            Ok(known)
+            let inserted = match known {
+                Known::New => Some(insert(transaction, facts, table, verified_at)?),
+                _ => None,
+            };
+            Ok((known, inserted))
         })?;
+        if let Some(inserted) = inserted {
+            self.note_inserted(&inserted, facts.pack, table);
+        }
         match known {
             Known::New | Known::Same => Ok(()),
             Known::Other => Err(IndexError::OtherFacts { pack: facts.pack }),
@@ -47,7 +51,7 @@ impl Index {
 
     /// Notes that the log record at `sequence` is committed and its index object carries `packs`.
     pub fn mark_committed(&mut self, sequence: u64, packs: &[PackId]) -> Result<(), IndexError> {
-        Ok(self.database.write(|transaction| {
+        self.database.write(|transaction| {
             let sequence = signed(sequence)?;
             let mut mark = transaction.prepare_cached(
                 "UPDATE packs SET in_record = ?1 WHERE pack_id = ?2 AND in_record IS NULL",
@@ -57,7 +61,37 @@ impl Index {
             }
             transaction.execute("UPDATE facts SET covered = max(covered, ?1)", [sequence])?;
             Ok(())
-        })?)
+        })?;
+        if self.recent.get_mut().is_long_at_rest() {
+            self.try_move_recent();
+        }
+        Ok(())
+    }
+
+    /// Answers for a pack from now on.
+    pub(super) fn note_inserted(&mut self, inserted: &Inserted, pack: PackId, table: &Table) {
+        let recent = self.recent.get_mut();
+        recent.add(inserted, pack, table);
+        if recent.is_full() {
+            self.try_move_recent();
+        }
+    }
+
+    /// What is not moved now is answered from memory, and moved another time: what was just done is done.
+    fn try_move_recent(&mut self) {
+        if let Err(error) = self.move_recent() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the index was not put in order");
+        }
+    }
+
+    /// Moves the chunks of the packs that were taken in last into the big table.
+    pub(super) fn move_recent(&mut self) -> Result<(), IndexError> {
+        let recent = self.recent.get_mut();
+        self.database
+            .write(|transaction| recent.move_into_table(transaction))?;
+        recent.clear();
+        Ok(())
     }
 }
 
@@ -82,12 +116,10 @@ pub(super) fn look_up(connection: &Connection, facts: &PackFacts) -> rusqlite::R
     })
 }
 
-/// A chunk's row.
-struct ChunkRow {
-    id: ChunkId,
-    frame: i64,
-    offset: u32,
-    bytes: u32,
+/// Where a pack was put: its row, and that of its first frame.
+pub(super) struct Inserted {
+    pub(super) pack: i64,
+    pub(super) first_frame: i64,
 }
 
 pub(super) fn insert(
@@ -95,29 +127,19 @@ pub(super) fn insert(
     facts: &PackFacts,
     table: &Table,
     verified_at: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Inserted> {
     let next = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
     let pack = next("SELECT coalesce(max(id), 0) + 1 FROM packs")?;
     let first_frame = next("SELECT coalesce(max(id), 0) + 1 FROM frames")?;
     insert_frames(connection, pack, first_frame, table)?;
-
-    let rows = sorted_rows(table, first_frame);
-    let mut new = 0u64;
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO chunks (id, frame, offset, bytes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-    )?;
-    for row in &rows {
-        let values = params![row.id.as_bytes(), row.frame, row.offset, row.bytes];
-        new += statement.execute(values)? as u64;
-    }
 
     connection
         .prepare_cached("INSERT INTO tables (pack, body) VALUES (?1, ?2)")?
         .execute(params![pack, table.encode(0)])?;
     connection
         .prepare_cached(
-            "INSERT INTO packs (id, pack_id, bytes, purpose, run, verified_at, first_frame, frames, chunks,
-             duplicates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO packs (id, pack_id, bytes, purpose, run, verified_at, first_frame, frames,
+             in_chunks, chunks, duplicates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0)",
         )?
         .execute(params![
             pack,
@@ -128,10 +150,8 @@ pub(super) fn insert(
             to_nanos(verified_at),
             first_frame,
             signed(table.frames.len() as u64)?,
-            signed(new)?,
-            signed(rows.len() as u64 - new)?,
         ])?;
-    Ok(())
+    Ok(Inserted { pack, first_frame })
 }
 
 fn insert_frames(
@@ -160,25 +180,4 @@ fn insert_frames(
         offset += u64::from(frame.shape.sealed_bytes);
     }
     Ok(())
-}
-
-/// Sorted by id: inserts that go through the table in its own order touch each page once.
-fn sorted_rows(table: &Table, first_frame: i64) -> Vec<ChunkRow> {
-    let mut rows = Vec::new();
-    for (place, frame) in (0i64..).zip(&table.frames) {
-        let mut offset = 0u32;
-        for chunk in &frame.chunks {
-            rows.push(ChunkRow {
-                id: chunk.id,
-                frame: first_frame + place,
-                offset,
-                bytes: chunk.bytes,
-            });
-            // Cannot pass the frame's plain bytes, which its chunks add up to.
-            offset = offset.saturating_add(chunk.bytes);
-        }
-    }
-    // Stable: of two equal ids in one pack the first keeps its place.
-    rows.sort_by_key(|row| row.id);
-    rows
 }

@@ -13,8 +13,10 @@ mod packs;
 mod place;
 mod quarantine;
 mod rebuild;
+mod recent;
 mod schema;
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use formats::ids::{ChunkId, PackId, RepositoryId, RunId};
@@ -22,6 +24,7 @@ use formats::seal::run_header::Purpose;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::database::{Database, unsigned};
+use crate::index::recent::{Recent, Spot};
 use crate::index::schema::SCHEMA;
 
 pub use crate::index::error::IndexError;
@@ -33,6 +36,8 @@ pub use crate::index::rebuild::{Rebuild, rebuild};
 #[derive(Debug)]
 pub struct Index {
     database: Database,
+    /// Of the packs that are not in the big table yet.
+    recent: RefCell<Recent>,
 }
 
 /// A verified pack's facts.
@@ -85,16 +90,22 @@ impl Index {
                 expected: repository,
             });
         }
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            recent: RefCell::default(),
+        })
     }
 
     /// For each chunk, whether a verified pack holds it.
     pub fn contains_many(&self, chunks: &[ChunkId]) -> Result<Vec<bool>, IndexError> {
         Ok(self.database.read(|connection| {
+            let mut recent = self.recent.borrow_mut();
+            recent.follow(connection)?;
             let mut statement = connection.prepare_cached("SELECT 1 FROM chunks WHERE id = ?1")?;
             let mut found = vec![false; chunks.len()];
             for place in sorted_places(chunks) {
-                found[place] = statement.exists([chunks[place].as_bytes()])?;
+                found[place] = recent.spot(&chunks[place]).is_some()
+                    || statement.exists([chunks[place].as_bytes()])?;
             }
             Ok(found)
         })?)
@@ -103,12 +114,23 @@ impl Index {
     /// For each chunk, where it is.
     pub fn locate_many(&self, chunks: &[ChunkId]) -> Result<Vec<Option<ChunkPlace>>, IndexError> {
         Ok(self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(place::LOCATE)?;
+            let mut recent = self.recent.borrow_mut();
+            recent.follow(connection)?;
+            let mut spots = connection.prepare_cached(place::LOCATE_CHUNK)?;
+            let mut frames = connection.prepare_cached(place::LOCATE_FRAME)?;
             let mut found = vec![None; chunks.len()];
             for place in sorted_places(chunks) {
-                found[place] = statement
-                    .query_row([chunks[place].as_bytes()], ChunkPlace::from_row)
-                    .optional()?;
+                let id = chunks[place];
+                // The big table first: what is there was there before.
+                let spot = spots
+                    .query_row([id.as_bytes()], Spot::from_row)
+                    .optional()?
+                    .or_else(|| recent.spot(&id));
+                if let Some(spot) = spot {
+                    found[place] = frames
+                        .query_row([spot.frame], |row| ChunkPlace::from_row(row, spot))
+                        .optional()?;
+                }
             }
             Ok(found)
         })?)
@@ -139,6 +161,12 @@ impl Index {
             )?;
             let count = "SELECT count(*) FROM quarantined";
             counts.quarantined = connection.query_row(count, [], |row| unsigned(row, 0))?;
+            let mut recent = self.recent.borrow_mut();
+            recent.follow(connection)?;
+            let mut known = connection.prepare_cached("SELECT 1 FROM chunks WHERE id = ?1")?;
+            for id in recent.ids() {
+                counts.chunks += u64::from(!known.exists([id.as_bytes()])?);
+            }
             let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
             counts.file_bytes = connection.query_row(size, [], |row| unsigned(row, 0))?;
             Ok(counts)

@@ -7,12 +7,17 @@ use formats::seal::run_header::Purpose;
 use rusqlite::Row;
 
 use crate::database::{bad_value, unsigned};
+use crate::index::recent::Spot;
 
-pub(super) const LOCATE: &str = "
+/// A frame's place; the columns that [`ChunkPlace::from_row`] takes.
+pub(super) const LOCATE_FRAME: &str = "
 SELECT packs.pack_id, packs.bytes, packs.purpose, frames.place, frames.offset, frames.sealed_bytes,
-       frames.plain_bytes, frames.compression, frames.kind, frames.run_header, chunks.offset, chunks.bytes
-FROM chunks JOIN frames ON frames.id = chunks.frame JOIN packs ON packs.id = frames.pack
-WHERE chunks.id = ?1";
+       frames.plain_bytes, frames.compression, frames.kind, frames.run_header
+FROM frames JOIN packs ON packs.id = frames.pack
+WHERE frames.id = ?1";
+
+/// A chunk's place in its frame; the columns that [`Spot::from_row`] takes.
+pub(super) const LOCATE_CHUNK: &str = "SELECT frame, offset, bytes FROM chunks WHERE id = ?1";
 
 /// Where a verified chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +43,7 @@ pub struct ChunkPlace {
 }
 
 impl ChunkPlace {
-    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: &Row<'_>, spot: Spot) -> rusqlite::Result<Self> {
         Ok(Self {
             pack: PackId(row.get(0)?),
             pack_bytes: unsigned(row, 1)?,
@@ -53,8 +58,18 @@ impl ChunkPlace {
                 kind: ChunkKind::from_tag(row.get(8)?).map_err(|source| bad_value(8, source))?,
             },
             run_header: row.get(9)?,
-            offset_in_frame: row.get(10)?,
-            bytes: row.get(11)?,
+            offset_in_frame: spot.offset,
+            bytes: spot.bytes,
+        })
+    }
+}
+
+impl Spot {
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            frame: row.get(0)?,
+            offset: row.get(1)?,
+            bytes: row.get(2)?,
         })
     }
 }

@@ -34,6 +34,10 @@ impl Index {
         reason: &str,
         at: Timestamp,
     ) -> Result<(), IndexError> {
+        if self.holds_pack(pack)? {
+            // Its chunks are looked for in the big table below.
+            self.move_recent()?;
+        }
         Ok(self.database.write(|transaction| {
             transaction.execute(
                 "INSERT INTO quarantined (pack_id, run, at, reason) VALUES (?1, ?2, ?3, ?4)

@@ -65,23 +65,29 @@ impl Rebuild {
         in_record: Option<u64>,
         at: Timestamp,
     ) -> Result<(), IndexError> {
-        Ok(self.index.database.write(|transaction| {
-            if matches!(look_up(transaction, facts)?, Known::New) {
-                insert(transaction, facts, table, at)?;
-            }
+        let inserted = self.index.database.write(|transaction| {
+            let inserted = match look_up(transaction, facts)? {
+                Known::New => Some(insert(transaction, facts, table, at)?),
+                _ => None,
+            };
             if let Some(sequence) = in_record {
                 transaction.execute(
                     "UPDATE packs SET in_record = coalesce(in_record, ?1) WHERE pack_id = ?2",
                     params![signed(sequence)?, facts.pack.as_bytes()],
                 )?;
             }
-            Ok(())
-        })?)
+            Ok(inserted)
+        })?;
+        if let Some(inserted) = inserted {
+            self.index.note_inserted(&inserted, facts.pack, table);
+        }
+        Ok(())
     }
 
     /// Puts the index in place and opens it; every log record up to `covered` has its packs in it.
     pub fn finish(mut self, covered: u64) -> Result<Index, IndexError> {
         self.index.mark_committed(covered, &[])?;
+        self.index.move_recent()?;
         self.index.database.close()?;
         replace(&self.unfinished, &self.path).map_err(|source| IndexError::Replace {
             path: self.path.clone(),

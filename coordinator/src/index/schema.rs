@@ -1,8 +1,9 @@
 //! The index's tables.
 //!
 //! `chunks` is the one big table: about 50 bytes a row with its id as the key, without a second index. The
-//! packs' tables are kept whole beside it, about 36 bytes a chunk: they give a run's index object, and the
-//! other places of a chunk when the pack of its first place is quarantined.
+//! packs' tables are kept whole beside it, about 36 bytes a chunk: they give a run's index object, the chunks of
+//! the packs that are not in the big table yet, and the other places of a chunk when the pack of its first place
+//! is quarantined.
 
 use crate::database::Schema;
 
@@ -10,7 +11,7 @@ pub(super) const SCHEMA: Schema = Schema {
     what: "index",
     remedy: "delete it, and it is rebuilt from the repository by the next run",
     application_id: 0x4361_4958, // "CaIX"
-    version: 1,
+    version: 2,
     cache_kib: 32 << 10,
     sql: "
 CREATE TABLE facts (
@@ -27,12 +28,14 @@ CREATE TABLE packs (
     verified_at INTEGER NOT NULL, -- nanoseconds since 1970
     first_frame INTEGER NOT NULL,
     frames INTEGER NOT NULL,
-    chunks INTEGER NOT NULL,      -- whose first place is in this pack
-    duplicates INTEGER NOT NULL,  -- whose first place is elsewhere
+    in_chunks INTEGER NOT NULL,   -- 1 once its chunks are in the table of that name; until then:
+    chunks INTEGER NOT NULL,      -- 0; then: whose first place is in this pack
+    duplicates INTEGER NOT NULL,  -- 0; then: whose first place is elsewhere
     in_record INTEGER             -- the log record whose index object has this pack
 ) STRICT;
 CREATE INDEX packs_by_run ON packs (run);
 CREATE INDEX packs_in_no_record ON packs (id) WHERE in_record IS NULL;
+CREATE INDEX packs_not_in_chunks ON packs (id) WHERE in_chunks = 0;
 CREATE TABLE tables (
     pack INTEGER PRIMARY KEY,
     body BLOB NOT NULL            -- formats::pack::table, without padding
