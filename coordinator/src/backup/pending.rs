@@ -181,12 +181,7 @@ impl Pending {
         let batch = place
             .and_then(|place| self.batches.get_mut(place))
             .ok_or(missing.clone())?;
-        let slot = batch
-            .blocks
-            .iter_mut()
-            .flat_map(|block| &mut block.entries)
-            .nth(of.entry as usize);
-        match slot {
+        match entry_at(&mut batch.blocks, of.entry as usize) {
             Some(slot @ PendingEntry::Waiting(_)) => Ok((slot, &mut batch.waiting)),
             _ => Err(missing),
         }
@@ -304,6 +299,19 @@ impl Pending {
         *waiting_count -= 1;
         Ok(())
     }
+}
+
+/// An entry by its number among those of all blocks.
+fn entry_at(blocks: &mut [PendingBlock], number: usize) -> Option<&mut PendingEntry> {
+    let mut left = number;
+    for block in blocks {
+        let entries = block.entries.len();
+        if left < entries {
+            return block.entries.get_mut(left);
+        }
+        left -= entries;
+    }
+    None
 }
 
 /// A closed entry's content, if it adds up.
