@@ -15,7 +15,7 @@ use tests::shapes::{Outcome, RunReport, exit};
 use tests::small_disk::SmallDisk;
 use tests::sshd::{SshdOptions, UNPRIVILEGED_USER, free_port, namespaces_work};
 use tests::tcp_proxy::TcpProxy;
-use tests::world::{HOST, World, WorldOptions};
+use tests::world::{HOST, World, WorldOptions, below};
 
 /// Directories of the target in which an agent could be put.
 const EVERYWHERE: &str = "/dev/shm /tmp /var/tmp /root";
@@ -227,6 +227,49 @@ fn a_full_spool_or_state_directory_loses_nothing() -> Result<()> {
     }
     disk.resize(400 << 10)?;
     recovers(&world).map(drop)
+}
+
+#[test]
+fn a_restore_into_a_full_disk_leaves_whole_files_or_none() -> Result<()> {
+    let world = World::new()?;
+    for index in 0..40 {
+        // Several chunks each, and too small to have their room kept from the start.
+        let content = incompressible(index, 1_000_000);
+        fs::write(world.source().join(format!("f{index:03}")), content)?;
+    }
+    world.run()?;
+    let to = world.output("small");
+    fs::create_dir_all(&to)?;
+    let disk = SmallDisk::mount(&to, 15 << 10)?;
+    let restore = |more: &[&str]| {
+        let mut arguments = vec!["restore", HOST, "latest", "--to"];
+        arguments.extend(to.to_str());
+        arguments.extend(more);
+        world.coordinator(&arguments)
+    };
+    restore(&[])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["nothing more can be written"])?;
+    let restored = below(&to, &world.source());
+    let mut whole = 0;
+    for entry in fs::read_dir(&restored)? {
+        let entry = entry?;
+        let found = fs::read(entry.path())?;
+        let expected = fs::read(world.source().join(entry.file_name()))?;
+        ensure!(found == expected, "{:?} is not whole", entry.file_name());
+        whole += 1;
+    }
+    ensure!(
+        (1..40).contains(&whole),
+        "{whole} files on a disk for some 14"
+    );
+    disk.resize(400 << 10)?;
+    restore(&["--overwrite", "if-changed"])?.expect_code(exit::OK)?;
+    for index in 0..40 {
+        let name = format!("f{index:03}");
+        ensure!(fs::read(restored.join(&name))? == fs::read(world.source().join(&name))?);
+    }
+    Ok(())
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(crate) struct FileJob {
     /// Without its content, which is handed around separately.
     entry: Entry,
     preallocate: bool,
+    /// One chunk is all of it: writing that gives the file its size.
+    is_one_chunk: bool,
     file: Mutex<Option<OpenFile>>,
     /// Chunks that are still to be written, and one more until all of them are known.
     outstanding: AtomicU64,
@@ -65,10 +67,15 @@ impl FileJob {
                     .any(|extent| matches!(extent, Extent::Hole { .. })),
                 _ => false,
             };
+        let is_one_chunk = matches!(
+            &content,
+            Content::Extents(extents) if matches!(extents.as_slice(), [Extent::Chunk { .. }])
+        );
         let job = Self {
             place,
             entry,
             preallocate,
+            is_one_chunk,
             file: Mutex::new(None),
             outstanding: AtomicU64::new(1),
             failure: OnceLock::new(),
@@ -104,7 +111,12 @@ impl FileJob {
 
     /// Writes a chunk at its place.
     pub(crate) fn write(&self, site: &Site, offset: u64, bytes: &[u8]) {
-        if self.failure.get().is_some() || site.full.get().is_some() {
+        if self.failure.get().is_some() {
+            return;
+        }
+        if let Some(errno) = site.full.get() {
+            // Not written is not whole: without a failure it would be published as it is.
+            self.fail_io(site, &(*errno).into());
             return;
         }
         if let Err(error) = self.try_write(site, offset, bytes) {
@@ -143,7 +155,7 @@ impl FileJob {
             fd: Arc::clone(&fd),
         });
         let size = self.entry.stat.size;
-        if size > 0 {
+        if size > 0 && !self.is_one_chunk {
             rustix::fs::ftruncate(&fd, size)?;
         }
         if self.preallocate {
