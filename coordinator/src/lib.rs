@@ -11,6 +11,7 @@ pub mod config;
 pub mod coordinator;
 
 pub mod agents;
+
 pub mod backup;
 pub mod ssh;
 
@@ -22,6 +23,7 @@ pub mod index;
 pub mod repository;
 pub mod storage;
 
+pub mod allocator;
 pub mod clock;
 pub mod database;
 pub mod keyring;

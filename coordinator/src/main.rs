@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use coordinator::agents::for_machine;
+use coordinator::allocator::bind_allocator;
 use coordinator::cli::documents::{write_completions, write_man_pages};
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
 fn main() -> std::process::ExitCode {
+    bind_allocator();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return told_by_clap(&error).into(),
