@@ -1,0 +1,57 @@
+//! restic on the target, storing to the append-only REST server.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::rest_server::RestServer;
+use super::{PASSWORD, Place, Product, prepare_with};
+use crate::options::Step;
+
+/// restic and its server.
+#[derive(Debug, Default)]
+pub struct Restic {
+    server: Option<RestServer>,
+}
+
+impl Product for Restic {
+    fn prepare(&mut self, place: &Place<'_>) -> Result<()> {
+        self.server = Some(RestServer::start(place)?);
+        prepare_with(&mut self.restic(place, &["init".into()])?)
+    }
+
+    fn backup(&self, place: &Place<'_>, _step: Step) -> Result<Command> {
+        let source = place.source.display().to_string();
+        self.restic(place, &["backup".into(), source])
+    }
+
+    fn restore(&self, place: &Place<'_>, _step: Step, to: &Path) -> Result<Command> {
+        let arguments = ["restore", "latest", "--target"].map(str::to_owned);
+        self.restic(
+            place,
+            &[&arguments[..], &[to.display().to_string()]].concat(),
+        )
+    }
+}
+
+impl Restic {
+    fn restic(&self, place: &Place<'_>, arguments: &[String]) -> Result<Command> {
+        let server = self
+            .server
+            .as_ref()
+            .context("the REST server was started")?;
+        let client = place.client().display().to_string();
+        let environment = [
+            ("RESTIC_PASSWORD", PASSWORD.to_owned()),
+            ("RESTIC_CACHE_DIR", format!("{client}/cache")),
+            ("HOME", client),
+        ];
+        server.on_target(place, &environment, |port| {
+            let mut words = vec![place.ground.peer("restic").display().to_string()];
+            words.extend(["-r".to_owned(), format!("rest:http://127.0.0.1:{port}/")]);
+            words.extend_from_slice(arguments);
+            words
+        })
+    }
+}
