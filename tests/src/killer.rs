@@ -91,7 +91,7 @@ pub fn run_and_kill(world: &mut World, point: KillPoint) -> Result<Hit> {
     let hit = strike(world, point.victim, &mut run)?;
     run.finish(RUN_DEADLINE)?;
     match point.victim {
-        Victim::AppendServer => world.start_append_server()?,
+        Victim::AppendServer if hit == Hit::Killed => world.start_append_server()?,
         Victim::Target if hit == Hit::Killed => world.sshd_mut().power_on()?,
         _ => {}
     }

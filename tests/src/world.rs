@@ -113,6 +113,8 @@ impl World {
 
     /// Starts the append-server's own program, again if it was killed, and waits for its sockets.
     pub fn start_append_server(&mut self) -> Result<()> {
+        // The one before is reaped first: until its last thread is gone, its sockets still accept.
+        self.append_server = None;
         let config = self.directory.path().join("append-server.toml");
         let server = Running::spawn(
             &binary("append-server")?,
