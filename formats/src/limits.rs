@@ -64,9 +64,9 @@ pub const CONTENT_PAGE_EXTENTS_MAX: u64 = 8_192;
 /// The most content pages of an entry: files to about 20 TiB at the average chunk size.
 pub const CONTENT_PAGES_MAX: u64 = 16_384;
 /// A page is not cut before this many bytes.
-pub const PAGE_BYTES_MIN: usize = 64 << 10;
+pub const PAGE_BYTES_MIN: usize = 4 << 10;
 /// A page is cut after the entry that reaches this many bytes.
-pub const PAGE_BYTES_TARGET_MAX: usize = 256 << 10;
+pub const PAGE_BYTES_TARGET_MAX: usize = 64 << 10;
 /// The most bytes of a page: the target, and one largest entry on top.
 pub const PAGE_BYTES_MAX: u64 = FRAME_PLAIN_MAX as u64;
 /// The most pages named by one page index piece.

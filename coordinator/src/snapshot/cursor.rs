@@ -17,7 +17,7 @@ use crate::snapshot::listing::{Listing, ListingError};
 use crate::snapshot::pages::{DecodedPage, PlacedEntry, decode_page, page_of, place};
 
 /// The most pages read by one request.
-const GROUP_PAGES_MAX: usize = 16;
+const GROUP_PAGES_MAX: usize = 256;
 /// The most bytes of pages read by one request.
 const GROUP_BYTES_MAX: u64 = 4 << 20;
 /// Requests under way while entries are handed out.

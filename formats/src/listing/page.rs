@@ -86,9 +86,9 @@ fn cuts_after(key: &[u8; 32], directory: &[u8], name: &[u8]) -> bool {
     hasher.update(b"/");
     hasher.update(name);
     let hash = hasher.finalize();
-    // About every 512th entry.
-    let [low, high, ..] = hash.as_bytes();
-    u16::from_le_bytes([*low, *high]) & 0x01ff == 0
+    // About every 32nd entry.
+    let [low, ..] = hash.as_bytes();
+    low & 0x1f == 0
 }
 
 /// Reads a page's entries one by one, each with its directory.
