@@ -1,16 +1,17 @@
-//! Objects under construction: made in a private directory in the target, and moved to their final name when
-//! they are whole. Nothing half-written ever stands under a final name, and what an interrupted restore left
-//! is in this one place, from which the next one clears it.
+//! Objects under construction. Nothing half-written ever stands under a final name: files are made without any
+//! name (`O_TMPFILE`, open(2)) and get theirs when they are whole; everything else, and files where the filesystem
+//! cannot do that, is made in a private directory in the target and moved. What an interrupted restore left is in this one
+//! place, from which the next one clears it.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::restore::tree::{Directory, Walk, make_directory, open_child};
+use crate::restore::tree::{Directory, Walk, descriptor_path, make_directory, open_child};
 
 /// The private directory's name in the target.
 pub(crate) const STAGING_NAME: &str = ".capstan-restore-partial";
@@ -40,6 +41,34 @@ impl Temporary {
     }
 }
 
+/// A file being written.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    fd: Arc<OwnedFd>,
+    /// Its name until it is whole; none where it needs none.
+    temporary: Option<Temporary>,
+}
+
+impl OpenFile {
+    /// Its descriptor.
+    pub(crate) fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    /// Whether it may have inherited a default ACL.
+    pub(crate) fn may_inherit(&self) -> bool {
+        self.temporary
+            .as_ref()
+            .is_some_and(|temporary| temporary.may_inherit)
+    }
+
+    /// Removes it.
+    pub(crate) fn discard(self) -> io::Result<()> {
+        self.temporary
+            .map_or(Ok(()), |temporary| temporary.discard())
+    }
+}
+
 /// Whether a final name may already be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
@@ -55,6 +84,8 @@ pub(crate) struct Staging {
     root: Arc<Directory>,
     name: Vec<u8>,
     directory: Arc<Directory>,
+    /// Files can be made here without a name.
+    nameless: bool,
     next: AtomicU64,
     /// Tells this restore's names in other directories from those of an earlier one.
     mark: String,
@@ -109,12 +140,14 @@ impl Staging {
             }
         }
         empty(&directory)?;
+        let nameless = can_be_nameless(&directory);
         let mut mark = [0u8; 8];
         getrandom::fill(&mut mark).map_err(|_| io::Error::other("no random numbers"))?;
         Ok(Self {
             root,
             name,
             directory: Arc::new(directory),
+            nameless,
             next: AtomicU64::new(0),
             mark: formats::ids::to_hex(&mark),
         })
@@ -138,17 +171,46 @@ impl Staging {
         }
     }
 
-    /// Makes an empty file, open for writing.
-    pub(crate) fn create_file(&self, temporary: &Temporary) -> io::Result<OwnedFd> {
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC
-            | OFlags::LARGEFILE;
+    /// Makes an empty file that will be published in `target`.
+    pub(crate) fn create_file(
+        &self,
+        target: &Arc<Directory>,
+        existing: Existing,
+    ) -> io::Result<OpenFile> {
+        // Without a name it can only take one that is free. What a directory hands on to all that is made in it
+        // would not be the snapshot's.
+        let nameless = self.nameless
+            && existing == Existing::Keep
+            && target.device == self.directory.device
+            && !target.hands_on();
+        if nameless && let Ok(fd) = create_nameless(target) {
+            return Ok(OpenFile {
+                fd: Arc::new(fd),
+                temporary: None,
+            });
+        }
+        let flags = CREATE_FLAGS | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let temporary = self.temporary(target);
         let (directory, name) = temporary.place();
-        let mode = Mode::RUSR | Mode::WUSR;
-        Ok(rustix::fs::openat(directory, name, flags, mode)?)
+        let fd = rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(OpenFile {
+            fd: Arc::new(fd),
+            temporary: Some(temporary),
+        })
+    }
+
+    /// Gives a finished file its final name.
+    pub(crate) fn publish_file(
+        &self,
+        file: &OpenFile,
+        target: &Directory,
+        name: &[u8],
+        existing: Existing,
+    ) -> io::Result<()> {
+        match &file.temporary {
+            Some(temporary) => self.publish(temporary, target, name, existing),
+            None => Ok(link_nameless(&file.fd, target, name)?),
+        }
     }
 
     /// Gives a finished object its final name.
@@ -197,6 +259,35 @@ impl Staging {
             AtFlags::REMOVEDIR,
         )?)
     }
+}
+
+const CREATE_FLAGS: OFlags = OFlags::WRONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::LARGEFILE);
+
+fn create_nameless(directory: &Directory) -> Result<OwnedFd, Errno> {
+    let flags = CREATE_FLAGS | OFlags::TMPFILE;
+    rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)
+}
+
+fn link_nameless(file: &OwnedFd, target: &Directory, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::linkat(file, c"", target, name, AtFlags::EMPTY_PATH) {
+        // Only root may name it by its descriptor alone before Linux 6.10.
+        Err(Errno::NOENT) => {
+            let path = descriptor_path(file);
+            rustix::fs::linkat(CWD, path.as_str(), target, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        linked => linked,
+    }
+}
+
+/// Tries it out: some filesystems make files without a name and then cannot give them one.
+fn can_be_nameless(directory: &Directory) -> bool {
+    let name = b"nameless";
+    create_nameless(directory)
+        .and_then(|file| link_nameless(&file, directory, name))
+        .and_then(|()| rustix::fs::unlinkat(directory, name.as_slice(), AtFlags::empty()))
+        .is_ok()
 }
 
 fn empty(directory: &Directory) -> io::Result<()> {

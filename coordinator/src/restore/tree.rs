@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -24,13 +24,30 @@ pub(crate) struct Directory {
     fd: OwnedFd,
     /// Its filesystem.
     pub(crate) device: u64,
+    is_setgid: bool,
+    has_default_acl: OnceLock<bool>,
 }
 
 impl Directory {
     /// Takes a directory's descriptor.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let device = rustix::fs::fstat(&fd)?.st_dev;
-        Ok(Self { fd, device })
+        let stat = rustix::fs::fstat(&fd)?;
+        Ok(Self {
+            fd,
+            device: stat.st_dev,
+            is_setgid: Mode::from_raw_mode(stat.st_mode).contains(Mode::SGID),
+            has_default_acl: OnceLock::new(),
+        })
+    }
+
+    /// Whether what is made in it gets a group or an ACL from it.
+    pub(crate) fn hands_on(&self) -> bool {
+        self.is_setgid
+            || *self.has_default_acl.get_or_init(|| {
+                let acl =
+                    rustix::fs::fgetxattr(&self.fd, c"system.posix_acl_default", &mut [0u8; 0]);
+                !matches!(acl, Err(Errno::NODATA | Errno::OPNOTSUPP))
+            })
     }
 
     /// Its descriptor.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::restore::links::First;
 use crate::restore::metadata::Object;
 use crate::restore::site::Site;
-use crate::restore::staging::{Existing, Temporary};
+use crate::restore::staging::{Existing, OpenFile};
 use crate::restore::summary::{ProblemKind, Tally};
 use crate::restore::tree::Directory;
 
@@ -48,12 +48,6 @@ pub(crate) struct FileJob {
     outstanding: AtomicU64,
     failure: OnceLock<(ProblemKind, String)>,
     written: AtomicU64,
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    temporary: Temporary,
-    fd: Arc<OwnedFd>,
 }
 
 impl FileJob {
@@ -146,14 +140,13 @@ impl FileJob {
     fn open(&self, site: &Site) -> io::Result<Arc<OwnedFd>> {
         let mut file = self.lock();
         if let Some(open) = file.as_ref() {
-            return Ok(Arc::clone(&open.fd));
+            return Ok(Arc::clone(open.fd()));
         }
-        let temporary = site.staging.temporary(&self.place.directory);
-        let fd = Arc::new(site.staging.create_file(&temporary)?);
-        *file = Some(OpenFile {
-            temporary,
-            fd: Arc::clone(&fd),
-        });
+        let open = site
+            .staging
+            .create_file(&self.place.directory, self.place.existing)?;
+        let fd = Arc::clone(open.fd());
+        *file = Some(open);
         let size = self.entry.stat.size;
         if size > 0 && !self.is_one_chunk {
             rustix::fs::ftruncate(&fd, size)?;
@@ -180,7 +173,7 @@ impl FileJob {
             return;
         };
         if let Some(open) = file
-            && let Err(error) = open.temporary.discard()
+            && let Err(error) = open.discard()
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::debug!(%error, "a failed file's temporary name stays until the end");
@@ -195,12 +188,10 @@ impl FileJob {
             return Ok(());
         };
         let object = Object::Open(&fd);
-        let problems = site
-            .setter
-            .apply(&object, &self.entry, open.temporary.may_inherit);
+        let problems = site.setter.apply(&object, &self.entry, open.may_inherit());
         let stat = rustix::fs::fstat(&fd)?;
-        site.staging.publish(
-            &open.temporary,
+        site.staging.publish_file(
+            open,
             &self.place.directory,
             &self.entry.name,
             self.place.existing,

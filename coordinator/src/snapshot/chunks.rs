@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::frame_cache::FrameCache;
 use crate::snapshot::place::{ChunkLocator, ChunkPlace, PackSource};
+use crate::snapshot::plain_buffers::PlainBuffers;
 use crate::snapshot::ranges::{FrameRange, WantedFrame, coalesce, group_by_frame};
 use crate::snapshot::run_keys::{RunOpener, RunOpeners};
 
@@ -59,7 +60,10 @@ struct Shared {
     id_key: IdKey,
     openers: RunOpeners,
     cache: Mutex<FrameCache>,
+    buffers: PlainBuffers,
     reads: Arc<Semaphore>,
+    /// One for each processor: more threads that open frames would only wait for each other.
+    opens: Semaphore,
 }
 
 impl std::fmt::Debug for ChunkReader {
@@ -83,7 +87,9 @@ impl ChunkReader {
                 id_key: keys.id()?.clone(),
                 openers: RunOpeners::new(keys),
                 cache: Mutex::new(FrameCache::new(limits.cache_bytes)),
+                buffers: PlainBuffers::default(),
                 reads: Arc::new(Semaphore::new(limits.parallel_reads.max(1))),
+                opens: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
             }),
         })
     }
@@ -214,6 +220,8 @@ impl ChunkReader {
 
     async fn read_range(&self, range: FrameRange, sink: Arc<dyn ChunkSink>) {
         let read = self.try_read_range(&range).await;
+        // Never closed, so it is always had.
+        let turn = self.shared.opens.acquire().await;
         let reader = self.clone();
         let handed_out = tokio::task::spawn_blocking(move || match read {
             Ok((sealed, openers)) => reader.open_range(&range, &sealed, &openers, sink.as_ref()),
@@ -224,7 +232,9 @@ impl ChunkReader {
                 }
             }
         });
-        if let Err(stopped) = handed_out.await
+        let handed_out = handed_out.await;
+        drop(turn);
+        if let Err(stopped) = handed_out
             && stopped.is_panic()
         {
             std::panic::resume_unwind(stopped.into_panic());
@@ -275,14 +285,14 @@ impl ChunkReader {
             let place = &frame.place;
             let begin = usize::try_from(place.frame_offset - range.offset).unwrap_or(usize::MAX);
             let end = begin.saturating_add(place.shape.sealed_bytes as usize);
-            let mut plain = Vec::new();
+            let mut plain = self.shared.buffers.take();
             let opened = match sealed.get(begin..end) {
                 Some(sealed) => opener.open(&place.shape, sealed, &mut plain),
                 None => Err(FrameError::Seal),
             };
             match opened {
                 Ok(()) => {
-                    let plain = Bytes::from(plain);
+                    let plain = self.shared.buffers.share(plain);
                     self.hand_out(frame, &plain, sink);
                     lock(&self.shared.cache).insert((place.pack, place.frame_offset), plain);
                 }

@@ -6,6 +6,7 @@
 pub mod place;
 
 mod frame_cache;
+mod plain_buffers;
 mod run_keys;
 
 pub mod chunk_error;

@@ -242,7 +242,19 @@ impl FrameOpener {
         sealed: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), FrameError> {
-        out.clear();
+        let opened = self.try_open(shape, sealed, out);
+        if opened.is_err() {
+            out.clear();
+        }
+        opened
+    }
+
+    fn try_open(
+        &mut self,
+        shape: &FrameShape,
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
         check_lengths(shape, sealed)?;
         let associated = self.associated(shape);
         let key = self.key.expose();
@@ -254,16 +266,12 @@ impl FrameOpener {
                 aead::open(key, &associated, sealed, &mut self.opened)
                     .map_err(|_| FrameError::Seal)?;
                 out.resize(shape.plain_bytes as usize, 0);
-                if let Err(error) = decompress(&mut self.decompressor, &self.opened, out) {
-                    out.clear();
-                    return Err(error);
-                }
+                decompress(&mut self.decompressor, &self.opened, out)?;
             }
         }
         if out.len() == shape.plain_bytes as usize {
             return Ok(());
         }
-        out.clear();
         Err(wrong_length(shape.plain_bytes))
     }
 
