@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::keys::{Algorithm, EcdsaCurve};
 use russh::{Names, Preferred, SshId, cipher, client, compression, kex, mac};
@@ -46,8 +47,14 @@ const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 
 const COMPRESSIONS: &[compression::Name] = &[compression::NONE];
 
-/// Bytes a server may have in flight on one channel: 1 Gbit/s at a round trip of 100 ms.
-const WINDOW_BYTES: u32 = 16 << 20;
+/// The fewest bytes that a server may have in flight on one channel: 10 Gbit/s at a round trip of 0.8 ms.
+const WINDOW_BYTES_MIN: u32 = 1 << 20;
+
+/// The most: 1 Gbit/s at a round trip of 130 ms.
+const WINDOW_BYTES_MAX: u32 = 16 << 20;
+
+/// What one channel is to carry, in bytes each microsecond: 1 Gbit/s.
+const CHANNEL_RATE: u128 = 125;
 
 /// The largest packet that the library handles without complaint.
 const PACKET_BYTES_MAX: u32 = 65_535;
@@ -60,13 +67,17 @@ const CHANNEL_MESSAGES_MAX: usize = 64;
 const KEEPALIVES_MAX: usize = 4;
 
 /// The client's side of a connection that accepts these kinds of host key.
-pub(super) fn client_config(timeouts: &Timeouts, host_keys: &[Algorithm]) -> Arc<client::Config> {
+pub(super) fn client_config(
+    timeouts: &Timeouts,
+    host_keys: &[Algorithm],
+    round_trip: Duration,
+) -> Arc<client::Config> {
     Arc::new(client::Config {
         client_id: SshId::Standard(Cow::Borrowed(concat!(
             "SSH-2.0-Capstan_",
             env!("CARGO_PKG_VERSION")
         ))),
-        window_size: WINDOW_BYTES,
+        window_size: window_bytes(round_trip),
         maximum_packet_size: PACKET_BYTES_MAX,
         channel_buffer_size: CHANNEL_MESSAGES_MAX,
         preferred: Preferred {
@@ -85,6 +96,15 @@ pub(super) fn client_config(timeouts: &Timeouts, host_keys: &[Algorithm]) -> Arc
     })
 }
 
+/// As much as a channel carries in a round trip. No more than that: OpenSSH's server keeps what it may send and we do not
+/// take yet in a buffer that it copies whole whenever it grows.
+fn window_bytes(round_trip: Duration) -> u32 {
+    let bytes = round_trip.as_micros().saturating_mul(CHANNEL_RATE);
+    u32::try_from(bytes)
+        .unwrap_or(u32::MAX)
+        .clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+}
+
 /// Whether what was negotiated may be used. Checked apart from the offer, so that a library that
 /// picks something else is caught. Prefix truncation (Terrapin) needs ChaCha20 without strict-kex.
 pub(super) fn acceptable(names: &Names) -> bool {
@@ -94,4 +114,18 @@ pub(super) fn acceptable(names: &Names) -> bool {
         && (names.strict_kex() || names.cipher != cipher::CHACHA20_POLY1305)
         && uncompressed(&names.client_compression)
         && uncompressed(&names.server_compression)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, window_bytes};
+
+    #[test]
+    fn a_window_holds_what_a_round_trip_carries() {
+        assert_eq!(window_bytes(Duration::ZERO), WINDOW_BYTES_MIN);
+        assert_eq!(window_bytes(Duration::from_millis(40)), 5_000_000);
+        assert_eq!(window_bytes(Duration::MAX), WINDOW_BYTES_MAX);
+    }
 }

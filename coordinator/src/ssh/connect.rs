@@ -1,14 +1,15 @@
 //! Opens the connection to a host: TCP or jump host, key exchange, pinned key, login.
 //! Never continues past a key that is not pinned, and gives every stage a deadline.
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::{self, Handle};
 use russh::keys::Algorithm;
 use russh::{AlgorithmKind, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
@@ -69,6 +70,7 @@ pub struct SshConnection {
     gate: Arc<Gate>,
     timeouts: Timeouts,
     host_key: Fingerprint,
+    round_trip: Duration,
     _close: DropGuard,
     _jump: Option<Box<SshConnection>>,
 }
@@ -160,7 +162,11 @@ async fn connect_with(target: &SshTarget, kinds: &[Algorithm]) -> Result<SshConn
     let gate = Gate::new(trust);
     // From here on, returning early ends what has been started.
     let close = gate.closed.clone().drop_guard();
-    let (mut handle, jump) = exchange_keys(target, kinds, &gate).await?;
+    let Exchanged {
+        mut handle,
+        jump,
+        round_trip,
+    } = exchange_keys(target, kinds, &gate).await?;
     // The key is noted by the check alone, so a key exchange that skipped it ends here.
     let Some(key) = gate.host_key() else {
         return Err(SshError::HostKeyChanged {
@@ -190,6 +196,7 @@ async fn connect_with(target: &SshTarget, kinds: &[Algorithm]) -> Result<SshConn
         gate,
         timeouts: target.timeouts,
         host_key: Fingerprint::of(&key),
+        round_trip,
         _close: close,
         _jump: jump.map(Box::new),
     })
@@ -219,14 +226,25 @@ pub(super) async fn read_host_key(
     }
 }
 
+/// A connection before login.
+struct Exchanged {
+    handle: Handle<Peer>,
+    jump: Option<SshConnection>,
+    round_trip: Duration,
+}
+
 async fn exchange_keys(
     target: &SshTarget,
     kinds: &[Algorithm],
     gate: &Arc<Gate>,
-) -> Result<(Handle<Peer>, Option<SshConnection>), SshError> {
+) -> Result<Exchanged, SshError> {
     let Some(jump_target) = &target.jump else {
-        let stream = connect_tcp(target).await?;
-        return Ok((handshake(target, kinds, gate, stream).await?, None));
+        let (stream, round_trip) = connect_tcp(target).await?;
+        return Ok(Exchanged {
+            handle: handshake(target, kinds, gate, stream, round_trip).await?,
+            jump: None,
+            round_trip,
+        });
     };
     // Boxed because the jump host may have one itself.
     let jump = Box::pin(connect(jump_target))
@@ -236,24 +254,41 @@ async fn exchange_keys(
             jump: jump_target.name.clone(),
             source: Box::new(source),
         })?;
+    let started = Instant::now();
     let stream = connect_through(target, &jump).await?;
-    let handle = handshake(target, kinds, gate, stream).await?;
-    Ok((handle, Some(jump)))
+    let round_trip = jump.round_trip.max(started.elapsed());
+    Ok(Exchanged {
+        handle: handshake(target, kinds, gate, stream, round_trip).await?,
+        jump: Some(jump),
+        round_trip,
+    })
 }
 
-async fn connect_tcp(target: &SshTarget) -> Result<TcpStream, SshError> {
-    let place = (target.address.host(), target.address.port());
+/// The connection, and how long the server took to accept it: a round trip, or a little more.
+async fn connect_tcp(target: &SshTarget) -> Result<(TcpStream, Duration), SshError> {
+    let connecting = async {
+        let place = (target.address.host(), target.address.port());
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in lookup_host(place).await? {
+            let started = Instant::now();
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok((stream, started.elapsed())),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    };
     let unreachable = |source| SshError::Unreachable {
         host: target.name.clone(),
         address: target.address.to_string(),
         source,
     };
-    let stream = timeout(target.timeouts.tcp, TcpStream::connect(place))
+    let (stream, round_trip) = timeout(target.timeouts.tcp, connecting)
         .await
         .map_err(|_| timed_out(target, Stage::Connect, target.timeouts.tcp))?
         .map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    Ok(stream)
+    Ok((stream, round_trip))
 }
 
 async fn connect_through(
@@ -281,11 +316,12 @@ async fn handshake<S>(
     kinds: &[Algorithm],
     gate: &Arc<Gate>,
     stream: S,
+    round_trip: Duration,
 ) -> Result<Handle<Peer>, SshError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let config = algorithms::client_config(&target.timeouts, kinds);
+    let config = algorithms::client_config(&target.timeouts, kinds, round_trip);
     let stream = CutStream::new(stream, gate.closed.clone());
     let peer = Peer::new(Arc::clone(gate));
     let exchange = client::connect_stream(config, stream, peer);
