@@ -7,8 +7,12 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use formats::limits::FRAME_PLAIN_MAX;
+use formats::seal::frame::frame_sealing_bytes;
+
 use crate::limits::{
     BYTES_HEAD_RESERVE, BYTES_IN_FLIGHT_MAX, CHUNK_OVERHEAD_BYTES, SPARE_BUFFERS_BYTES_MAX,
+    SPARE_FRAMES_MAX,
 };
 
 /// The bound, and the buffers that wait to be used again.
@@ -29,6 +33,7 @@ struct State {
     waiting: usize,
     spare: Vec<Vec<u8>>,
     spare_bytes: usize,
+    spare_frames: Vec<Vec<u8>>,
 }
 
 /// Bytes in flight, with their room.
@@ -44,6 +49,8 @@ pub struct Plain {
 const KEPT_BYTES_MIN: usize = 96 << 10;
 /// New buffers of that kind are whole multiples of this, so that they fit others later.
 const KEPT_BYTES_STEP: usize = 128 << 10;
+/// A smaller frame is copied: a frame's buffer would hold more memory than the budget counts.
+const FRAME_BYTES_MIN: usize = 768 << 10;
 
 impl Budget {
     /// An unused budget; turn 0 is first.
@@ -76,20 +83,38 @@ impl Budget {
         }
     }
 
-    /// Takes bytes in place of others whose room is enough for both: nothing is waited for.
-    pub fn replace(&self, old: impl IntoIterator<Item = Plain>, bytes: &[u8]) -> Plain {
+    /// An empty buffer with room for any frame.
+    pub fn frame_buffer(&self) -> Vec<u8> {
+        self.state().frame_buffer()
+    }
+
+    /// Takes a sealed frame in place of its chunks, whose room is enough for both: nothing is waited for. Leaves an
+    /// empty frame buffer.
+    pub fn replace(&self, chunks: impl IntoIterator<Item = Plain>, frame: &mut Vec<u8>) -> Plain {
         let mut room = 0;
-        for mut plain in old {
+        let mut emptied = Vec::new();
+        for mut plain in chunks {
             room += std::mem::take(&mut plain.room);
+            emptied.push(std::mem::take(&mut plain.bytes));
         }
         let mut state = self.state();
-        let kept = room.min(bytes.len());
+        let kept = room.min(frame.len());
         state.used = state.used.saturating_sub(room - kept);
-        let mut buffer = state.buffer(bytes.len());
-        self.wake(state);
-        buffer.extend_from_slice(bytes);
+        for buffer in emptied {
+            state.keep(buffer);
+        }
+        let bytes = if frame.len() < FRAME_BYTES_MIN {
+            let mut buffer = state.buffer(frame.len());
+            self.wake(state);
+            buffer.append(frame);
+            buffer
+        } else {
+            let fresh = state.frame_buffer();
+            self.wake(state);
+            std::mem::replace(frame, fresh)
+        };
         Plain {
-            bytes: buffer,
+            bytes,
             room: kept,
             budget: self.clone(),
         }
@@ -145,20 +170,34 @@ impl State {
         }
     }
 
+    fn frame_buffer(&mut self) -> Vec<u8> {
+        let spare = self.spare_frames.pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(frame_buffer_bytes()))
+    }
+
     fn keep(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        if buffer.capacity() >= frame_buffer_bytes() {
+            if self.spare_frames.len() < SPARE_FRAMES_MAX {
+                self.spare_frames.push(buffer);
+            }
+            return;
+        }
         if buffer.capacity() < KEPT_BYTES_MIN {
             return;
         }
-        buffer.clear();
         self.spare_bytes += buffer.capacity();
         self.spare.push(buffer);
-        // What is in use and what is spare have one bound: the spares used longest ago go first.
-        while self.spare_bytes > SPARE_BUFFERS_BYTES_MAX.saturating_sub(self.used)
-            && !self.spare.is_empty()
-        {
+        // The spares used longest ago go first.
+        while self.spare_bytes > SPARE_BUFFERS_BYTES_MAX && !self.spare.is_empty() {
             self.spare_bytes -= self.spare.remove(0).capacity();
         }
     }
+}
+
+/// Buffers for frames have room for any frame; smaller ones are for chunks.
+fn frame_buffer_bytes() -> usize {
+    frame_sealing_bytes(FRAME_PLAIN_MAX as usize)
 }
 
 impl Drop for Plain {
@@ -206,9 +245,30 @@ mod tests {
         assert_eq!(second.bytes.as_ptr(), place);
         assert_eq!(second.bytes, [2; 200_000]);
         let third = budget.take(0, &[3; 200_000]);
-        let sealed = budget.replace([second, third], &[4; 150_000]);
+        let mut frame = budget.frame_buffer();
+        frame.extend_from_slice(&[4; 150_000]);
+        let sealed = budget.replace([second, third], &mut frame);
+        assert_eq!(sealed.bytes, [4; 150_000]);
+        assert!(frame.is_empty());
         assert_eq!(budget.state().used, 150_000);
         drop(sealed);
         assert_eq!(budget.state().used, 0);
+    }
+
+    #[test]
+    fn a_large_frame_changes_hands_without_a_copy() {
+        let budget = Budget::new();
+        let chunk = budget.take(0, &vec![1; 2 << 20]);
+        let mut frame = budget.frame_buffer();
+        frame.extend_from_slice(&vec![2; 1 << 20]);
+        let place = frame.as_ptr();
+        let sealed = budget.replace([chunk], &mut frame);
+        assert_eq!(sealed.bytes.as_ptr(), place);
+        assert_eq!(budget.state().used, 1 << 20);
+        assert!(frame.is_empty() && frame.capacity() >= super::frame_buffer_bytes());
+        drop(sealed);
+        assert_eq!(budget.state().used, 0);
+        let again = budget.frame_buffer();
+        assert_eq!(again.as_ptr(), place);
     }
 }

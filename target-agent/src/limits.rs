@@ -9,8 +9,10 @@ pub const BYTES_IN_FLIGHT_MAX: usize = 12 << 20;
 /// What the file whose turn it is may take on top: more than a whole frame that waits for company, its
 /// chunks' overhead, a group of results, a query's chunks, and a chunk.
 pub const BYTES_HEAD_RESERVE: usize = 8 << 20;
-/// Buffers in use and spare ones together, while those in use are fewer.
-pub const SPARE_BUFFERS_BYTES_MAX: usize = 20 << 20;
+/// Buffers for chunks that are kept for use again.
+pub const SPARE_BUFFERS_BYTES_MAX: usize = 6 << 20;
+/// Buffers for frames that are kept for use again.
+pub const SPARE_FRAMES_MAX: usize = 4;
 /// What a chunk in flight counts besides its bytes.
 pub const CHUNK_OVERHEAD_BYTES: usize = 192;
 /// The most threads of each kind that hash and seal; each sealer has a compressor of some MiB.

@@ -175,7 +175,7 @@ impl FrameSealer {
             })?;
         let start = out.len();
         let body = start + NONCE_BYTES;
-        out.reserve(NONCE_BYTES + zstd::zstd_safe::compress_bound(plain.len()) + TAG_BYTES);
+        out.reserve(frame_sealing_bytes(plain.len()));
         out.resize(body, 0);
         // Compressed to where it is sealed: behind the room for the nonce.
         let mut behind = Cursor::new(&mut *out);
@@ -220,6 +220,11 @@ impl std::fmt::Debug for FrameOpener {
             .field("context", &self.context)
             .finish_non_exhaustive()
     }
+}
+
+/// The most bytes that sealing so much plaintext takes in its buffer: what zstd makes of it at worst, nonce and tag.
+pub fn frame_sealing_bytes(plain_bytes: usize) -> usize {
+    NONCE_BYTES + zstd::zstd_safe::compress_bound(plain_bytes) + TAG_BYTES
 }
 
 impl FrameOpener {

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender};
 use formats::chunk::ChunkKind;
 use formats::keys::secret::DataKey;
-use formats::limits::{FRAME_PLAIN_MAX, FRAME_SEALED_MAX};
+use formats::limits::FRAME_PLAIN_MAX;
 use formats::pack::table::TableChunk;
 use formats::seal::frame::{FrameError, FrameSealer, FrameShape};
 use formats::seal::run_header::RunContext;
@@ -48,12 +48,11 @@ pub fn run(
     budget: &Budget,
 ) -> Result<(), FrameError> {
     let mut sealer = FrameSealer::new(context, key, effort.level())?;
-    // As large as they can be needed, once: pages that no frame reaches are never touched.
+    // As large as they can be needed: pages that no frame reaches are never touched.
     let mut plain = Vec::with_capacity(FRAME_PLAIN_MAX as usize);
-    let mut out = Vec::with_capacity(FRAME_SEALED_MAX as usize);
+    let mut out = budget.frame_buffer();
     for SealJob { frame, sealed } in jobs {
         plain.clear();
-        out.clear();
         let mut chunks = Vec::with_capacity(frame.pieces.len());
         for piece in &frame.pieces {
             plain.extend_from_slice(&piece.plain.bytes);
@@ -68,7 +67,7 @@ pub fn run(
         let done = SealedFrame {
             shape,
             chunks,
-            sealed: budget.replace(rooms, &out),
+            sealed: budget.replace(rooms, &mut out),
         };
         // Nobody waits any more only when the run is ending.
         sealed.send(done).ok();
