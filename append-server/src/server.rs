@@ -94,7 +94,8 @@ impl IngestPort {
     {
         let shared = &self.shared;
         let serving = shared.ingest.serve(stream, &shared.ending);
-        shared.tasks.track_future(shared.until_cut(serving)).await
+        let served = shared.tasks.track_future(shared.until_cut(serving)).await;
+        served.unwrap_or(Ok(()))
     }
 }
 
@@ -117,14 +118,11 @@ impl ObjectReader {
 }
 
 impl Shared {
-    /// Serves until the end of the shutdown's deadline; objects being stored are tasks of their own.
-    async fn until_cut(
-        &self,
-        serving: impl Future<Output = Result<(), IngestError>>,
-    ) -> Result<(), IngestError> {
+    /// Serves until the end of the shutdown's deadline, if need be; objects being stored are tasks of their own.
+    async fn until_cut<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            () = self.cutting.cancelled() => Ok(()),
-            served = serving => served,
+            () = self.cutting.cancelled() => None,
+            served = serving => Some(served),
         }
     }
 }
@@ -316,14 +314,10 @@ async fn accept<F, Fut>(
                 continue;
             }
         };
-        let (serving, cutting) = (serve(stream, peer), shared.cutting.clone());
+        let (serving, cut_by) = (serve(stream, peer), Arc::clone(shared));
         shared.tasks.spawn(async move {
             let _place = place;
-            tokio::select! {
-                // Cut at the end of the shutdown's deadline; objects being stored are tasks of their own.
-                () = cutting.cancelled() => {}
-                () = serving => {}
-            }
+            cut_by.until_cut(serving).await
         });
     }
 }

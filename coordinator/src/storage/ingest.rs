@@ -37,7 +37,7 @@ impl Ingest {
     {
         match self {
             Self::Embedded(port) => Ok(port.serve(tunnel).await?),
-            Self::Socket(path) => Ok(relay(path, tunnel).await.map(drop)?),
+            Self::Socket(path) => Ok(relay(path, tunnel).await?),
         }
     }
 }

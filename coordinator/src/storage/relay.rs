@@ -12,15 +12,6 @@ const UP_BYTES: usize = 256 << 10;
 /// One buffer of the direction that carries answers.
 const DOWN_BYTES: usize = 16 << 10;
 
-/// How many bytes a relayed connection carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Carried {
-    /// From the tunnel to the append-server.
-    pub up_bytes: u64,
-    /// From the append-server to the tunnel.
-    pub down_bytes: u64,
-}
-
 /// A relayed connection did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
@@ -33,43 +24,30 @@ pub enum RelayError {
 }
 
 /// Relays until the append-server ends the connection, or the tunnel does and all answers were carried.
-pub async fn relay<S>(ingest_socket: &Path, tunnel: S) -> Result<Carried, RelayError>
+pub async fn relay<S>(ingest_socket: &Path, tunnel: S) -> Result<(), RelayError>
 where
     S: AsyncRead + AsyncWrite + Send,
 {
     let mut server = socket::connect(ingest_socket).await?;
     let (server_reads, server_writes) = server.split();
     let (tunnel_reads, tunnel_writes) = tokio::io::split(tunnel);
-    let mut carried = Carried::default();
-    {
-        let Carried {
-            up_bytes,
-            down_bytes,
-        } = &mut carried;
-        let up = carry(tunnel_reads, server_writes, UP_BYTES, up_bytes);
-        let down = carry(server_reads, tunnel_writes, DOWN_BYTES, down_bytes);
-        let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
-        tokio::select! {
-            // The server has ended: what the tunnel still brings has nowhere to go.
-            result = down.as_mut() => result?,
-            // The tunnel has ended, or the server stopped reading: its last answer may be on its way.
-            result = up.as_mut() => {
-                let ended = down.await;
-                result?;
-                ended?;
-            }
+    let up = std::pin::pin!(carry(tunnel_reads, server_writes, UP_BYTES));
+    let mut down = std::pin::pin!(carry(server_reads, tunnel_writes, DOWN_BYTES));
+    tokio::select! {
+        // The server has ended: what the tunnel still brings has nowhere to go.
+        result = down.as_mut() => result?,
+        // The tunnel has ended, or the server stopped reading: its last answer may be on its way.
+        result = up => {
+            let ended = down.await;
+            result?;
+            ended?;
         }
     }
-    Ok(carried)
+    Ok(())
 }
 
 /// Copies one direction to its end, and passes the end on.
-async fn carry<R, W>(
-    mut from: R,
-    mut to: W,
-    buffer_bytes: usize,
-    carried: &mut u64,
-) -> io::Result<()>
+async fn carry<R, W>(mut from: R, mut to: W, buffer_bytes: usize) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -83,6 +61,5 @@ where
         to.write_all(buffer.get(..read).unwrap_or_default()).await?;
         // A channel that gathers its writes would keep a small answer back.
         to.flush().await?;
-        *carried += read as u64;
     }
 }

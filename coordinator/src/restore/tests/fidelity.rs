@@ -229,6 +229,42 @@ async fn what_only_root_can_restore_comes_back() {
 }
 
 #[tokio::test]
+async fn a_target_hands_nothing_on_to_what_is_restored_in_it() {
+    if !is_root() {
+        return;
+    }
+    let mut builder = RepositoryBuilder::new();
+    builder.file("file", b"content").file("empty", b"");
+    builder.add("", entry(b"directory", EntryKind::Directory, 0o750));
+    builder.file("directory/file", b"content");
+    let built = builder.build();
+    let out = tempdir().unwrap();
+    let directory = std::fs::File::open(out.path()).unwrap();
+    rustix::fs::fchown(&directory, None, Some(rustix::fs::Gid::from_raw(4321))).unwrap();
+    rustix::fs::fchmod(&directory, rustix::fs::Mode::from_raw_mode(0o2755)).unwrap();
+    let set = rustix::fs::fsetxattr(
+        &directory,
+        "system.posix_acl_default",
+        &acl(),
+        rustix::fs::XattrFlags::empty(),
+    );
+    if set == Err(rustix::io::Errno::OPNOTSUPP) {
+        return;
+    }
+    set.unwrap();
+    expect_ok(&run_all(&built, out.path()).await);
+    for name in ["file", "empty", "directory", "directory/file"] {
+        let path = out.path().join(name);
+        let group = std::os::unix::fs::MetadataExt::gid(&path.metadata().unwrap());
+        assert_eq!(group, 0, "group of {name}");
+        for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+            let found = rustix::fs::getxattr(&path, acl, &mut [0u8; 0]);
+            assert_eq!(found, Err(rustix::io::Errno::NODATA), "{acl} of {name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn hard_links_of_files_and_of_other_things_come_back() {
     let mut builder = RepositoryBuilder::new();
     builder.directory("a", 0o755).directory("z", 0o755);
