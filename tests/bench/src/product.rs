@@ -16,9 +16,8 @@ use crate::proc_files::Peaks;
 mod borg;
 mod bupstash;
 mod capstan;
+mod rest_client;
 mod rest_server;
-mod restic;
-mod rustic;
 
 /// What every repository is sealed with; nothing secret is in it.
 const PASSWORD: &str = "benchmark";
@@ -66,15 +65,12 @@ impl ProductName {
             Self::Capstan => {
                 "coordinator here, agent on the target over SSH; every pack read back before the commit"
             }
-            Self::Restic => {
+            Self::Restic | Self::Rustic => {
                 "on the target, append-only REST server here through `ssh -R`; restored on the target the same way"
             }
             Self::Bupstash => "`bupstash put` on the target, `bupstash serve` here over SSH",
             Self::Borg => {
                 "`borg create` on the target, `borg serve` here over SSH; repokey-blake2, lz4 (its default)"
-            }
-            Self::Rustic => {
-                "on the target, append-only REST server here through `ssh -R`; restored on the target the same way"
             }
         }
     }
@@ -83,10 +79,10 @@ impl ProductName {
     pub fn product(self) -> Box<dyn Product> {
         match self {
             Self::Capstan => Box::new(capstan::Capstan),
-            Self::Restic => Box::new(restic::Restic::default()),
+            Self::Restic => Box::new(rest_client::RestClient::restic()),
             Self::Bupstash => Box::new(bupstash::Bupstash),
             Self::Borg => Box::new(borg::Borg),
-            Self::Rustic => Box::new(rustic::Rustic::default()),
+            Self::Rustic => Box::new(rest_client::RestClient::rustic()),
         }
     }
 
