@@ -92,17 +92,12 @@ impl Budget {
     /// empty frame buffer.
     pub fn replace(&self, chunks: impl IntoIterator<Item = Plain>, frame: &mut Vec<u8>) -> Plain {
         let mut room = 0;
-        let mut emptied = Vec::new();
         for mut plain in chunks {
             room += std::mem::take(&mut plain.room);
-            emptied.push(std::mem::take(&mut plain.bytes));
         }
         let mut state = self.state();
         let kept = room.min(frame.len());
         state.used = state.used.saturating_sub(room - kept);
-        for buffer in emptied {
-            state.keep(buffer);
-        }
         let bytes = if frame.len() < FRAME_BYTES_MIN {
             let mut buffer = state.buffer(frame.len());
             self.wake(state);
@@ -176,14 +171,14 @@ impl State {
     }
 
     fn keep(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < KEPT_BYTES_MIN {
+            return;
+        }
         buffer.clear();
         if buffer.capacity() >= frame_buffer_bytes() {
             if self.spare_frames.len() < SPARE_FRAMES_MAX {
                 self.spare_frames.push(buffer);
             }
-            return;
-        }
-        if buffer.capacity() < KEPT_BYTES_MIN {
             return;
         }
         self.spare_bytes += buffer.capacity();

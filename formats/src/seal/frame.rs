@@ -206,6 +206,11 @@ impl FrameSealer {
     }
 }
 
+/// The most bytes that sealing so much plaintext takes in its buffer: what zstd makes of it at worst, nonce and tag.
+pub fn frame_sealing_bytes(plain_bytes: usize) -> usize {
+    NONCE_BYTES + zstd::zstd_safe::compress_bound(plain_bytes) + TAG_BYTES
+}
+
 /// Opens frames of one run; keeps the decompressor's state for reuse.
 pub struct FrameOpener {
     context: RunContext,
@@ -220,11 +225,6 @@ impl std::fmt::Debug for FrameOpener {
             .field("context", &self.context)
             .finish_non_exhaustive()
     }
-}
-
-/// The most bytes that sealing so much plaintext takes in its buffer: what zstd makes of it at worst, nonce and tag.
-pub fn frame_sealing_bytes(plain_bytes: usize) -> usize {
-    NONCE_BYTES + zstd::zstd_safe::compress_bound(plain_bytes) + TAG_BYTES
 }
 
 impl FrameOpener {
