@@ -11,7 +11,6 @@ pub mod config;
 pub mod coordinator;
 
 pub mod agents;
-
 pub mod backup;
 pub mod ssh;
 
