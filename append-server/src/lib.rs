@@ -16,6 +16,8 @@ pub mod spool;
 pub mod destination;
 pub mod fan_out;
 
+pub mod ssh;
+
 pub mod answer;
 pub mod control;
 

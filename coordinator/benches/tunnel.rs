@@ -9,10 +9,10 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::host_key::scan_host_key;
+use append_server::ssh::stream::ChannelStream;
 use coordinator::demo::ssh_server::{self, SshServer};
-use coordinator::ssh::connect::{SshConnection, connect};
-use coordinator::ssh::host_key::scan_host_key;
-use coordinator::ssh::stream::ChannelStream;
 use coordinator::ssh::tunnel::{Transport, TransportChoice, TunnelLimits, open_tunnel};
 use divan::Bencher;
 use divan::counter::BytesCount;

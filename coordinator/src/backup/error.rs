@@ -24,10 +24,10 @@ use crate::lock::LockError;
 
 use crate::snapshot::listing::ListingError;
 use crate::ssh::deploy::DeployError;
-use crate::ssh::error::SshError;
 use crate::ssh::exec::ExecError;
 use crate::ssh::tunnel::TunnelError;
 use crate::storage::StorageError;
+use append_server::ssh::error::SshError;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,10 @@
 //! A host of the configuration as the SSH connection wants it. Never reads a key file itself.
 
 use crate::config::host::{Host, HostLimits, Login};
-use crate::ssh::host_key::Fingerprint;
-use crate::ssh::target::{AddressError, SshTarget, Timeouts, agent_socket_from_environment};
+use append_server::ssh::host_key::Fingerprint;
+use append_server::ssh::target::{
+    AddressError, SshTarget, Timeouts, agent_socket_from_environment,
+};
 
 /// Why a host's configuration gives no connection.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,7 @@ fn login_target(
             .use_agent
             .then(agent_socket_from_environment)
             .flatten(),
+        password: None,
         host_keys: login
             .host_keys
             .iter()

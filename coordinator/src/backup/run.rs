@@ -31,7 +31,7 @@ use crate::config::host::Host;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::lock::HostLock;
 use crate::snapshot::listing::Listing;
-use crate::ssh::connect::connect;
+use append_server::ssh::connect::connect;
 
 /// New bytes of a run without a limit of its own.
 const NEW_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * GIB;

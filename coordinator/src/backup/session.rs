@@ -21,13 +21,13 @@ use crate::agents::{self, Agent};
 use crate::backup::control::{Incoming, Outgoing, read_messages};
 use crate::backup::error::RunError;
 use crate::config::host::Host;
-use crate::ssh::connect::SshConnection;
 use crate::ssh::deploy::{AgentBinary, DeployOptions, DeployedAgent, MissingAgent, deploy};
 use crate::ssh::exec::ProcessControl;
 use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tunnel::{Transport, Tunnel, TunnelLimits, open_tunnel};
 use crate::storage::ingest::Ingest;
+use append_server::ssh::connect::SshConnection;
 
 /// How long the agent may take to say hello, and to stand ready.
 const GREETING_MAX: Duration = Duration::from_secs(60);

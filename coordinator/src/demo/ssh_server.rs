@@ -9,10 +9,10 @@ use crate::demo::embedded_sshd::EmbeddedSshd;
 use crate::demo::error::DemoError;
 use crate::demo::keys;
 use crate::demo::system_sshd::SystemSshd;
-use crate::ssh::connect::connect;
 use crate::ssh::exec::{self, Command};
-use crate::ssh::host_key::{Fingerprint, scan_host_key};
-use crate::ssh::target::{SshTarget, Timeouts};
+use append_server::ssh::connect::connect;
+use append_server::ssh::host_key::{Fingerprint, scan_host_key};
+use append_server::ssh::target::{SshTarget, Timeouts};
 
 /// How long the first login may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -86,6 +86,7 @@ impl SshServer {
             identity_file: Some(self.identity_file.clone()),
             certificate_file: None,
             agent_socket: None,
+            password: None,
             host_keys,
             jump: None,
             timeouts: Timeouts {
@@ -113,7 +114,9 @@ impl SshServer {
         let output = exec::run(&connection, command).await;
         connection.disconnect().await;
         match output {
-            Ok(output) if output.status == crate::ssh::stream::ExitStatus::Code(7) => Ok(()),
+            Ok(output) if output.status == append_server::ssh::stream::ExitStatus::Code(7) => {
+                Ok(())
+            }
             Ok(output) => Err(format!("the login shell ended with {:?}", output.status)),
             Err(error) => Err(error.to_string()),
         }

@@ -23,13 +23,13 @@ use crate::demo::ssh_server::{SshServer, start};
 use crate::demo::table::{StepLine, write_steps};
 use crate::demo::workspace::Workspace;
 use crate::demo::{keys, sample_tree, tree_copy};
-use crate::ssh::connect::{SshConnection, connect};
-use crate::ssh::error::SshError;
 use crate::ssh::exec::{self, Command, Output};
-use crate::ssh::host_key::scan_host_key;
-use crate::ssh::stream::ExitStatus;
-use crate::ssh::target::SshTarget;
 use crate::ssh::tunnel::{Transport, TransportChoice, TunnelLimits, open_tunnel};
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::SshError;
+use append_server::ssh::host_key::scan_host_key;
+use append_server::ssh::stream::ExitStatus;
+use append_server::ssh::target::SshTarget;
 
 async fn target(server: &SshServer) -> SshTarget {
     let shown = scan_host_key(&server.target(Vec::new()).unwrap())

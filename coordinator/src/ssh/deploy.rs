@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::ssh::connect::SshConnection;
-use crate::ssh::escape::escape_trimmed;
 use crate::ssh::exec::{self, Command, ExecError, RemoteProcess};
 use crate::ssh::janitor::{
     Candidate, DirectoryName, Janitor, JanitorError, Platform, Search, Skipped, search,
 };
 use crate::ssh::shell;
-use crate::ssh::stream::ExitStatus;
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::escape::escape_trimmed;
+use append_server::ssh::stream::ExitStatus;
 
 /// How long the upload may take: five MiB over a slow modem line.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(600);

@@ -11,9 +11,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::ssh::connect::SshConnection;
-use crate::ssh::escape::escape_trimmed;
-use crate::ssh::stream::{ChannelReader, ChannelWriter, ExitStatus, SharedStderr, open_parts};
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::escape::escape_trimmed;
+use append_server::ssh::stream::{
+    ChannelReader, ChannelWriter, ExitStatus, SharedStderr, open_parts,
+};
 
 /// A command to run to its end.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +136,7 @@ pub async fn spawn(connection: &SshConnection, line: &str) -> Result<RemoteProce
 pub struct RemoteProcess {
     /// Its standard input; shut it down to give an end of file.
     pub stdin: ChannelWriter,
-    /// Its standard output. Read it, or drop it: see [`crate::ssh::stream`].
+    /// Its standard output. Read it, or drop it: see [`append_server::ssh::stream`].
     pub stdout: ChannelReader,
     /// Its standard error and its end.
     pub control: ProcessControl,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
-use crate::ssh::connect::SshConnection;
-use crate::ssh::escape::escape_trimmed;
 use crate::ssh::exec::{self, ExecError, ProcessControl};
 use crate::ssh::shell;
-use crate::ssh::stream::ChannelWriter;
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::escape::escape_trimmed;
+use append_server::ssh::stream::ChannelWriter;
 
 /// How long picking a directory may take; a slow home directory on NFS counts.
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -1,25 +1,13 @@
-//! The SSH side of a run: connect to a pinned host, execute, deploy the agent, open the tunnel.
-//! Never trusts a host key that is not pinned, and never accepts a channel that was not asked for.
+//! The SSH side of a run over a connection that `append_server::ssh` made: execute, deploy the agent, open the tunnel.
+//! Never leaves anything on the host.
 //!
-//! One run, in order: [`connect::connect`], [`deploy::deploy`] (a janitor keeps the directory),
+//! One run, in order: [`append_server::ssh::connect::connect`], [`deploy::deploy`] (a janitor keeps the directory),
 //! [`tunnel::open_tunnel`] into that directory, [`deploy::DeployedAgent::start`], the conversation
 //! on its streams while [`tunnel::Tunnel::accept`] hands out the uploads, then
 //! [`deploy::DeployedAgent::remove`], [`remains::probe_left_behind`] and
-//! [`connect::SshConnection::disconnect`]. Dropping anything early cleans up as well.
-
-pub mod target;
-
-pub mod host_key;
-
-pub mod connect;
-
-pub mod credentials;
-
-pub mod error;
+//! [`append_server::ssh::connect::SshConnection::disconnect`]. Dropping anything early cleans up as well.
 
 pub mod exec;
-
-pub mod stream;
 
 pub mod tunnel;
 
@@ -29,13 +17,6 @@ pub mod deploy;
 
 pub mod remains;
 
-pub mod escape;
-
-mod algorithms;
-mod auth;
-mod cut;
-mod gate;
-mod peer;
 mod shell;
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::ssh::connect::SshConnection;
-use crate::ssh::gate::{Endpoint, Gate, Route};
-use crate::ssh::stream::ChannelStream;
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::gate::{Endpoint, Gate, Route};
+use append_server::ssh::stream::ChannelStream;
 
 /// The longest path that fits a Unix socket address on Linux.
 const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -11,16 +11,16 @@ use crate::agents::Agent;
 use crate::backup::login::ssh_target;
 use crate::config::host::Host;
 use crate::exit_code::ExitCode;
-use crate::ssh::connect::{SshConnection, connect};
 use crate::ssh::deploy::{
     AgentBinary, DeployError, DeployOptions, DeployedAgent, MissingAgent, deploy,
 };
-use crate::ssh::error::{SshError, Stage};
 use crate::ssh::exec::{self, Command};
 use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tunnel::{Transport, TunnelLimits, open_tunnel};
 use crate::terminal::{error_line, printable, visible, write_json};
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::{SshError, Stage};
 
 /// How long looking for the sources may take; an automounted path takes its time.
 const SOURCES_LIMIT: Duration = Duration::from_secs(60);

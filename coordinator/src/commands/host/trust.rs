@@ -13,10 +13,10 @@ use crate::config::name::HostName;
 use crate::config::pin::{PinError, Pinned, add_host_keys};
 use crate::config::{Config, UnknownHost};
 use crate::exit_code::ExitCode;
-use crate::ssh::error::SshError;
-use crate::ssh::host_key::{Fingerprint, FingerprintError, ScannedKey, scan_host_key};
-use crate::ssh::target::SshTarget;
 use crate::terminal::write_json;
+use append_server::ssh::error::SshError;
+use append_server::ssh::host_key::{Fingerprint, FingerprintError, ScannedKey, scan_host_key};
+use append_server::ssh::target::SshTarget;
 
 /// Why a host is not trusted now.
 #[derive(Debug, thiserror::Error)]

@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::ssh::connect::{SshConnection, connect};
 use crate::ssh::deploy::{
     AgentBinary, DeployError, DeployOptions, DeployedAgent, MissingAgent, deploy,
 };
 use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
-use crate::ssh::stream::ExitStatus;
 use crate::ssh::tests::sshd::{Sshd, Tmpfs, entries, eventually, program, text};
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::stream::ExitStatus;
 
 const DIGEST: [u8; 32] = [0xab; 32];
 

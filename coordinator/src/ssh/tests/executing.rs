@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::ssh::connect::connect;
 use crate::ssh::exec::{self, ExecError};
-use crate::ssh::stream::ExitStatus;
 use crate::ssh::tests::connecting::command;
 use crate::ssh::tests::sshd::Sshd;
+use append_server::ssh::connect::connect;
+use append_server::ssh::stream::ExitStatus;
 
 #[tokio::test]
 async fn output_status_and_standard_error_come_back() {

@@ -12,15 +12,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::ssh::connect::{SshConnection, connect};
-use crate::ssh::error::{SshError, Stage};
 use crate::ssh::exec::{self, ExecError};
-use crate::ssh::gate::UNASKED_CHANNELS_MAX;
-use crate::ssh::host_key::Fingerprint;
-use crate::ssh::target::{SshTarget, Timeouts};
 use crate::ssh::tests::connecting::command;
 use crate::ssh::tests::sshd::{PATIENCE, keygen};
 use crate::ssh::tunnel::{Transport, TransportChoice, TunnelLimits, open_tunnel};
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::{SshError, Stage};
+use append_server::ssh::gate::UNASKED_CHANNELS_MAX;
+use append_server::ssh::host_key::Fingerprint;
+use append_server::ssh::target::{SshTarget, Timeouts};
 
 /// A server that lets everybody in and hands its side of the connection to the test.
 struct Hostile {
@@ -159,6 +159,7 @@ fn raw_target(port: u16) -> SshTarget {
         identity_file: None,
         certificate_file: None,
         agent_socket: None,
+        password: None,
         host_keys: vec![
             "SHA256:uNiVztksCsDhcc0u9e8BrrQXVUpKFNDhM+J8MxiFZNM"
                 .parse()

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::ssh::host_key::Fingerprint;
-use crate::ssh::target::{SshTarget, Timeouts};
+use append_server::ssh::host_key::Fingerprint;
+use append_server::ssh::target::{SshTarget, Timeouts};
 
 /// How often a server is started again because something else took its port.
 const STARTS_MAX: usize = 5;
@@ -72,6 +72,7 @@ impl Sshd {
             identity_file: Some(self.path("client")),
             certificate_file: None,
             agent_socket: None,
+            password: None,
             host_keys: vec![self.fingerprint("host_ed25519")],
             jump: None,
             timeouts: Timeouts::default(),

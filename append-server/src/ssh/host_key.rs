@@ -56,7 +56,8 @@ impl ScannedKey {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(super) fn of(key: &PublicKey) -> Self {
+    /// A key's fingerprint.
+    pub fn of(key: &PublicKey) -> Self {
         match key.fingerprint(HashAlg::Sha256) {
             ssh_key::Fingerprint::Sha256(digest) => Self(digest),
             // Cannot be reached while SHA-256 is asked for; all zeros match no key.

@@ -138,7 +138,7 @@ pub(super) fn load(target: &SshTarget) -> Result<Credentials, CredentialError> {
             identity: identity.clone(),
         });
     }
-    if identity.is_none() && target.agent_socket.is_none() {
+    if identity.is_none() && target.agent_socket.is_none() && target.password.is_none() {
         return Err(CredentialError::None);
     }
     Ok(Credentials {

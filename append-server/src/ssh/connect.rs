@@ -144,15 +144,18 @@ impl SshConnection {
         }
     }
 
-    pub(super) fn handle(&self) -> &Handle<Peer> {
+    /// The library's own handle, for what is opened over the connection.
+    pub fn handle(&self) -> &Handle<Peer> {
         &self.handle
     }
 
-    pub(super) fn gate(&self) -> &Arc<Gate> {
+    /// The connection's state.
+    pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
-    pub(super) fn request_limit(&self) -> Duration {
+    /// How long one request to the server may take.
+    pub fn request_limit(&self) -> Duration {
         self.timeouts.request
     }
 }

@@ -18,16 +18,27 @@ use crate::ssh::peer::PeerError;
 use crate::ssh::stream::ChannelStream;
 
 /// Channels that were never asked for after which the connection is closed.
-pub(super) const UNASKED_CHANNELS_MAX: u32 = 32;
+pub const UNASKED_CHANNELS_MAX: u32 = 32;
 
 /// Why the connection was ended from our side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Violation {
-    WrongHostKey { presented: ScannedKey },
+pub enum Violation {
+    /// The server's key is not pinned.
+    WrongHostKey {
+        /// Its key.
+        presented: ScannedKey,
+    },
+    /// The key exchange went by without a check of the key.
     UncheckedHostKey,
+    /// The server has another key than before.
     ChangedHostKey,
+    /// Something was agreed on that was not offered.
     WeakAlgorithms,
-    TooManyChannels { refused: u32 },
+    /// The server opened channels that nobody asked for.
+    TooManyChannels {
+        /// How many.
+        refused: u32,
+    },
 }
 
 /// Which keys are accepted at the first key exchange.
@@ -40,14 +51,15 @@ pub(super) enum Trust {
 
 /// What the callbacks and the connection share: the state of one connection.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub struct Gate {
     pub(super) trust: Trust,
     /// Cancelled when the connection is over, whoever ended it.
-    pub(super) closed: CancellationToken,
+    pub closed: CancellationToken,
     pub(super) rekeyed: Notify,
     refused_unasked: AtomicU32,
     refused_busy: AtomicU32,
-    pub(super) proves_host_key: AtomicBool,
+    /// Whether the server has announced that it can prove the pinned key again.
+    pub proves_host_key: AtomicBool,
     kept: Mutex<Kept>,
 }
 
@@ -65,15 +77,21 @@ pub(super) struct Kept {
 
 /// The one forwarding that the server was asked for.
 #[derive(Debug)]
-pub(super) struct Route {
-    pub(super) endpoint: Endpoint,
-    pub(super) deliver: mpsc::Sender<ChannelStream>,
-    pub(super) slots: Arc<Semaphore>,
+pub struct Route {
+    /// What the server forwards.
+    pub endpoint: Endpoint,
+    /// Where its connections go.
+    pub deliver: mpsc::Sender<ChannelStream>,
+    /// How many may be open.
+    pub slots: Arc<Semaphore>,
 }
 
+/// What a server forwards to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub enum Endpoint {
+    /// A Unix socket there.
     Socket(String),
+    /// A port of its loopback address.
     LoopbackPort(u32),
 }
 
@@ -123,7 +141,8 @@ impl Gate {
         self.refused_busy.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_route(&self, route: Option<Route>) {
+    /// Admits the channels of this forwarding from now on, or of none.
+    pub fn set_route(&self, route: Option<Route>) {
         self.kept().route = route;
     }
 

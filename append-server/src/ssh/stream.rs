@@ -48,7 +48,8 @@ pub struct ChannelStream {
 }
 
 impl ChannelStream {
-    pub(super) fn open(
+    /// The streams of a channel that stands; its slot, if it has one, is free again when they are over.
+    pub fn open(
         channel: Channel<Msg>,
         closed: CancellationToken,
         slot: Option<OwnedSemaphorePermit>,
@@ -66,15 +67,18 @@ impl ChannelStream {
 
 /// The first bytes of a command's standard error, and how many came after them.
 #[derive(Debug, Default)]
-pub(super) struct Stderr {
-    pub(super) kept: Vec<u8>,
-    pub(super) dropped: u64,
+pub struct Stderr {
+    /// The first bytes.
+    pub kept: Vec<u8>,
+    /// How many more there were.
+    pub dropped: u64,
 }
 
-pub(super) type SharedStderr = Arc<Mutex<Stderr>>;
+/// Filled while the command runs.
+pub type SharedStderr = Arc<Mutex<Stderr>>;
 
 /// The streams of a channel whose command has been accepted, its standard error and its end.
-pub(super) fn open_parts(
+pub fn open_parts(
     channel: Channel<Msg>,
     connection: CancellationToken,
     slot: Option<OwnedSemaphorePermit>,

@@ -20,15 +20,17 @@ const WORDS_BYTES_MAX: usize = 4096;
 
 /// An error of the callbacks: what ends the session.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PeerError {
+pub enum PeerError {
+    /// The library's.
     #[error(transparent)]
     Ssh(#[from] russh::Error),
+    /// Ours.
     #[error("the server broke a rule of this connection: {0:?}")]
     Violation(Violation),
 }
 
 /// The callbacks of one connection.
-pub(super) struct Peer {
+pub struct Peer {
     gate: Arc<Gate>,
     /// The library drops the callbacks when its session ends, for whatever reason.
     _closed: DropGuard,

@@ -1,15 +1,17 @@
 //! What a connection needs to know about a host: address, user, credentials, pinned keys, limits.
-//! Holds no secret itself: keys stay in their files or in the SSH agent until the moment of use.
+//! Keys stay in their files or in the SSH agent until the moment of use; a password, which hosts never have, is wiped.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::ssh::host_key::Fingerprint;
 
 /// One host as `hosts.toml` describes it, as far as SSH is concerned.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SshTarget {
     /// The host's name in `hosts.toml`; appears in every error.
     pub name: String,
@@ -23,12 +25,24 @@ pub struct SshTarget {
     pub certificate_file: Option<PathBuf>,
     /// The socket of an SSH agent, usually [`agent_socket_from_environment`].
     pub agent_socket: Option<PathBuf>,
+    /// The password to log in with, after everything else that is configured.
+    pub password: Option<Zeroizing<String>>,
     /// The host keys that are trusted; none means that every connection is refused.
     pub host_keys: Vec<Fingerprint>,
     /// The host to go through.
     pub jump: Option<Box<SshTarget>>,
     /// How long each stage may take.
     pub timeouts: Timeouts,
+}
+
+impl fmt::Debug for SshTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SshTarget")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The SSH agent's socket that the environment names.

@@ -1,5 +1,5 @@
-//! Logs in with a key file, a certificate or an SSH agent.
-//! Never uses a password and never answers a prompt.
+//! Logs in with a key file, a certificate, an SSH agent or a configured password.
+//! Never answers a prompt.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(super) async fn authenticate(
         // The session is gone.
         Err(_) => false,
     };
-    if done {
+    if done || try_password(handle, target, &mut attempts).await {
         return Ok(());
     }
     if handle.is_closed() && attempts.allowed.is_none() {
@@ -141,6 +141,22 @@ async fn try_files(
     let key = PrivateKeyWithHashAlg::new(Arc::clone(key), Some(HashAlg::Sha512));
     let result = handle.authenticate_publickey(&target.user, key).await?;
     Ok(attempts.note(format!("key {}", path.display()), &result))
+}
+
+async fn try_password(
+    handle: &mut Handle<Peer>,
+    target: &SshTarget,
+    attempts: &mut Attempts,
+) -> bool {
+    let Some(password) = &target.password else {
+        return false;
+    };
+    let login = handle.authenticate_password(&target.user, password.as_str());
+    match login.await {
+        Ok(result) => attempts.note("the password".into(), &result),
+        // The session is gone.
+        Err(_) => false,
+    }
 }
 
 async fn try_agent(
