@@ -123,7 +123,13 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         FanOutError::Read(source) if matches!(**source, DestinationError::PastEnd { .. }) => {
             RefusalKind::Malformed
         }
+        FanOutError::NoSuchDestination { .. } | FanOutError::NotAFollower { .. } => {
+            RefusalKind::Malformed
+        }
         FanOutError::TooFewReplicas { .. }
+        | FanOutError::TooFewCopies { .. }
+        | FanOutError::TooManyCopies { .. }
+        | FanOutError::Queue(_)
         | FanOutError::Read(_)
         | FanOutError::NothingRequired => RefusalKind::Storage,
     }

@@ -1,16 +1,17 @@
 //! The program's configuration. Unknown keys are errors, with their line and column.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::destination::local::{LocalDestination, LocalOptions};
-use crate::destination::local_root::RootError;
-use crate::destination::{DestinationName, ParseDestinationNameError};
-use crate::fan_out::Placement;
+use crate::destination::DestinationName;
 use crate::io_faults::IoFaults;
-use crate::limits::{RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use crate::limits::{PATIENCE_DEFAULT, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use crate::places::table::DestinationTable;
+use crate::places::{FileFacts, Place, PlaceError};
 use crate::receive::Pace;
 use crate::server::ServerOptions;
 use crate::spool::SpoolOptions;
@@ -23,8 +24,17 @@ pub struct Config {
     ingest_socket: PathBuf,
     #[serde(default)]
     allow_uids: Vec<u32>,
+    #[serde(default = "one")]
+    min_copies: usize,
     spool: SpoolConfig,
-    destination: Vec<DestinationConfig>,
+    destination: Vec<DestinationTable>,
+    /// The file, its directory, and whether nobody but its owner may read it.
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(skip)]
+    directory: PathBuf,
+    #[serde(skip)]
+    is_private: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,13 +47,8 @@ struct SpoolConfig {
     reserve_bytes: u64,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DestinationConfig {
-    name: String,
-    url: String,
-    #[serde(default = "yes")]
-    required: bool,
+fn one() -> usize {
+    1
 }
 
 fn spool_bytes_default() -> u64 {
@@ -52,10 +57,6 @@ fn spool_bytes_default() -> u64 {
 
 fn reserve_bytes_default() -> u64 {
     RESERVE_BYTES_DEFAULT
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// A configuration cannot be used.
@@ -77,55 +78,43 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A destination's name.
-    #[error(transparent)]
-    Name(#[from] ParseDestinationNameError),
+    /// A destination.
+    #[error("destination {name:?} in {} cannot be used", path.display())]
+    Destination {
+        /// The file.
+        path: PathBuf,
+        /// The destination.
+        name: String,
+        /// Why.
+        source: PlaceError,
+    },
     /// Two destinations have one name.
     #[error("two destinations are named {name}; give each its own name")]
     DuplicateName {
         /// The name.
         name: DestinationName,
     },
-    /// A destination's URL.
-    #[error("destination {name}: {url:?} is not `file:///absolute/path`")]
-    Url {
-        /// The destination.
-        name: DestinationName,
-        /// What was given.
-        url: String,
-    },
-    /// A destination cannot be used.
-    #[error("destination {name} cannot be used")]
-    Root {
-        /// The destination.
-        name: DestinationName,
-        /// Why.
-        source: RootError,
-    },
-}
-
-/// A destination in a directory, as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalPlace {
-    /// Its name.
-    pub name: DestinationName,
-    /// Its root.
-    pub path: PathBuf,
-    /// Whether nothing is acknowledged without it.
-    pub required: bool,
 }
 
 impl Config {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let unreadable = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
-        })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.mode();
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unreadable)?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
             path: path.to_owned(),
             source: Box::new(source),
-        })
+        })?;
+        config.directory = path.parent().unwrap_or(Path::new(".")).to_owned();
+        config.is_private = mode & 0o077 == 0;
+        config.path = path.to_owned();
+        Ok(config)
     }
 
     /// What the server is started with.
@@ -139,60 +128,33 @@ impl Config {
                 bytes_max: self.spool.bytes_max,
                 reserve_bytes: self.spool.reserve_bytes,
             },
+            copies_min: self.min_copies,
+            patience: PATIENCE_DEFAULT,
             pace: Pace::default(),
             spool_faults: IoFaults::none(),
         }
     }
 
     /// Its destinations.
-    pub fn places(&self) -> Result<Vec<LocalPlace>, ConfigError> {
-        let mut places: Vec<LocalPlace> = Vec::new();
-        for config in &self.destination {
-            let name: DestinationName = config.name.parse()?;
-            if places.iter().any(|place| place.name == name) {
-                return Err(ConfigError::DuplicateName { name });
+    pub fn places(&self) -> Result<Vec<Place>, ConfigError> {
+        let file = FileFacts {
+            directory: &self.directory,
+            is_private: self.is_private,
+        };
+        let mut places: Vec<Place> = Vec::new();
+        for table in &self.destination {
+            let place = Place::read(table, file).map_err(|source| ConfigError::Destination {
+                path: self.path.clone(),
+                name: table.name.get_ref().clone(),
+                source,
+            })?;
+            if places.iter().any(|other| other.name == place.name) {
+                return Err(ConfigError::DuplicateName { name: place.name });
             }
-            let path = config.url.strip_prefix("file://").map(PathBuf::from);
-            let Some(path) = path.filter(|path| path.is_absolute()) else {
-                return Err(ConfigError::Url {
-                    name,
-                    url: config.url.clone(),
-                });
-            };
-            places.push(LocalPlace {
-                name,
-                path,
-                required: config.required,
-            });
+            places.push(place);
         }
         Ok(places)
     }
-}
-
-/// Opens destinations. One that is not required and cannot be opened is left out, with a warning.
-pub fn open_places(places: &[LocalPlace]) -> Result<Vec<Placement>, ConfigError> {
-    let mut placements = Vec::new();
-    for place in places {
-        let opened =
-            LocalDestination::open(place.name.clone(), &place.path, LocalOptions::default());
-        match opened {
-            Ok(destination) => placements.push(Placement {
-                destination: Arc::new(destination),
-                required: place.required,
-            }),
-            Err(error) if !place.required => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(destination = %place.name, error, "destination is left out until the next start");
-            }
-            Err(source) => {
-                return Err(ConfigError::Root {
-                    name: place.name.clone(),
-                    source,
-                });
-            }
-        }
-    }
-    Ok(placements)
 }
 
 #[cfg(test)]
@@ -229,7 +191,7 @@ mod tests {
         let source = std::error::Error::source(&unknown).unwrap().to_string();
         assert!(source.contains("colour"), "{source}");
         for (right, wrong) in [
-            ("file:///srv/backup\"", "s3://bucket\""),
+            ("file:///srv/backup\"", "ftp://bucket\""),
             ("file:///srv/backup\"", "file://relative\""),
             ("name = \"local\"", "name = \"../local\""),
         ] {

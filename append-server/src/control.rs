@@ -1,6 +1,7 @@
 //! The control side: what the coordinator can reach, over a Unix socket that checks who is calling. Reads,
 //! lists, opens and closes runs, and creates what completes a run. No route deletes or overwrites.
 
+mod destinations;
 mod objects;
 mod runs;
 
@@ -11,7 +12,7 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use formats::wire::upload::{PATH_REPOSITORIES, PATH_RUNS, RefusalKind};
+use formats::wire::upload::{PATH_DESTINATIONS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind};
 use http::Request;
 use http::request::Parts;
 use hyper::server::conn::http1;
@@ -68,6 +69,11 @@ impl Control {
             .route(
                 &format!("{PATH_REPOSITORIES}/{{repository}}/{{*name}}"),
                 object,
+            )
+            .route(PATH_DESTINATIONS, get(destinations::states))
+            .route(
+                &format!("{PATH_DESTINATIONS}/{{name}}/sync"),
+                post(destinations::sync),
             )
             .fallback(async || small(answer::no_such_path()))
             .method_not_allowed_fallback(async || small(answer::no_such_method("GET, HEAD, PUT")))

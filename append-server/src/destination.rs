@@ -10,6 +10,8 @@ pub mod local_list;
 pub mod local_put;
 pub mod local_root;
 pub mod memory;
+pub mod s3;
+pub mod sftp;
 
 use std::fmt;
 use std::str::FromStr;
@@ -232,7 +234,7 @@ pub enum DestinationError {
     },
     /// Somebody must act before it can work.
     #[error(
-        "could not {action} {subject} on destination {destination}; look at its disk and permissions"
+        "could not {action} {subject} on destination {destination}; look at its storage and permissions"
     )]
     Permanent {
         /// Where.
@@ -243,6 +245,16 @@ pub enum DestinationError {
         subject: String,
         /// What the backend said.
         source: BackendError,
+    },
+    /// A lock forbids it; nothing is wrong.
+    #[error("{key} on destination {destination} is locked until {until}")]
+    Locked {
+        /// Where.
+        destination: DestinationName,
+        /// What.
+        key: ObjectKey,
+        /// Until when.
+        until: String,
     },
     /// This kind of destination has no such thing.
     #[error("destination {destination} cannot {action}")]

@@ -1,20 +1,35 @@
-//! Writes every object to all configured destinations and acknowledges once each required one has it durably.
-//! Reads from the first that can answer. Never calls an object absent while a required destination has not said so.
+//! Writes every object to all configured destinations and acknowledges once each required one has it durably, and as
+//! many of all as the policy asks for. The others follow from a durable queue (`queue`, `courier`). Reads from the
+//! first that can answer, and never calls an object absent while a required destination has not said so.
 
+mod courier;
+pub mod queue;
+mod reading;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload::Queued;
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::clock::Clock;
 use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
     PutOutcome,
 };
-use crate::limits::LATE_DELIVERIES_MAX;
-use crate::spool::SpooledObject;
+use crate::fan_out::courier::{Courier, CourierTools};
+use crate::fan_out::queue::{Lag, Queue, QueueError};
+use crate::fan_out::reading::Failures;
+use crate::limits::{LIST_PAGE_OBJECTS, PUT_BACK_OFF_MAX, PUT_BACK_OFF_MIN};
+use crate::spool::{Spool, SpooledObject};
 
 /// A destination and what it is worth to an acknowledgement.
 #[derive(Debug, Clone)]
@@ -25,19 +40,60 @@ pub struct Placement {
     pub required: bool,
 }
 
+/// When an object is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FanOutPolicy {
+    /// What data packs leave free on each required destination that tells its free space.
+    pub reserve_bytes: u64,
+    /// On how many destinations an object must be, the required ones among them.
+    pub copies_min: usize,
+    /// For how long a destination that fails is tried again before that is an answer.
+    pub patience: Duration,
+}
+
+/// What deliveries to destinations that nobody waits for need.
+#[derive(Debug, Clone)]
+pub struct FanOutTools {
+    /// Where the queue is kept; made when there is such a destination.
+    pub queue: PathBuf,
+    /// Where objects are gathered again.
+    pub spool: Arc<Spool>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// All destinations, in the order of the configuration.
 #[derive(Debug)]
 pub struct FanOut {
     required: Vec<Arc<dyn Destination>>,
-    optional: Vec<Optional>,
-    reserve_bytes: u64,
-    deliveries: TaskTracker,
+    followers: Option<Followers>,
+    policy: FanOutPolicy,
 }
 
+/// The destinations that nobody waits for.
 #[derive(Debug)]
-struct Optional {
-    destination: Arc<dyn Destination>,
-    deliveries: Arc<Semaphore>,
+struct Followers {
+    couriers: Vec<Arc<Courier>>,
+    names: Vec<DestinationName>,
+    queue: Arc<Queue>,
+    clock: Arc<dyn Clock>,
+    delivered: Arc<Notify>,
+    /// Whether this process brought anything that is worth waiting for at its end.
+    took: AtomicBool,
+    _ending: DropGuard,
+}
+
+/// How a destination is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationStatus {
+    /// Which.
+    pub name: DestinationName,
+    /// Whether nothing is acknowledged without it.
+    pub required: bool,
+    /// What it does not have yet.
+    pub lag: Lag,
+    /// Why it does not take anything at present.
+    pub problem: Option<String>,
 }
 
 /// A fan-out did not do what was asked.
@@ -46,6 +102,16 @@ pub enum FanOutError {
     /// No destination is required, so nothing could ever be acknowledged.
     #[error("no destination is required; configure at least one with `required = true`")]
     NothingRequired,
+    /// More copies are asked for than there are destinations.
+    #[error(
+        "min_copies = {copies_min} asks for more copies than there are destinations ({destinations}); add one, or ask for fewer"
+    )]
+    TooManyCopies {
+        /// What is asked for.
+        copies_min: usize,
+        /// How many there are.
+        destinations: usize,
+    },
     /// Other bytes have this name.
     #[error(
         "{key} is on destination {destination} with other bytes, which stay; look at both writers"
@@ -68,6 +134,20 @@ pub enum FanOutError {
         /// The first failure.
         source: Box<DestinationError>,
     },
+    /// Too few destinations have it in all.
+    #[error("{key} is on {stored} destinations after {} seconds, and min_copies = {copies_min}; behind are: {behind}", waited.as_secs())]
+    TooFewCopies {
+        /// What.
+        key: ObjectKey,
+        /// How many have it.
+        stored: usize,
+        /// How many are needed.
+        copies_min: usize,
+        /// For how long they were waited for.
+        waited: Duration,
+        /// The others, and what is wrong with them.
+        behind: String,
+    },
     /// The reserve for the log would be used up.
     #[error(
         "destination {destination} has {free_bytes} bytes free and keeps {reserve_bytes} for the log; free space there"
@@ -83,53 +163,81 @@ pub enum FanOutError {
     /// A read failed.
     #[error("no destination could answer")]
     Read(#[source] Box<DestinationError>),
+    /// No destination of that name.
+    #[error("there is no destination {name}")]
+    NoSuchDestination {
+        /// The name.
+        name: DestinationName,
+    },
+    /// A destination that is waited for lacks nothing that was acknowledged.
+    #[error("{name} is not a destination with required = false, and needs no sync")]
+    NotAFollower {
+        /// The name.
+        name: DestinationName,
+    },
+    /// The queue of deliveries.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 impl FanOut {
-    /// Over these destinations; data packs leave `reserve_bytes` free on each required one.
-    pub fn new(placements: Vec<Placement>, reserve_bytes: u64) -> Result<Self, FanOutError> {
-        let (required, optional): (Vec<_>, Vec<_>) = placements
+    /// Over these destinations. Deliveries to those that nobody waits for begin at once, with what an earlier process
+    /// left.
+    pub fn start(
+        placements: Vec<Placement>,
+        policy: FanOutPolicy,
+        tools: &FanOutTools,
+    ) -> Result<Self, FanOutError> {
+        let destinations = placements.len();
+        let (required, followers): (Vec<_>, Vec<_>) = placements
             .into_iter()
             .partition(|placement| placement.required);
         if required.is_empty() {
             return Err(FanOutError::NothingRequired);
         }
+        if policy.copies_min > destinations {
+            return Err(FanOutError::TooManyCopies {
+                copies_min: policy.copies_min,
+                destinations,
+            });
+        }
+        let required: Vec<_> = required
+            .into_iter()
+            .map(|placement| placement.destination)
+            .collect();
+        let followers = if followers.is_empty() {
+            None
+        } else {
+            Some(Followers::start(followers, &required, tools)?)
+        };
         Ok(Self {
-            required: required
-                .into_iter()
-                .map(|placement| placement.destination)
-                .collect(),
-            optional: optional
-                .into_iter()
-                .map(|placement| Optional {
-                    destination: placement.destination,
-                    deliveries: Arc::new(Semaphore::new(LATE_DELIVERIES_MAX)),
-                })
-                .collect(),
-            reserve_bytes,
-            deliveries: TaskTracker::new(),
+            required,
+            followers,
+            policy,
         })
     }
 
     /// Refuses when a required destination has only its reserve left.
     pub async fn check_reserve(&self) -> Result<(), FanOutError> {
+        let reserve_bytes = self.policy.reserve_bytes;
         for destination in &self.required {
             let free = destination
                 .free_bytes()
                 .await
                 .map_err(|error| FanOutError::Read(Box::new(error)))?;
-            if let Some(free_bytes) = free.filter(|free| *free < self.reserve_bytes) {
+            if let Some(free_bytes) = free.filter(|free| *free < reserve_bytes) {
                 return Err(FanOutError::ReserveReached {
                     destination: destination.name().clone(),
                     free_bytes,
-                    reserve_bytes: self.reserve_bytes,
+                    reserve_bytes,
                 });
             }
         }
         Ok(())
     }
 
-    /// Stores an object everywhere. `Created` and `ExistsSame` mean durable on every required destination.
+    /// Stores an object everywhere. `Created` and `ExistsSame` mean durable on every required destination, on as many of
+    /// all as the policy asks for, and on its way to the others.
     pub async fn put(
         &self,
         key: &ObjectKey,
@@ -137,12 +245,20 @@ impl FanOut {
     ) -> Result<PutOutcome, FanOutError> {
         // A name that is chosen, not computed, can be chosen twice. The first required destination decides
         // between two writers before the others see either.
-        let computed = matches!(key.name, ObjectName::Pack(_) | ObjectName::Meta(_));
+        let computed = key.name.digest().is_some();
         let first = usize::from(!computed).min(self.required.len());
         let (arbiter, others) = self.required.split_at(first);
         let decided = self.put_on(arbiter, key, &source).await?;
-        self.deliver_late(key, &source);
+        if let Some(followers) = &self.followers {
+            followers.take(key, &source)?;
+        }
         let rest = self.put_on(others, key, &source).await?;
+        if let Some(followers) = &self.followers {
+            let wanted = self.policy.copies_min.saturating_sub(self.required.len());
+            followers
+                .wait_for(key, self.required.len(), wanted, self.policy)
+                .await?;
+        }
         // Healing a destination that missed it is "created" too; all alike is "the same".
         let created = [decided, rest].contains(&Some(PutOutcome::Created));
         Ok(if created {
@@ -159,7 +275,7 @@ impl FanOut {
         source: &SpooledObject,
     ) -> Result<Option<PutOutcome>, FanOutError> {
         let puts = destinations.iter().map(|destination| async {
-            let put = destination.put_if_absent(key.clone(), source.clone());
+            let put = self.put_patiently(destination, key, source);
             (destination.name().clone(), put.await)
         });
         let mut merged = None;
@@ -198,36 +314,111 @@ impl FanOut {
         Ok(merged)
     }
 
-    /// Writes to destinations that are not required, without holding up the acknowledgement. A failure is a
-    /// warning; one that is far behind misses the object. The durable queue of a later version belongs here.
-    fn deliver_late(&self, key: &ObjectKey, source: &SpooledObject) {
-        for optional in &self.optional {
-            let (key, source) = (key.clone(), source.clone());
-            let destination = Arc::clone(&optional.destination);
-            let Ok(place) = Arc::clone(&optional.deliveries).try_acquire_owned() else {
-                tracing::warn!(destination = %destination.name(), object = %key, "destination is behind and misses this object");
-                continue;
+    /// Tries again while a failure may pass by itself, for as long as the policy has patience.
+    async fn put_patiently(
+        &self,
+        destination: &Arc<dyn Destination>,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, DestinationError> {
+        let deadline = Instant::now() + self.policy.patience;
+        let mut back_off = PUT_BACK_OFF_MIN;
+        loop {
+            let error = match destination.put_if_absent(key.clone(), source.clone()).await {
+                Err(error) if error.is_retryable() && Instant::now() + back_off < deadline => error,
+                done => return done,
             };
-            self.deliveries.spawn(async move {
-                let _place = place;
-                match destination.put_if_absent(key.clone(), source).await {
-                    Ok(PutOutcome::Created | PutOutcome::ExistsSame) => {}
-                    Ok(PutOutcome::ExistsDifferent) => {
-                        tracing::warn!(destination = %destination.name(), object = %key, "destination has other bytes of this name");
-                    }
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(destination = %destination.name(), object = %key, error, "destination misses this object");
-                    }
-                }
-            });
+            tracing::warn!(
+                destination = %destination.name(), object = %key,
+                error = &error as &dyn std::error::Error, "trying again"
+            );
+            tokio::time::sleep(back_off).await;
+            back_off = (back_off * 2).min(PUT_BACK_OFF_MAX);
         }
     }
 
-    /// Waits for late deliveries.
-    pub async fn drain(&self) {
-        self.deliveries.close();
-        self.deliveries.wait().await;
+    /// Queues what a follower lacks of a repository, as far as lists can tell: what is missing, and what has another size.
+    /// Records of the log come last, so that what they name is there before them.
+    pub async fn queue_missing(
+        &self,
+        repository: RepositoryId,
+        name: &DestinationName,
+    ) -> Result<Queued, FanOutError> {
+        let (Some(followers), Some(source)) = (&self.followers, self.required.first()) else {
+            return Err(FanOutError::NotAFollower { name: name.clone() });
+        };
+        let courier = followers
+            .couriers
+            .iter()
+            .find(|courier| courier.destination.name() == name)
+            .ok_or_else(|| FanOutError::NotAFollower { name: name.clone() })?;
+        let mut queued = Queued::default();
+        for kind in [
+            ObjectKind::Config,
+            ObjectKind::Keys,
+            ObjectKind::Pack,
+            ObjectKind::Meta,
+            ObjectKind::Log,
+        ] {
+            let have = every_object(&courier.destination, repository, kind).await?;
+            let have: HashMap<ObjectName, u64> = have.into_iter().collect();
+            for (object, bytes) in every_object(source, repository, kind).await? {
+                if have.get(&object) == Some(&bytes) {
+                    continue;
+                }
+                let key = ObjectKey {
+                    repository,
+                    name: object,
+                };
+                let now = followers.clock.now_unix_secs();
+                followers
+                    .queue
+                    .add(std::slice::from_ref(name), &key, bytes, now)?;
+                queued.objects += 1;
+                queued.bytes += bytes;
+            }
+        }
+        courier.wake();
+        Ok(queued)
+    }
+
+    /// How every destination is doing.
+    pub fn status(&self) -> Result<Vec<DestinationStatus>, FanOutError> {
+        let required = self.required.iter().map(|destination| {
+            Ok(DestinationStatus {
+                name: destination.name().clone(),
+                required: true,
+                lag: Lag::default(),
+                problem: None,
+            })
+        });
+        let followers = self.followers.iter().flat_map(|followers| {
+            followers.couriers.iter().map(|courier| {
+                let name = courier.destination.name();
+                let problem = match courier.problem() {
+                    None => followers.queue.problem(name)?,
+                    problem => problem,
+                };
+                Ok(DestinationStatus {
+                    name: name.clone(),
+                    required: false,
+                    lag: followers.queue.lag(name)?,
+                    problem,
+                })
+            })
+        });
+        required.chain(followers).collect()
+    }
+
+    /// Waits, if this process has stored anything, until every follower has everything, or has something that keeps it from that, or the deadline is there.
+    /// What is not delivered then stays in the queue.
+    pub async fn drain(&self, deadline: Duration) {
+        if let Some(followers) = &self.followers {
+            let drained = tokio::time::timeout(deadline, followers.drain()).await;
+            if drained.is_err() {
+                tracing::info!("deliveries that are left go on at the next start");
+            }
+        }
     }
 
     /// Reads from the first destination that can.
@@ -285,41 +476,143 @@ impl FanOut {
 
     fn in_reading_order(&self) -> impl Iterator<Item = (&Arc<dyn Destination>, bool)> {
         let required = self.required.iter().map(|destination| (destination, true));
-        let optional = self.optional.iter();
-        required.chain(optional.map(|optional| (&optional.destination, false)))
+        let followers = self.followers.iter().flat_map(|all| all.couriers.iter());
+        required.chain(followers.map(|courier| (&courier.destination, false)))
+    }
+
+    /// The destination of a name, to ask it alone.
+    pub fn destination(
+        &self,
+        name: &DestinationName,
+    ) -> Result<&Arc<dyn Destination>, FanOutError> {
+        self.in_reading_order()
+            .map(|(destination, _)| destination)
+            .find(|destination| destination.name() == name)
+            .ok_or_else(|| FanOutError::NoSuchDestination { name: name.clone() })
     }
 }
 
-/// What destinations answered that had nothing to give.
-#[derive(Default)]
-struct Failures {
-    absent: Option<DestinationError>,
-    required: Option<DestinationError>,
-    optional: Option<DestinationError>,
-}
-
-impl Failures {
-    fn add(&mut self, error: DestinationError, required: bool) {
-        let place = match (error.is_absent(), required) {
-            (true, true) => &mut self.absent,
-            (false, true) => &mut self.required,
-            (_, false) => &mut self.optional,
-        };
-        if !error.is_absent() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a destination could not answer"
-            );
+/// All objects of a folder on one destination.
+async fn every_object(
+    destination: &Arc<dyn Destination>,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<Vec<(ObjectName, u64)>, FanOutError> {
+    let mut objects: Vec<(ObjectName, u64)> = Vec::new();
+    loop {
+        let after = objects.last().map(|(name, _)| name.clone());
+        let page = destination.list(repository, kind, after, LIST_PAGE_OBJECTS);
+        let page = page
+            .await
+            .map_err(|error| FanOutError::Read(Box::new(error)))?;
+        objects.extend(page.objects);
+        if !page.more {
+            return Ok(objects);
         }
-        place.get_or_insert(error);
+    }
+}
+
+impl Followers {
+    fn start(
+        placements: Vec<Placement>,
+        required: &[Arc<dyn Destination>],
+        tools: &FanOutTools,
+    ) -> Result<Self, FanOutError> {
+        let queue = Arc::new(Queue::open(&tools.queue)?);
+        let delivered = Arc::new(Notify::new());
+        let tools = CourierTools {
+            sources: required.to_vec(),
+            queue: Arc::clone(&queue),
+            spool: Arc::clone(&tools.spool),
+            clock: Arc::clone(&tools.clock),
+            delivered: Arc::clone(&delivered),
+        };
+        let couriers: Vec<_> = placements
+            .into_iter()
+            .map(|placement| Arc::new(Courier::new(placement.destination, &tools)))
+            .collect();
+        let ending = CancellationToken::new();
+        for courier in &couriers {
+            tokio::spawn(Arc::clone(courier).run(ending.clone()));
+        }
+        let names = couriers.iter().map(|courier| courier.destination.name());
+        Ok(Self {
+            names: names.cloned().collect(),
+            couriers,
+            queue,
+            clock: tools.clock,
+            delivered,
+            took: AtomicBool::new(false),
+            _ending: ending.drop_guard(),
+        })
     }
 
-    /// Absent only when no required destination failed otherwise.
-    fn verdict(self) -> FanOutError {
-        let error = self.required.or(self.absent).or(self.optional);
-        match error {
-            Some(error) => FanOutError::Read(Box::new(error)),
-            None => FanOutError::NothingRequired,
+    /// Notes an object for every follower and hands it over.
+    fn take(&self, key: &ObjectKey, source: &SpooledObject) -> Result<(), FanOutError> {
+        let now = self.clock.now_unix_secs();
+        self.queue.add(&self.names, key, source.bytes(), now)?;
+        self.took.store(true, Ordering::Relaxed);
+        for courier in &self.couriers {
+            courier.hand_over(key, source);
+        }
+        Ok(())
+    }
+
+    /// Waits until so many followers have the object.
+    async fn wait_for(
+        &self,
+        key: &ObjectKey,
+        stored: usize,
+        wanted: usize,
+        policy: FanOutPolicy,
+    ) -> Result<(), FanOutError> {
+        if wanted == 0 {
+            return Ok(());
+        }
+        let deadline = Instant::now() + policy.patience;
+        loop {
+            // Listening before looking: what is delivered in between is not missed.
+            let delivered = self.delivered.notified();
+            let mut behind = Vec::new();
+            for courier in &self.couriers {
+                let name = courier.destination.name();
+                if self.queue.is_pending(name, key)? {
+                    let problem = courier.problem().unwrap_or_else(|| "slow".to_owned());
+                    behind.push(format!("{name} ({problem})"));
+                }
+            }
+            let have = self.couriers.len() - behind.len();
+            if have >= wanted {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(deadline, delivered).await.is_err() {
+                return Err(FanOutError::TooFewCopies {
+                    key: key.clone(),
+                    stored: stored + have,
+                    copies_min: policy.copies_min,
+                    waited: policy.patience,
+                    behind: behind.join(", "),
+                });
+            }
+        }
+    }
+
+    async fn drain(&self) {
+        if !self.took.load(Ordering::Relaxed) {
+            return;
+        }
+        for courier in &self.couriers {
+            loop {
+                let delivered = self.delivered.notified();
+                let name = courier.destination.name();
+                let now = self.clock.now_unix_secs();
+                let due = self.queue.due(name, now, 1);
+                if !due.is_ok_and(|due| !due.is_empty()) || courier.problem().is_some() {
+                    break;
+                }
+                courier.wake();
+                delivered.await;
+            }
         }
     }
 }

@@ -2,9 +2,12 @@
 //! Never exposes a delete or an overwrite, never knows a decryption key.
 //!
 //! Reading order: who may do what (grants), the way of a pack in (ingest, receive, spool, fan-out,
-//! destination), what the coordinator may ask (control), then what holds it together (server, config).
+//! destination; ssh carries SFTP), what the coordinator may ask (control), then what holds it together (places, server,
+//! config).
 
 pub mod limits;
+
+pub mod clock;
 
 pub mod grants;
 
@@ -26,4 +29,5 @@ pub mod io_faults;
 pub mod socket;
 
 pub mod config;
+pub mod places;
 pub mod server;

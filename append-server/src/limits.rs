@@ -46,9 +46,53 @@ pub const RESERVE_CHECK_BYTES: u64 = 8 << 20;
 pub const SPOOL_BYTES_DEFAULT: u64 = 1 << 30;
 /// The default of what data packs must leave free, for the log.
 pub const RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
-/// Deliveries to one destination that is not required, still under way after their acknowledgement.
+/// Deliveries to one destination that nobody waits for, under way at a time.
 pub const LATE_DELIVERIES_MAX: usize = 4;
+/// Objects asked for at a time when a destination is listed whole.
+pub const LIST_PAGE_OBJECTS: usize = 1_000;
+/// After a failure that may pass, how long a put to a required destination waits at first…
+pub const PUT_BACK_OFF_MIN: Duration = Duration::from_millis(250);
+/// …and at most, before it is tried again.
+pub const PUT_BACK_OFF_MAX: Duration = Duration::from_secs(15);
+/// For how long a required destination that fails is tried again: less than an agent waits for its acknowledgement.
+pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(120);
+/// How long a destination that nobody waits for is left alone after a failure, at first…
+pub const DELIVERY_BACK_OFF_MIN: Duration = Duration::from_secs(1);
+/// …and at most.
+pub const DELIVERY_BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// When an object that could not be delivered for a reason of its own is tried again.
+pub const CONFLICT_RETRY_SECS: u64 = 3_600;
 /// How long a graceful end waits for requests under way.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 /// The longest path that fits a Unix socket's address, with its final zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// What an S3 service may say at a time, an object's own bytes aside: a page of a listing has some 500 KiB.
+pub const S3_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// How long a connection to an S3 service may take to open.
+pub const S3_CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// How long an S3 service may take to answer, or to bring the next piece of an object.
+pub const S3_REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+/// What is added to the deadline of a put for its bytes: so slow may a line be.
+pub const S3_PUT_BYTES_PER_SEC_MIN: u64 = 16 << 10;
+/// How long a body may bring nothing at all.
+pub const S3_STALL_GRACE: Duration = Duration::from_secs(60);
+/// Pages of a bucket's listing that are read for one page of objects.
+pub const S3_LIST_PAGES_MAX: usize = 10_000;
+/// Connections to an SFTP server.
+pub const SFTP_CONNECTIONS: usize = 4;
+/// Operations under way on an SFTP server, over all connections. OpenSSH's handles are numbers whose bytes stay text,
+/// which the library needs, while fewer than 128 are open on a connection.
+pub const SFTP_OPERATIONS_MAX: usize = 64;
+/// The largest packet from an SFTP server.
+pub const SFTP_PACKET_BYTES_MAX: u32 = 512 << 10;
+/// What one read or write carries where the server takes as much.
+pub const SFTP_IO_BYTES: u32 = 128 << 10;
+/// What one read or write carries where the server does not say: every server takes that (draft-ietf-secsh-filexfer-02
+/// §3).
+pub const SFTP_IO_BYTES_UNKNOWN: u32 = 32 << 10;
+/// Bytes in flight of one object.
+pub const SFTP_WINDOW_BYTES: usize = 4 << 20;
+/// How long an SFTP server may take to answer a request.
+pub const SFTP_REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+/// Names in one folder of an SFTP server: records of a log, mostly.
+pub const SFTP_FOLDER_NAMES_MAX: usize = 4 << 20;

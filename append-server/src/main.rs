@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use append_server::config::{Config, open_places};
-use append_server::destination::local::LocalDestination;
-use append_server::destination::local_root::RootError;
+use append_server::config::Config;
+use append_server::places::{Place, open_places};
 use append_server::server::{AppendServer, ServerHandle};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,39 +46,43 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
     let places = config.places()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")?;
     if arguments.create_destinations {
-        for place in &places {
-            match LocalDestination::create(&place.path) {
-                Ok(()) => tracing::info!(destination = %place.name, "created"),
-                Err(RootError::AlreadyThere { .. }) => {
-                    tracing::info!(destination = %place.name, "is there already");
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        return Ok(());
+        return runtime.block_on(create(&places));
     }
     let placements = open_places(&places)?;
     if arguments.check {
         tracing::info!("the configuration can be used");
         return Ok(());
     }
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("could not start the runtime")?
-        .block_on(async {
-            let mut terminated = signal(SignalKind::terminate())?;
-            let mut interrupted = signal(SignalKind::interrupt())?;
-            let server = AppendServer::start(config.server_options(), placements).await?;
-            tracing::info!(control = %server.control_socket().display(), "serving");
-            tokio::select! {
-                // Both only wait.
-                _ = terminated.recv() => {}
-                _ = interrupted.recv() => {}
-            }
-            tracing::info!("ending");
-            server.shutdown(ServerHandle::SHUTDOWN_DEADLINE).await;
-            Ok(())
-        })
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let server = AppendServer::start(config.server_options(), placements).await?;
+        tracing::info!(control = %server.control_socket().display(), "serving");
+        tokio::select! {
+            // Both only wait.
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        tracing::info!("ending");
+        server.shutdown(ServerHandle::SHUTDOWN_DEADLINE).await;
+        Ok(())
+    })
+}
+
+async fn create(places: &[Place]) -> anyhow::Result<()> {
+    for place in places {
+        let was_there = place.create().await?;
+        let what = if was_there {
+            "is there already"
+        } else {
+            "created"
+        };
+        tracing::info!(destination = %place.name, "{what}");
+    }
+    Ok(())
 }

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer;
+use crate::clock::SystemClock;
 use crate::control::{self, Control};
 use crate::destination::{ByteRange, ObjectKey, ObjectRead};
-use crate::fan_out::{FanOut, FanOutError, Placement};
+use crate::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use crate::grants::{AdmittedPeer, AllowedUids, RunGrants};
 use crate::ingest::{Ingest, IngestError};
 use crate::io_faults::IoFaults;
@@ -36,6 +37,10 @@ pub struct ServerOptions {
     pub allow_uids: Vec<u32>,
     /// The spool.
     pub spool: SpoolOptions,
+    /// On how many destinations an object must be before it is acknowledged.
+    pub copies_min: usize,
+    /// For how long a required destination that fails is tried again.
+    pub patience: Duration,
     /// How slow an upload may be.
     pub pace: Pace,
     /// Which step of the spool fails, if any.
@@ -134,7 +139,17 @@ impl AppendServer {
         destinations: Vec<Placement>,
     ) -> Result<ServerHandle, StartError> {
         let spool = Spool::open(&options.spool, options.spool_faults.clone())?;
-        let fan_out = Arc::new(FanOut::new(destinations, options.spool.reserve_bytes)?);
+        let tools = FanOutTools {
+            queue: options.spool.dir.join("deliveries.sqlite"),
+            spool: Arc::clone(&spool),
+            clock: Arc::new(SystemClock),
+        };
+        let policy = FanOutPolicy {
+            reserve_bytes: options.spool.reserve_bytes,
+            copies_min: options.copies_min,
+            patience: options.patience,
+        };
+        let fan_out = Arc::new(FanOut::start(destinations, policy, &tools)?);
         let grants = Arc::new(RunGrants::new(RUNS_MAX));
         let ingest = Arc::new(Ingest::new(
             Arc::clone(&grants),
@@ -224,7 +239,7 @@ impl ServerHandle {
         self.shared.tasks.close();
         let quiet = async {
             self.shared.tasks.wait().await;
-            self.shared.fan_out.drain().await;
+            self.shared.fan_out.drain(deadline).await;
         };
         if tokio::time::timeout(deadline, quiet).await.is_err() {
             tracing::warn!("connections were cut at the end of the deadline");

@@ -7,13 +7,15 @@ mod support;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use append_server::clock::SystemClock;
 use append_server::destination::beneath::ResolveBy;
 use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination};
 use append_server::destination::local::{LocalDestination, LocalOptions};
 use append_server::destination::memory::MemoryDestination;
 use append_server::destination::{ByteRange, DestinationError, ObjectKey, PutOutcome};
-use append_server::fan_out::{FanOut, FanOutError, Placement};
+use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use append_server::io_faults::{IoFaults, IoStep};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use formats::object::{ObjectKind, ObjectName};
@@ -24,6 +26,28 @@ use support::{
     start_at,
 };
 use tempfile::TempDir;
+
+fn try_fan_out(
+    placements: Vec<Placement>,
+    dir: &TempDir,
+    spool: &Arc<Spool>,
+) -> Result<FanOut, FanOutError> {
+    let policy = FanOutPolicy {
+        reserve_bytes: 0,
+        copies_min: 1,
+        patience: Duration::ZERO,
+    };
+    let tools = FanOutTools {
+        queue: dir.path().join("deliveries.sqlite"),
+        spool: Arc::clone(spool),
+        clock: Arc::new(SystemClock),
+    };
+    FanOut::start(placements, policy, &tools)
+}
+
+fn fan_out(placements: Vec<Placement>, dir: &TempDir, spool: &Arc<Spool>) -> FanOut {
+    try_fan_out(placements, dir, spool).unwrap()
+}
 
 /// Uploads with a fault at every time of every step; which steps there were.
 async fn fail_every_step(
@@ -186,7 +210,7 @@ async fn nothing_is_acknowledged_without_every_required_destination() {
             if !broken_first {
                 all.reverse();
             }
-            let fan_out = FanOut::new(all, 0).unwrap();
+            let fan_out = fan_out(all, &dir, &spool);
             let error = fan_out.put(&log(1), body.clone()).await.unwrap_err();
             assert!(
                 matches!(&error, FanOutError::TooFewReplicas { source, .. } if source.is_no_space()),
@@ -200,21 +224,21 @@ async fn nothing_is_acknowledged_without_every_required_destination() {
 async fn a_destination_that_is_not_required_holds_up_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir);
-    let fan_out = FanOut::new(
+    let fan_out = fan_out(
         vec![
             placement(memory("good"), true),
             placement(faulty("broken", FailWhen::Before, Errno::IO), false),
         ],
-        0,
-    )
-    .unwrap();
+        &dir,
+        &spool,
+    );
     let body = spool_bytes(&spool, "record".into(), Purpose::Commit)
         .await
         .unwrap();
     let outcome = fan_out.put(&log(1), body).await.unwrap();
     assert_eq!(outcome, PutOutcome::Created);
     assert_eq!(fan_out.head(&log(1)).await.unwrap(), 6);
-    fan_out.drain().await;
+    fan_out.drain(Duration::from_secs(10)).await;
     assert!(files_under(spool.path()).is_empty());
 }
 
@@ -237,7 +261,7 @@ async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
             required: true,
         },
     ];
-    let fan_out = FanOut::new(all, 0).unwrap();
+    let fan_out = fan_out(all, &dir, &spool);
     let body = spool_bytes(&spool, "record".into(), Purpose::Commit)
         .await
         .unwrap();
@@ -254,14 +278,16 @@ async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
 
 #[tokio::test]
 async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
-    let fan_out = FanOut::new(
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let fan_out = fan_out(
         vec![
             placement(memory("empty"), true),
             placement(faulty("broken", FailWhen::Before, Errno::IO), true),
         ],
-        0,
-    )
-    .unwrap();
+        &dir,
+        &spool,
+    );
     for error in [
         fan_out.head(&log(1)).await.unwrap_err(),
         fan_out
@@ -275,20 +301,20 @@ async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
             "{error:?}"
         );
     }
-    let only_broken = FanOut::new(
+    let only_broken = crate::fan_out(
         vec![
             placement(faulty("broken", FailWhen::Before, Errno::IO), true),
             placement(memory("behind"), false),
         ],
-        0,
-    )
-    .unwrap();
+        &dir,
+        &spool,
+    );
     let list = only_broken
         .list(REPOSITORY, ObjectKind::Log, None, 10)
         .await;
     assert!(list.is_err());
     assert!(matches!(
-        FanOut::new(vec![placement(memory("a"), false)], 0),
+        try_fan_out(vec![placement(memory("a"), false)], &dir, &spool),
         Err(FanOutError::NothingRequired)
     ));
 }
@@ -298,16 +324,16 @@ async fn of_two_writers_of_a_log_record_one_wins_everywhere() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir);
     let places: Vec<_> = ["a", "b", "c"].map(|name| Arc::new(memory(name))).into();
-    let fan_out = |order: [usize; 3]| {
+    let server = |order: [usize; 3]| {
         let placements = order.map(|index| Placement {
             destination: places[index].clone(),
             required: true,
         });
-        Arc::new(FanOut::new(placements.into(), 0).unwrap())
+        Arc::new(fan_out(placements.into(), &dir, &spool))
     };
     for sequence in 0..50 {
         // Two servers of the same configuration.
-        let (one, two) = (fan_out([0, 1, 2]), fan_out([0, 1, 2]));
+        let (one, two) = (server([0, 1, 2]), server([0, 1, 2]));
         let first = spool_bytes(&spool, "first".into(), Purpose::Commit)
             .await
             .unwrap();

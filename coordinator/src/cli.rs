@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and in which words. Only parses; `main` carries out.
 
+pub mod destination;
 pub mod documents;
 pub mod host;
 pub mod keys;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::cli::destination::DestinationCommand;
 use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
@@ -111,6 +113,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Read snapshots back from the destination and check every byte
     Verify(VerifyArgs),
+    /// List destinations, try one out, fill one that was added later
+    #[command(subcommand)]
+    Destination(DestinationCommand),
     /// Export or test the recovery kit
     #[command(subcommand)]
     Key(KeyCommand),

@@ -15,7 +15,6 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
-use crate::config::destination::DestinationUrl;
 use crate::config::host::Host;
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
@@ -27,9 +26,7 @@ use crate::repository::packs::RepositoryPacks;
 use crate::repository::{Repository, RepositoryError, RepositoryRequest, create_or_open, open};
 use crate::snapshot::chunks::{ChunkReader, ReadLimits};
 use crate::storage::StorageClient;
-use crate::storage::embedded::{
-    EmbeddedDestination, EmbeddedError, EmbeddedLimits, EmbeddedServer,
-};
+use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer};
 use crate::storage::ingest::Ingest;
 
 /// Why the coordinator could not be opened, or a host's repository.
@@ -256,21 +253,10 @@ fn stored_bundles(
 }
 
 async fn start_embedded(config: &Config) -> Result<EmbeddedServer, OpenError> {
-    let destinations: Vec<EmbeddedDestination> = config
-        .destinations
-        .iter()
-        .map(|destination| {
-            let DestinationUrl::File(path) = &destination.url;
-            EmbeddedDestination {
-                name: destination.name.to_string(),
-                path: path.clone(),
-                required: destination.required,
-            }
-        })
-        .collect();
     let limits = EmbeddedLimits {
         spool_bytes_max: config.limits.spool.bytes(),
         reserve_bytes: config.limits.reserve.bytes(),
+        copies_min: usize::try_from(config.limits.min_copies).unwrap_or(usize::MAX),
     };
-    Ok(EmbeddedServer::start(&config.state_dir, &destinations, limits).await?)
+    Ok(EmbeddedServer::start(&config.state_dir, &config.destinations, limits).await?)
 }

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use coordinator::agents::for_machine;
 use coordinator::allocator::bind_allocator;
+use coordinator::cli::destination::DestinationCommand;
 use coordinator::cli::documents::{write_completions, write_man_pages};
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
@@ -17,6 +18,9 @@ use coordinator::clock::SystemClock;
 use coordinator::commands::cat::cat_command;
 use coordinator::commands::config_check::config_command;
 use coordinator::commands::demo::demo_command;
+use coordinator::commands::destination::{
+    DestinationCommandError, destination_create, destination_ls, destination_sync,
+};
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
 use coordinator::commands::ls::ls_command;
@@ -188,6 +192,14 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Run(args) => {
             Ok(on_storage::run_command(args, open(global, screen)?, global, screen).await?)
         }
+        Command::Destination(command) => {
+            destination_command(command, open(global, screen)?, global.json)
+                .await
+                .map_err(|error| {
+                    let code = error.exit_code();
+                    Failure::new(error, code)
+                })
+        }
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,
     }
@@ -215,6 +227,19 @@ async fn on_snapshots(
         }
         other => return Err(anyhow::anyhow!("{other:?} reads no snapshot").into()),
     })
+}
+
+async fn destination_command(
+    command: &DestinationCommand,
+    config: Config,
+    json: bool,
+) -> Result<ExitCode, DestinationCommandError> {
+    let out = &mut io::stdout();
+    match command {
+        DestinationCommand::Ls => destination_ls(config, json, out).await,
+        DestinationCommand::Create(args) => destination_create(args, &config, out).await,
+        DestinationCommand::Sync(args) => destination_sync(args, config, json, out).await,
+    }
 }
 
 async fn key_command(

@@ -71,6 +71,14 @@ impl ObjectName {
         }
     }
 
+    /// The digest of its bytes, for names that are one.
+    pub fn digest(&self) -> Option<PackId> {
+        match self {
+            Self::Pack(id) | Self::Meta(id) => Some(*id),
+            Self::Config | Self::Keys(_) | Self::Log(_) => None,
+        }
+    }
+
     /// Its full key on a destination: `<repository>/<name>`.
     pub fn key(&self, repository: RepositoryId) -> String {
         format!("{repository}/{self}")

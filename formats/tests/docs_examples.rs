@@ -32,7 +32,7 @@ use formats::wire::control::{Bitmap, FromAgent, FromCoordinator};
 use formats::wire::framing::frame_length;
 use formats::wire::handshake::{Opening, agent_proof, proof_is_good, server_proof};
 use formats::wire::start::Transport;
-use formats::wire::upload::{ObjectPage, OpenRun, Refusal, Stored};
+use formats::wire::upload::{DestinationStates, ObjectPage, OpenRun, Queued, Refusal, Stored};
 
 use samples::messages;
 
@@ -239,7 +239,9 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         | "recovery_kit"
         | "derivation" => describe_sealed(name, bytes),
         "framed" | "handshake_opening" | "handshake_answer" | "handshake_proof" | "stored"
-        | "open_run" | "refusal" | "object_page" => describe_wire(name, bytes),
+        | "open_run" | "refusal" | "object_page" | "destination_states" | "queued" => {
+            describe_wire(name, bytes)
+        }
         "codec" => {
             let mut reader = Reader::new(bytes);
             let mut numbers = Vec::new();
@@ -551,6 +553,21 @@ fn describe_wire(name: &str, bytes: &[u8]) -> String {
                 refusal.kind.status(),
                 refusal.text
             )
+        }
+        "destination_states" => {
+            let states = DestinationStates::decode(bytes).expect("a body");
+            list(&states.0, |state| {
+                let problem = state.problem.as_deref().unwrap_or("nothing");
+                let since = state.oldest_unix_secs.unwrap_or_default();
+                format!(
+                    "{} required {} lacks {} of {} since {since} for {problem}",
+                    state.name, state.required, state.objects_behind, state.bytes_behind
+                )
+            })
+        }
+        "queued" => {
+            let queued = Queued::decode(bytes).expect("a body");
+            format!("{} of {}", queued.objects, queued.bytes)
         }
         _ => {
             let page = ObjectPage::decode(bytes).expect("a body");

@@ -33,7 +33,7 @@ use formats::seal::run_header::{Purpose, RunHeader};
 use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{Opening, agent_proof, server_proof};
-use formats::wire::upload::{ObjectPage, OpenRun, Refusal, Stored};
+use formats::wire::upload::{DestinationStates, ObjectPage, OpenRun, Queued, Refusal, Stored};
 
 use samples::messages;
 use samples::reader::{Names, Objects, restore};
@@ -121,6 +121,11 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     add("open_run.bin", messages::open_run().encode());
     add("refusal.bin", messages::refusal().encode());
     add("object_page.bin", messages::object_page().encode());
+    add(
+        "destination_states.bin",
+        messages::destination_states().encode(),
+    );
+    add("queued.bin", messages::queued().encode());
     files
 }
 
@@ -411,6 +416,14 @@ fn messages_decode_to_their_values() {
     assert_eq!(
         ObjectPage::decode(&golden("object_page.bin")),
         Ok(messages::object_page())
+    );
+    assert_eq!(
+        DestinationStates::decode(&golden("destination_states.bin")),
+        Ok(messages::destination_states())
+    );
+    assert_eq!(
+        Queued::decode(&golden("queued.bin")),
+        Ok(messages::queued())
     );
 }
 

@@ -36,7 +36,9 @@ use formats::wire::control::{
 use formats::wire::facts::HostFacts;
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
-use formats::wire::upload::{ObjectPage, OpenRun, Refusal, RefusalKind, Stored};
+use formats::wire::upload::{
+    DestinationState, DestinationStates, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, Stored,
+};
 
 /// Runs a property and prints what a failure needs to be seen again.
 fn check<S: Strategy>(strategy: S, property: impl Fn(S::Value))
@@ -802,6 +804,30 @@ fn bodies_of_the_append_server_round_trip() {
         let objects = objects.into_iter().collect();
         let page = ObjectPage { objects, more };
         assert_eq!(ObjectPage::decode(&page.encode()), Ok(page));
+    });
+    let state = (
+        text(),
+        any::<(bool, u64, u64, Option<u64>)>(),
+        proptest::option::of(text()),
+    );
+    check(proptest::collection::vec(state, 0..5), |states| {
+        let states = states.into_iter().map(|(name, facts, problem)| {
+            let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
+            DestinationState {
+                name,
+                required,
+                objects_behind,
+                bytes_behind,
+                oldest_unix_secs,
+                problem,
+            }
+        });
+        let states = DestinationStates(states.collect());
+        assert_eq!(DestinationStates::decode(&states.encode()), Ok(states));
+    });
+    check(any::<(u64, u64)>(), |(objects, bytes)| {
+        let queued = Queued { objects, bytes };
+        assert_eq!(Queued::decode(&queued.encode()), Ok(queued));
     });
     check(
         any::<([u8; 16], [u8; 16], [u8; 32], [u64; 3])>(),

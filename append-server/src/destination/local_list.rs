@@ -112,7 +112,7 @@ impl Page {
 }
 
 /// Whether a folder's name is that of the objects beginning with one byte.
-fn is_shard(name: &str) -> bool {
+pub(super) fn is_shard(name: &str) -> bool {
     name.len() == 2
         && name
             .bytes()

@@ -17,7 +17,8 @@ use crate::destination::local::{Inner, LocalDestination, LocalOptions};
 
 /// The file that says that a directory is a destination's root.
 pub const MARKER: &str = "capstan-destination";
-const MARKER_TITLE: &str = "capstan-destination 1";
+/// Its first line.
+pub(super) const MARKER_TITLE: &str = "capstan-destination 1";
 
 /// A root could not be made or opened.
 #[derive(Debug, thiserror::Error)]

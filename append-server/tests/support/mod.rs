@@ -82,6 +82,8 @@ pub async fn start_at(dir: TempDir, root: PathBuf, spool: PathBuf, options: Benc
             bytes_max: options.spool_bytes_max,
             reserve_bytes: options.reserve_bytes,
         },
+        copies_min: 1,
+        patience: Duration::ZERO,
         pace: options.pace,
         spool_faults: options.spool_faults,
     };

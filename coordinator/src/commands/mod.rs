@@ -3,6 +3,7 @@
 pub mod cat;
 pub mod config_check;
 pub mod demo;
+pub mod destination;
 pub mod host;
 pub mod init;
 pub mod key;

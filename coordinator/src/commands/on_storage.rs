@@ -198,7 +198,7 @@ pub fn export_kit_command(args: &ExportKitArgs, config: &Config) -> Result<(), C
     let destinations: Vec<String> = config
         .destinations
         .iter()
-        .map(|destination| destination.url.to_string())
+        .map(|destination| destination.url.clone())
         .collect();
     let facts = KitFacts {
         coordinator: &machine,

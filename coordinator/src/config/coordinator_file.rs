@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use append_server::places::table::DestinationTable;
+use append_server::places::{FileFacts, Place, PlaceError};
+use formats::wire::upload::DESTINATIONS_MAX;
 use toml::Spanned;
 
-use crate::config::destination::Destination;
 use crate::config::error::{ErrorList, ValueError};
 use crate::config::name::KeyUser;
 use crate::config::path::resolve_local;
 use crate::config::quantity::Size;
 use crate::config::raw::{
-    LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawDestination, RawKeys, Text,
+    LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys, Text,
 };
 use crate::config::secret_file::SecretFile;
 use crate::config::settings::ValueReader;
@@ -48,6 +50,8 @@ pub struct CoordinatorLimits {
     pub spool: Size,
     /// Free space kept on the disks for the log, whatever runs want.
     pub reserve: Size,
+    /// On how many destinations an object must be before it is acknowledged, the required ones among them.
+    pub min_copies: u64,
 }
 
 impl Default for CoordinatorLimits {
@@ -55,6 +59,7 @@ impl Default for CoordinatorLimits {
         Self {
             spool: Size::from_bytes(4 << 30),
             reserve: Size::from_bytes(1 << 30),
+            min_copies: 1,
         }
     }
 }
@@ -85,7 +90,7 @@ pub struct Log {
 pub(super) struct CoordinatorFile {
     pub(super) state_dir: PathBuf,
     pub(super) hosts_file: PathBuf,
-    pub(super) destinations: Vec<Destination>,
+    pub(super) destinations: Vec<Place>,
     pub(super) keys: Keys,
     pub(super) limits: CoordinatorLimits,
     pub(super) agents_dir: Option<PathBuf>,
@@ -137,61 +142,55 @@ pub(super) fn read_coordinator(
 fn read_destinations(
     reader: &mut ValueReader<'_>,
     source: &SourceText,
-    tables: &[Spanned<RawDestination>],
-) -> Vec<Destination> {
-    let mut destinations: Vec<(Location, Destination)> = Vec::new();
+    tables: &[Spanned<DestinationTable>],
+) -> Vec<Place> {
+    let directory = source.directory();
+    let file = FileFacts {
+        directory: &directory,
+        is_private: source.is_private(),
+    };
+    let mut places: Vec<(Location, Place)> = Vec::new();
     let mut refused = false;
     for table in tables {
         let raw = table.get_ref();
-        let name = reader.one(&raw.name);
-        let url = reader.one(&raw.url);
-        let (Some(name), Some(url)) = (name, url) else {
-            refused = true;
-            continue;
+        let place = match Place::read(raw, file) {
+            Ok(place) => place,
+            Err(error) => {
+                let at = match &error {
+                    PlaceError::Name(_) => raw.name.span(),
+                    _ => raw.url.span(),
+                };
+                reader.refuse(&at, error);
+                refused = true;
+                continue;
+            }
         };
-        let required = raw.required.unwrap_or(true);
-        let destination = Destination {
-            name,
-            url,
-            required,
-        };
-        check_distinct(reader, raw, &destination, &destinations);
-        destinations.push((source.location(raw.name.span().start), destination));
+        check_distinct(reader, raw, &place, &places);
+        places.push((source.location(raw.name.span().start), place));
     }
-    if !refused
-        && !destinations
-            .iter()
-            .any(|(_, destination)| destination.required)
-    {
+    if !refused && !places.iter().any(|(_, place)| place.required) {
         let span = tables.first().map(Spanned::span).unwrap_or(0..0);
         reader.refuse(&span, ValueError::NoRequiredDestination);
     }
-    destinations
-        .into_iter()
-        .map(|(_, destination)| destination)
-        .collect()
+    places.into_iter().map(|(_, place)| place).collect()
 }
 
 /// Two copies in one place would be counted as two and be one.
 fn check_distinct(
     reader: &mut ValueReader<'_>,
-    raw: &RawDestination,
-    destination: &Destination,
-    earlier: &[(Location, Destination)],
+    raw: &DestinationTable,
+    place: &Place,
+    earlier: &[(Location, Place)],
 ) {
-    let same_name = earlier
-        .iter()
-        .find(|(_, other)| other.name == destination.name);
-    let same_url = earlier
-        .iter()
-        .find(|(_, other)| other.url == destination.url);
+    let same_name = earlier.iter().find(|(_, other)| other.name == place.name);
+    let same_url = earlier.iter().find(|(_, other)| other.url == place.url);
     let duplicates = [("name", &raw.name, same_name), ("url", &raw.url, same_url)];
     for (what, text, other) in duplicates {
         if let Some((first, _)) = other {
             reader.refuse(
                 &text.span(),
                 ValueError::DuplicateDestination {
-                    name: destination.name.to_string(),
+                    name: place.name.to_string(),
                     what,
                     first: first.clone(),
                 },
@@ -234,5 +233,8 @@ fn read_limits(reader: &mut ValueReader<'_>, raw: &RawCoordinatorLimits) -> Coor
         reserve: reader
             .maybe(raw.reserve.as_ref())
             .unwrap_or(built_in.reserve),
+        min_copies: reader
+            .number(raw.min_copies.as_ref(), DESTINATIONS_MAX)
+            .unwrap_or(built_in.min_copies),
     }
 }

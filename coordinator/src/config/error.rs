@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use append_server::places::PlaceError;
+
 use crate::config::address::AddressError;
-use crate::config::destination::UrlError;
 use crate::config::exclude::ExcludeError;
 use crate::config::login_fields::LoginFieldError;
 use crate::config::name::{HostName, NameError};
@@ -137,9 +138,9 @@ pub enum ValueError {
     /// A path.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The URL of a destination.
+    /// A destination.
     #[error(transparent)]
-    Url(#[from] UrlError),
+    Destination(#[from] PlaceError),
     /// A number outside its range.
     #[error("{value} is out of range: write a number from {min} to {max}")]
     OutOfRange {

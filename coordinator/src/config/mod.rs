@@ -7,7 +7,6 @@
 
 pub mod address;
 pub mod coordinator_file;
-pub mod destination;
 pub mod error;
 pub mod exclude;
 pub mod host;
@@ -28,10 +27,11 @@ pub mod suggestion;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use append_server::places::Place;
+
 use crate::config::coordinator_file::{
     AppendServer, CoordinatorLimits, Keys, Log, Unlock, read_coordinator,
 };
-use crate::config::destination::Destination;
 use crate::config::error::{ConfigErrors, ErrorList};
 use crate::config::host::Host;
 use crate::config::hosts_file::read_hosts;
@@ -49,7 +49,7 @@ pub struct Config {
     /// Where index, catalog, locks and sockets live.
     pub state_dir: PathBuf,
     /// Where objects are stored; at least one is required.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<Place>,
     /// The daemon's keys.
     pub keys: Keys,
     /// Bounds of the coordinator's own use.

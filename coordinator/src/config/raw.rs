@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use append_server::places::table::DestinationTable;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -19,7 +20,7 @@ pub(super) struct RawCoordinator {
     pub(super) state_dir: Text,
     pub(super) hosts: Option<Text>,
     #[serde(default)]
-    pub(super) destination: Vec<Spanned<RawDestination>>,
+    pub(super) destination: Vec<Spanned<DestinationTable>>,
     #[serde(default)]
     pub(super) keys: RawKeys,
     #[serde(default)]
@@ -30,15 +31,6 @@ pub(super) struct RawCoordinator {
     pub(super) append_server: RawAppendServer,
     #[serde(default)]
     pub(super) log: RawLog,
-}
-
-/// One `[[destination]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawDestination {
-    pub(super) name: Text,
-    pub(super) url: Text,
-    pub(super) required: Option<bool>,
 }
 
 /// `[keys]`.
@@ -57,6 +49,7 @@ pub(super) struct RawKeys {
 pub(super) struct RawCoordinatorLimits {
     pub(super) spool: Option<Text>,
     pub(super) reserve: Option<Text>,
+    pub(super) min_copies: Option<Spanned<u64>>,
 }
 
 /// `[agents]`.

@@ -152,7 +152,8 @@ impl<'a> ValueReader<'a> {
         ))
     }
 
-    fn number(&mut self, value: Option<&Spanned<u64>>, max: u64) -> Option<u64> {
+    /// A number from 1 to `max`, or nothing once it is refused.
+    pub(super) fn number(&mut self, value: Option<&Spanned<u64>>, max: u64) -> Option<u64> {
         let value = value?;
         if (1..=max).contains(value.get_ref()) {
             return Some(*value.get_ref());

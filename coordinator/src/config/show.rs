@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
+use append_server::places::Place;
 use serde_json::{Map, Value, json};
 use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
-use crate::config::destination::Destination;
 use crate::config::host::{Host, HostLimits, Jump, Login};
 
 /// The keys that the operator's files set or leave to a default, in the order of the sample.
@@ -126,10 +126,10 @@ fn top_rows(config: &Config) -> Rows {
     ]
 }
 
-fn destination_rows(destination: &Destination) -> Rows {
+fn destination_rows(destination: &Place) -> Rows {
     vec![
-        ("name", json!(destination.name.as_str())),
-        ("url", json!(destination.url.to_string())),
+        ("name", json!(destination.name.to_string())),
+        ("url", json!(destination.url)),
         ("required", json!(destination.required)),
     ]
 }
@@ -156,6 +156,7 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
     let limits = vec![
         ("spool", json!(config.limits.spool.to_string())),
         ("reserve", json!(config.limits.reserve.to_string())),
+        ("min_copies", json!(config.limits.min_copies)),
     ];
     let agents = present(vec![(
         "directory",

@@ -62,6 +62,7 @@ pub struct SourceText {
     file: Arc<Path>,
     text: String,
     line_starts: Vec<usize>,
+    is_private: bool,
 }
 
 impl SourceText {
@@ -77,7 +78,8 @@ impl SourceText {
             .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
             .open(path)
             .map_err(read_error)?;
-        check_file(path, &file.metadata().map_err(read_error)?)?;
+        let metadata = file.metadata().map_err(read_error)?;
+        check_file(path, &metadata)?;
         let bytes = read_bounded(&mut file).map_err(read_error)?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge {
@@ -91,7 +93,10 @@ impl SourceText {
                 location: Self::new(path, before).location(valid),
             }
         })?;
-        Ok(Self::new(path, text))
+        Ok(Self {
+            is_private: metadata.mode() & 0o077 == 0,
+            ..Self::new(path, text)
+        })
     }
 
     /// Takes a text as if it had been read from `path`.
@@ -104,7 +109,13 @@ impl SourceText {
             file: Arc::from(path),
             text,
             line_starts,
+            is_private: false,
         }
+    }
+
+    /// Whether nobody but its owner may read the file, so that a secret may stand in it.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// The file's path.

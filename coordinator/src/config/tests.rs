@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
-use crate::config::destination::DestinationUrl;
 use crate::config::error::ERRORS_MAX;
 use crate::config::hosts_file::resolve;
 use crate::config::quantity::Size;
@@ -139,10 +138,7 @@ fn sound_files_resolve_over_defaults_and_built_in_values() {
     let fixture = Fixture::new(COORDINATOR, HOSTS);
     let config = fixture.load().unwrap();
     assert_eq!(config.state_dir, fixture.path("state"));
-    assert_eq!(
-        config.destinations[0].url,
-        DestinationUrl::File("/srv/backup".into())
-    );
+    assert_eq!(config.destinations[0].url, "file:///srv/backup");
     assert!(config.destinations[0].required);
     assert_eq!(config.append_server, AppendServer::Embedded);
     assert!(

@@ -12,8 +12,8 @@ use formats::ids::{PackId, RepositoryId, RunId};
 use formats::limits::{PACK_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::{
-    OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage, OpenRun, PATH_REPOSITORIES, PATH_RUNS,
-    Refusal, Stored,
+    DestinationState, DestinationStates, OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage,
+    OpenRun, PATH_DESTINATIONS, PATH_REPOSITORIES, PATH_RUNS, Queued, Refusal, Stored,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body_util::{BodyExt as _, Full};
@@ -31,6 +31,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 /// The most bytes of a listing's page.
 const PAGE_BYTES_MAX: u64 = OBJECT_PAGE_MAX * (OBJECT_NAME_BYTES_MAX + 12) + 16;
+/// The most bytes of all destinations' states.
+const STATES_BYTES_MAX: u64 = 512 << 10;
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +221,31 @@ impl StorageClient {
             source,
         })?;
         check_page(&page, kind, after, &subject)
+    }
+
+    /// How every destination is doing.
+    pub async fn destinations(&self) -> Result<Vec<DestinationState>, StorageError> {
+        let subject = Subject::Destinations;
+        let request = request(Method::GET, PATH_DESTINATIONS, Bytes::new());
+        let answer = self.send(request, &subject).await?;
+        let body = collect(answer, &subject, STATES_BYTES_MAX).await?;
+        let states = DestinationStates::decode(&body);
+        let states = states.map_err(|source| StorageError::Decode { subject, source })?;
+        Ok(states.0)
+    }
+
+    /// Queues what a destination lacks of a repository.
+    pub async fn sync_destination(
+        &self,
+        name: &str,
+        repository: RepositoryId,
+    ) -> Result<Queued, StorageError> {
+        let subject = Subject::Destinations;
+        let path = format!("{PATH_DESTINATIONS}/{name}/sync?repository={repository}");
+        let request = request(Method::POST, &path, Bytes::new());
+        let answer = self.send(request, &subject).await?;
+        let body = small_body(answer, &subject).await?;
+        Queued::decode(&body).map_err(|source| StorageError::Decode { subject, source })
     }
 
     async fn begin_read(

@@ -5,29 +5,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use append_server::claimed_dir::{ClaimError, ClaimedDir};
-use append_server::config::{ConfigError, LocalPlace, open_places};
 use append_server::destination::local::LocalDestination;
 use append_server::destination::local_root::RootError;
-use append_server::destination::{DestinationName, ParseDestinationNameError};
 use append_server::io_faults::IoFaults;
-use append_server::limits::{RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use append_server::limits::{PATIENCE_DEFAULT, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use append_server::places::{OpenError, Place, open_places};
 use append_server::receive::Pace;
 use append_server::server::{AppendServer, ServerHandle, ServerOptions, StartError};
 use append_server::spool::SpoolOptions;
 
 use crate::storage::client::StorageClient;
 use crate::storage::ingest::Ingest;
-
-/// A destination of the coordinator's configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmbeddedDestination {
-    /// Its name.
-    pub name: String,
-    /// Its root directory.
-    pub path: PathBuf,
-    /// Whether nothing is acknowledged without it.
-    pub required: bool,
-}
 
 /// How much the embedded server takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +24,8 @@ pub struct EmbeddedLimits {
     pub spool_bytes_max: u64,
     /// What data packs leave free on every disk, for the log.
     pub reserve_bytes: u64,
+    /// On how many destinations an object must be before it is acknowledged.
+    pub copies_min: usize,
 }
 
 impl Default for EmbeddedLimits {
@@ -43,6 +33,7 @@ impl Default for EmbeddedLimits {
         Self {
             spool_bytes_max: SPOOL_BYTES_DEFAULT,
             reserve_bytes: RESERVE_BYTES_DEFAULT,
+            copies_min: 1,
         }
     }
 }
@@ -53,12 +44,9 @@ pub enum EmbeddedError {
     /// No directory for its sockets.
     #[error("could not make a directory for the append-server's sockets")]
     Sockets(#[from] ClaimError),
-    /// A destination's name.
-    #[error(transparent)]
-    Name(#[from] ParseDestinationNameError),
     /// A destination.
     #[error(transparent)]
-    Destination(#[from] ConfigError),
+    Destination(#[from] OpenError),
     /// The server.
     #[error("could not start the append-server")]
     Start(#[from] StartError),
@@ -81,30 +69,22 @@ impl EmbeddedServer {
     /// Starts the server over these destinations, with its sockets under the state directory.
     pub async fn start(
         state_dir: &Path,
-        destinations: &[EmbeddedDestination],
+        places: &[Place],
         limits: EmbeddedLimits,
     ) -> Result<Self, EmbeddedError> {
-        let places = destinations
-            .iter()
-            .map(|destination| {
-                Ok(LocalPlace {
-                    name: destination.name.parse::<DestinationName>()?,
-                    path: destination.path.clone(),
-                    required: destination.required,
-                })
-            })
-            .collect::<Result<Vec<_>, ParseDestinationNameError>>()?;
-        let placements = open_places(&places)?;
+        let placements = open_places(places)?;
         let sockets = ClaimedDir::claim(state_dir, "sockets-")?;
         let options = ServerOptions {
             control_socket: sockets.path().join("control"),
             ingest_socket: sockets.path().join("ingest"),
             allow_uids: Vec::new(),
             spool: SpoolOptions {
-                dir: spool_dir(state_dir, &places),
+                dir: spool_dir(state_dir, places),
                 bytes_max: limits.spool_bytes_max,
                 reserve_bytes: limits.reserve_bytes,
             },
+            copies_min: limits.copies_min,
+            patience: PATIENCE_DEFAULT,
             pace: Pace::default(),
             spool_faults: IoFaults::none(),
         };
@@ -140,13 +120,13 @@ impl EmbeddedServer {
     }
 }
 
-/// Where objects can become a destination's by a link: in the state directory when that is on the first
-/// required destination's file system, else beside that destination's objects.
-fn spool_dir(state_dir: &Path, places: &[LocalPlace]) -> PathBuf {
+/// Where objects can become a destination's by a link: in the state directory when that is on the file system of the
+/// first required destination that is a directory, else beside that destination's objects.
+fn spool_dir(state_dir: &Path, places: &[Place]) -> PathBuf {
     let device = |path: &Path| path.metadata().map(|facts| facts.dev()).ok();
-    let first = places.iter().find(|place| place.required);
-    match first {
-        Some(place) if device(&place.path) != device(state_dir) => place.path.join("spool"),
+    let required = places.iter().filter(|place| place.required);
+    match required.filter_map(Place::local_path).next() {
+        Some(path) if device(path) != device(state_dir) => path.join("spool"),
         _ => state_dir.join("spool"),
     }
 }

@@ -18,6 +18,8 @@ pub enum Subject {
     Folder(RepositoryId, ObjectKind),
     /// A run's grant.
     Run(RunId),
+    /// The destinations.
+    Destinations,
 }
 
 impl fmt::Display for Subject {
@@ -28,6 +30,7 @@ impl fmt::Display for Subject {
                 write!(f, "the list of {repository}/{}", kind.folder())
             }
             Self::Run(run) => write!(f, "run {run}"),
+            Self::Destinations => f.write_str("the destinations"),
         }
     }
 }

@@ -14,11 +14,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::storage::client::{OBJECT_BYTES_MAX, ReadRange, StorageClient};
-use crate::storage::embedded::{
-    EmbeddedDestination, EmbeddedError, EmbeddedLimits, EmbeddedServer, create_destination,
-};
+use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer, create_destination};
 use crate::storage::error::StorageError;
 use crate::storage::ingest::Ingest;
+use append_server::places::Place;
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 const RUN: RunId = RunId([2; 16]);
@@ -30,7 +29,7 @@ fn limits() -> EmbeddedLimits {
     }
 }
 
-fn places(dir: &Path, names: &[(&str, bool)]) -> Vec<EmbeddedDestination> {
+fn places(dir: &Path, names: &[(&str, bool)]) -> Vec<Place> {
     names
         .iter()
         .map(|(name, required)| {
@@ -38,11 +37,7 @@ fn places(dir: &Path, names: &[(&str, bool)]) -> Vec<EmbeddedDestination> {
             if *required {
                 create_destination(&path).unwrap();
             }
-            EmbeddedDestination {
-                name: (*name).to_owned(),
-                path,
-                required: *required,
-            }
+            Place::local(name.parse().unwrap(), &path, *required)
         })
         .collect()
 }

@@ -14,6 +14,10 @@ pub const PATH_RUNS: &str = "/v1/runs";
 /// `GET /v1/repositories/<repository>?kind=<folder>&after=<name>` for a listing.
 pub const PATH_REPOSITORIES: &str = "/v1/repositories";
 
+/// Control socket: `GET` answers [`DestinationStates`]; `POST /v1/destinations/<name>/sync?repository=<repository>` queues
+/// what that destination lacks and answers [`Queued`].
+pub const PATH_DESTINATIONS: &str = "/v1/destinations";
+
 /// An acknowledged object: durable on every required destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -220,6 +224,126 @@ impl ObjectPage {
         }
         reader.finish("objects")?;
         Ok(Self { objects, more })
+    }
+}
+
+/// How one destination is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationState {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Whether nothing is acknowledged without it.
+    pub required: bool,
+    /// Objects that it does not have yet.
+    pub objects_behind: u64,
+    /// Their bytes.
+    pub bytes_behind: u64,
+    /// Since when the oldest of them waits, in seconds since 1970.
+    pub oldest_unix_secs: Option<u64>,
+    /// Why it does not take anything at present.
+    pub problem: Option<String>,
+}
+
+/// Every destination, in the order of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationStates(pub Vec<DestinationState>);
+
+/// The most destinations.
+pub const DESTINATIONS_MAX: u64 = 64;
+/// The longest text about one.
+const DESTINATION_TEXT_BYTES_MAX: u64 = 2_048;
+
+impl DestinationStates {
+    /// Its bytes. Texts are cut to what a reader takes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let states = self
+            .0
+            .iter()
+            .take(usize::try_from(DESTINATIONS_MAX).unwrap_or(usize::MAX));
+        out.put_varint(states.len() as u64);
+        for state in states {
+            put_text(&mut out, &state.name);
+            out.put_flag(state.required);
+            out.put_varint(state.objects_behind);
+            out.put_varint(state.bytes_behind);
+            out.put_flag(state.oldest_unix_secs.is_some());
+            if let Some(secs) = state.oldest_unix_secs {
+                out.put_varint(secs);
+            }
+            out.put_flag(state.problem.is_some());
+            if let Some(problem) = &state.problem {
+                put_text(&mut out, problem);
+            }
+        }
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.count("destinations", DESTINATIONS_MAX, 6)?;
+        let mut states = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = reader.text("destination", DESTINATION_TEXT_BYTES_MAX)?;
+            let required = reader.flag("required")?;
+            let objects_behind = reader.varint("objects behind")?;
+            let bytes_behind = reader.varint("bytes behind")?;
+            let oldest_unix_secs = match reader.flag("oldest")? {
+                true => Some(reader.varint("oldest")?),
+                false => None,
+            };
+            let problem = match reader.flag("problem")? {
+                true => Some(reader.text("problem", DESTINATION_TEXT_BYTES_MAX)?),
+                false => None,
+            };
+            states.push(DestinationState {
+                name,
+                required,
+                objects_behind,
+                bytes_behind,
+                oldest_unix_secs,
+                problem,
+            });
+        }
+        reader.finish("destinations")?;
+        Ok(Self(states))
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let bytes_max = usize::try_from(DESTINATION_TEXT_BYTES_MAX).unwrap_or(usize::MAX);
+    let end = text.floor_char_boundary(bytes_max.min(text.len()));
+    out.put_prefixed(text.get(..end).unwrap_or_default().as_bytes());
+}
+
+/// What a destination lacked and is to get now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Queued {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u64(self.objects);
+        out.put_u64(self.bytes);
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let queued = Self {
+            objects: reader.u64("objects")?,
+            bytes: reader.u64("bytes")?,
+        };
+        reader.finish("queued")?;
+        Ok(queued)
     }
 }
 

@@ -11,7 +11,9 @@ use formats::wire::control::{
 };
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
-use formats::wire::upload::{ObjectPage, OpenRun, Refusal, RefusalKind, Stored};
+use formats::wire::upload::{
+    DestinationState, DestinationStates, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, Stored,
+};
 
 use super::{
     EPOCH, counting, entry_directory, entry_file, entry_symlink, facts, repository, run, stat,
@@ -243,6 +245,34 @@ pub fn refusal() -> Refusal {
     Refusal {
         kind: RefusalKind::Quota,
         text: "the run's bytes are used up".into(),
+    }
+}
+
+pub fn destination_states() -> DestinationStates {
+    DestinationStates(vec![
+        DestinationState {
+            name: "local".into(),
+            required: true,
+            objects_behind: 0,
+            bytes_behind: 0,
+            oldest_unix_secs: None,
+            problem: None,
+        },
+        DestinationState {
+            name: "s3".into(),
+            required: false,
+            objects_behind: 3,
+            bytes_behind: 1_700,
+            oldest_unix_secs: Some(1_000),
+            problem: Some("full".into()),
+        },
+    ])
+}
+
+pub fn queued() -> Queued {
+    Queued {
+        objects: 3,
+        bytes: 1_700,
     }
 }
 

@@ -1,0 +1,65 @@
+//! How destinations are doing, and filling one that came later.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use formats::ids::RepositoryId;
+use formats::wire::upload::{DestinationState, DestinationStates, RefusalKind};
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::answer::{self, fan_out_kind};
+use crate::control::{Control, small};
+use crate::destination::DestinationName;
+use crate::grants::{CommitGrant, ReadGrant};
+
+/// `GET /v1/destinations`.
+pub(super) async fn states(State(control): State<Arc<Control>>, _grant: ReadGrant) -> Response {
+    match control.fan_out.status() {
+        Ok(states) => {
+            let states = states.into_iter().map(|state| DestinationState {
+                name: state.name.to_string(),
+                required: state.required,
+                objects_behind: state.lag.objects,
+                bytes_behind: state.lag.bytes,
+                oldest_unix_secs: state.lag.oldest_unix_secs,
+                problem: state.problem,
+            });
+            let body = DestinationStates(states.collect()).encode();
+            small(answer::with_body(StatusCode::OK, body))
+        }
+        Err(error) => small(answer::failed(&error, fan_out_kind(&error))),
+    }
+}
+
+/// What to fill a destination with.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SyncQuery {
+    repository: String,
+}
+
+/// `POST /v1/destinations/<name>/sync?repository=<repository>`.
+pub(super) async fn sync(
+    State(control): State<Arc<Control>>,
+    _grant: CommitGrant,
+    Path(name): Path<String>,
+    Query(query): Query<SyncQuery>,
+) -> Response {
+    let malformed = |error: &dyn std::error::Error| {
+        small(answer::refused(RefusalKind::Malformed, error.to_string()))
+    };
+    let name: DestinationName = match name.parse() {
+        Ok(name) => name,
+        Err(error) => return malformed(&error),
+    };
+    let repository: RepositoryId = match query.repository.parse() {
+        Ok(repository) => repository,
+        Err(error) => return malformed(&error),
+    };
+    match control.fan_out.queue_missing(repository, &name).await {
+        Ok(queued) => small(answer::with_body(StatusCode::OK, queued.encode())),
+        Err(error) => small(answer::failed(&error, fan_out_kind(&error))),
+    }
+}

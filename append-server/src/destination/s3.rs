@@ -1,0 +1,152 @@
+//! A destination in a bucket of an S3 service (`s3://`). Names are created by conditional writes where the service
+//! enforces them, which is found out by real puts; the bucket then is append-only by itself. Never follows a
+//! redirect, never takes "not allowed" or "no answer" for "absent", and never trusts a put that it cannot see.
+
+mod body;
+mod client;
+mod conditional;
+mod failure;
+mod lock;
+pub mod options;
+mod put;
+mod read;
+
+use std::sync::Arc;
+
+use formats::ids::RepositoryId;
+use formats::object::{ObjectKind, ObjectName};
+use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
+
+use crate::clock::Clock;
+use crate::destination::s3::client::Clients;
+use crate::destination::s3::conditional::Conditional;
+use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::options::S3Options;
+use crate::destination::{
+    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
+    PutOutcome,
+};
+use crate::grants::MaintenanceGrant;
+use crate::spool::SpooledObject;
+
+pub use conditional::ConditionalWrites;
+pub use failure::OptionsError;
+
+/// A bucket, or what lies beneath a prefix in it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct S3Destination(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: DestinationName,
+    options: S3Options,
+    clients: Clients,
+    clock: Arc<dyn Clock>,
+    /// What the service does with a conditional write; found out before the first put.
+    conditional: OnceCell<Conditional>,
+}
+
+impl S3Destination {
+    /// Over a bucket, which is not asked for anything yet.
+    pub fn new(
+        name: DestinationName,
+        options: S3Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OptionsError> {
+        let clients = Clients::new(&options)?;
+        Ok(Self(Arc::new(Inner {
+            name,
+            options,
+            clients,
+            clock,
+            conditional: OnceCell::new(),
+        })))
+    }
+
+    /// What the service does with conditional writes.
+    pub async fn conditional_writes(&self) -> Result<ConditionalWrites, DestinationError> {
+        Ok(self.0.conditional().await?.found)
+    }
+}
+
+impl Inner {
+    /// An object's key in the bucket.
+    fn bucket_key(&self, key: &ObjectKey) -> String {
+        format!("{}{key}", self.options.prefix)
+    }
+
+    fn error(
+        &self,
+        action: &'static str,
+        subject: impl ToString,
+        failure: S3Failure,
+    ) -> DestinationError {
+        failure.into_error(self.name.clone(), action, subject.to_string())
+    }
+
+    fn absent(&self, key: &ObjectKey) -> DestinationError {
+        DestinationError::Absent {
+            destination: self.name.clone(),
+            key: key.clone(),
+        }
+    }
+}
+
+impl Destination for S3Destination {
+    fn name(&self) -> &DestinationName {
+        &self.0.name
+    }
+
+    fn put_if_absent(
+        &self,
+        key: ObjectKey,
+        source: SpooledObject,
+    ) -> BoxFuture<'_, Result<PutOutcome, DestinationError>> {
+        Box::pin(async move { self.0.put(&key, &source).await })
+    }
+
+    fn get_range(
+        &self,
+        key: ObjectKey,
+        range: ByteRange,
+    ) -> BoxFuture<'_, Result<ObjectRead, DestinationError>> {
+        Box::pin(async move { self.0.get_range(&key, range).await })
+    }
+
+    fn head(&self, key: ObjectKey) -> BoxFuture<'_, Result<u64, DestinationError>> {
+        Box::pin(async move { self.0.head(&key).await })
+    }
+
+    fn list(
+        &self,
+        repository: RepositoryId,
+        kind: ObjectKind,
+        after: Option<ObjectName>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ObjectList, DestinationError>> {
+        Box::pin(async move { self.0.list(repository, kind, after.as_ref(), limit).await })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        key: ObjectKey,
+        _grant: &'a MaintenanceGrant,
+    ) -> BoxFuture<'a, Result<(), DestinationError>> {
+        Box::pin(async move { self.0.delete(&key).await })
+    }
+
+    fn extend_lock<'a>(
+        &'a self,
+        key: ObjectKey,
+        until_unix_secs: u64,
+        _grant: &'a MaintenanceGrant,
+    ) -> BoxFuture<'a, Result<(), DestinationError>> {
+        Box::pin(async move { self.0.extend_lock(&key, until_unix_secs).await })
+    }
+
+    fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {
+        // No S3 service says; a quota shows when it refuses.
+        Box::pin(async { Ok(None) })
+    }
+}

@@ -1,0 +1,88 @@
+//! A spooled object as the body of a request: read by offset, so that it can be sent again.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::limits::IO_BYTES;
+use crate::spool::SpooledObject;
+
+/// Pieces between the reader's thread and the connection.
+const PIECES_AHEAD: usize = 2;
+
+/// All bytes of `source`.
+pub(super) fn of(source: &SpooledObject) -> ByteStream {
+    let source = source.clone();
+    ByteStream::new(SdkBody::retryable(move || {
+        SdkBody::from_body_1_x(FileBody::begin(source.clone()))
+    }))
+}
+
+struct FileBody {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    left: u64,
+}
+
+impl FileBody {
+    fn begin(source: SpooledObject) -> Self {
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        let left = source.bytes();
+        tokio::task::spawn_blocking(move || {
+            let mut offset = 0;
+            while offset < source.bytes() {
+                let piece = read_piece(&source, offset);
+                let (failed, bytes) = (piece.is_err(), piece.as_ref().map_or(0, Bytes::len));
+                // A body that nobody reads any more was given up.
+                if sender.blocking_send(piece).is_err() || failed {
+                    return;
+                }
+                offset += bytes as u64;
+            }
+        });
+        Self { pieces, left }
+    }
+}
+
+fn read_piece(source: &SpooledObject, offset: u64) -> io::Result<Bytes> {
+    let left = source.bytes().saturating_sub(offset);
+    let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(IO_BYTES);
+    let mut piece = BytesMut::zeroed(bytes);
+    source.file().read_exact_at(&mut piece, offset)?;
+    Ok(piece.freeze())
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.pieces.poll_recv(context)) {
+            Some(Ok(piece)) => {
+                self.left = self.left.saturating_sub(piece.len() as u64);
+                Some(Ok(Frame::data(piece)))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

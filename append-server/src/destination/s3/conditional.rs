@@ -1,0 +1,126 @@
+//! Whether a service enforces conditional writes (`If-None-Match: *`, RFC 9110 §13.1.2): found out by real puts, for
+//! some services ignore the header and overwrite. Never takes ignored for enforced.
+
+use std::fmt;
+
+use aws_sdk_s3::primitives::ByteStream;
+
+use crate::destination::DestinationError;
+use crate::destination::s3::Inner;
+use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::options::ConditionalPolicy;
+use crate::limits::S3_REQUEST_DEADLINE;
+
+/// The object that is put for it, beside the repositories. It stays: the credentials that put may not remove.
+const PROBE: &str = "capstan-conditional-write-probe";
+
+/// What a service does with a conditional write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalWrites {
+    /// A second put of a name fails.
+    Enforced,
+    /// It succeeds, as if nothing had been asked.
+    Ignored,
+    /// The service does not take the header at all.
+    Refused,
+    /// Not tried.
+    Off,
+}
+
+impl fmt::Display for ConditionalWrites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforced => "enforced",
+            Self::Ignored => "ignored",
+            Self::Refused => "refused",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conditional {
+    pub(super) found: ConditionalWrites,
+}
+
+impl Conditional {
+    /// Whether puts carry the condition.
+    pub(super) fn is_used(self) -> bool {
+        self.found == ConditionalWrites::Enforced
+    }
+}
+
+impl Inner {
+    /// What the service does with a conditional write; asked once.
+    pub(super) async fn conditional(&self) -> Result<Conditional, DestinationError> {
+        let found = self.conditional.get_or_try_init(|| self.find_out());
+        Ok(*found.await?)
+    }
+
+    async fn find_out(&self) -> Result<Conditional, DestinationError> {
+        let policy = self.options.conditional_writes;
+        if policy == ConditionalPolicy::Off {
+            let found = ConditionalWrites::Off;
+            return Ok(Conditional { found });
+        }
+        let found = self
+            .probe()
+            .await
+            .map_err(|failure| self.error("try a conditional write of", PROBE, failure))?;
+        if found == ConditionalWrites::Enforced {
+            return Ok(Conditional { found });
+        }
+        if policy == ConditionalPolicy::Require {
+            return Err(DestinationError::Permanent {
+                destination: self.name.clone(),
+                action: "use conditional writes for",
+                subject: format!("bucket {}", self.options.bucket),
+                source: format!(
+                    "they are {found} there, and conditional_writes = \"require\"; set \"auto\" to do without"
+                )
+                .into(),
+            });
+        }
+        tracing::warn!(
+            destination = %self.name,
+            conditional_writes = %found,
+            "the service does not keep names from being overwritten: who has its credentials can; prefer one that does"
+        );
+        Ok(Conditional { found })
+    }
+
+    async fn probe(&self) -> Result<ConditionalWrites, S3Failure> {
+        // There from an earlier time, or made by the first put: the second tells.
+        for _ in 0..2 {
+            match self.put_probe().await {
+                Ok(()) => {}
+                Err(failure) if failure.is_status(412) => return Ok(ConditionalWrites::Enforced),
+                Err(failure) if failure.is_not_implemented() => {
+                    return Ok(ConditionalWrites::Refused);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(ConditionalWrites::Ignored)
+    }
+
+    async fn put_probe(&self) -> Result<(), S3Failure> {
+        let put = self
+            .clients
+            .ingest()
+            .await
+            .put_object()
+            .bucket(&self.options.bucket)
+            .key(format!("{}{PROBE}", self.options.prefix))
+            .if_none_match("*")
+            .body(ByteStream::from_static(
+                b"Capstan tries conditional writes.\n",
+            ))
+            .send();
+        let put = tokio::time::timeout(S3_REQUEST_DEADLINE, put).await;
+        put.map_err(|_| S3Failure::Timeout)?
+            .map_err(S3Failure::of)
+            .map(drop)
+    }
+}

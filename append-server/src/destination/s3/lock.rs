@@ -1,0 +1,176 @@
+//! Removing objects and extending their locks. A lock is never shortened, and one that refuses a removal is said to be
+//! one: nothing is wrong then, and nothing helps but time.
+
+use aws_sdk_s3::types::{ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
+
+use crate::destination::s3::Inner;
+use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::options::LockMode;
+use crate::destination::s3::put::{date, date_text};
+use crate::destination::{DestinationError, ObjectKey};
+use crate::limits::S3_REQUEST_DEADLINE;
+
+/// Runs a request within its deadline.
+macro_rules! within_deadline {
+    ($request:expr) => {
+        match tokio::time::timeout(S3_REQUEST_DEADLINE, $request.send()).await {
+            Ok(answer) => answer.map_err(S3Failure::of),
+            Err(_) => Err(S3Failure::Timeout),
+        }
+    };
+}
+
+impl Inner {
+    /// Removes an object, with every version of it where the bucket keeps versions.
+    pub(super) async fn delete(&self, key: &ObjectKey) -> Result<(), DestinationError> {
+        // A service answers the removal of nothing with success.
+        self.head(key).await?;
+        match self.delete_versions(key).await {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.is_status(403) || failure.is_code("AccessDenied") => Err(self
+                .locked(key)
+                .await
+                .unwrap_or_else(|| self.error("remove", key, failure))),
+            Err(failure) => Err(self.error("remove", key, failure)),
+        }
+    }
+
+    async fn delete_version(
+        &self,
+        key: &ObjectKey,
+        version: Option<String>,
+    ) -> Result<(), S3Failure> {
+        let client = self.clients.prune().await;
+        within_deadline!(
+            client
+                .delete_object()
+                .bucket(&self.options.bucket)
+                .key(self.bucket_key(key))
+                .set_version_id(version)
+        )
+        .map(drop)
+    }
+
+    async fn delete_versions(&self, key: &ObjectKey) -> Result<(), S3Failure> {
+        let client = self.clients.prune().await;
+        let bucket_key = self.bucket_key(key);
+        // One page: nobody overwrites these names, so that there is one version and perhaps a marker.
+        let listed = within_deadline!(
+            client
+                .list_object_versions()
+                .bucket(&self.options.bucket)
+                .prefix(&bucket_key)
+        );
+        let listed = match listed {
+            Ok(listed) => listed,
+            // A service that knows no versions keeps none.
+            Err(failure) if failure.is_not_implemented() => {
+                return self.delete_version(key, None).await;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let versions = listed
+            .versions()
+            .iter()
+            .filter(|version| version.key() == Some(&bucket_key))
+            .filter_map(|version| version.version_id().map(str::to_owned));
+        let markers = listed
+            .delete_markers()
+            .iter()
+            .filter(|marker| marker.key() == Some(&bucket_key))
+            .filter_map(|marker| marker.version_id().map(str::to_owned));
+        let all: Vec<_> = versions.chain(markers).collect();
+        if all.is_empty() {
+            return self.delete_version(key, None).await;
+        }
+        for version in all {
+            self.delete_version(key, Some(version)).await?;
+        }
+        Ok(())
+    }
+
+    /// The error for a removal that a lock refused, if there is one.
+    async fn locked(&self, key: &ObjectKey) -> Option<DestinationError> {
+        let client = self.clients.restore().await;
+        let facts = within_deadline!(
+            client
+                .head_object()
+                .bucket(&self.options.bucket)
+                .key(self.bucket_key(key))
+        );
+        let facts = facts.ok()?;
+        let held = facts
+            .object_lock_legal_hold_status()
+            .is_some_and(|status| status.as_str() == "ON");
+        let until = facts.object_lock_retain_until_date();
+        let mode = facts.object_lock_mode().map(ObjectLockMode::as_str);
+        if !held && until.is_none() {
+            return None;
+        }
+        let until = if held {
+            "a legal hold is lifted".to_owned()
+        } else {
+            format!(
+                "{} ({})",
+                until.map(date_text).unwrap_or_default(),
+                mode.unwrap_or_default().to_lowercase()
+            )
+        };
+        Some(DestinationError::Locked {
+            destination: self.name.clone(),
+            key: key.clone(),
+            until,
+        })
+    }
+
+    /// Forbids removing an object before this time, unless it is forbidden for longer already.
+    pub(super) async fn extend_lock(
+        &self,
+        key: &ObjectKey,
+        until_unix_secs: u64,
+    ) -> Result<(), DestinationError> {
+        let Some(lock) = self.options.lock else {
+            return Err(DestinationError::Unsupported {
+                destination: self.name.clone(),
+                action: "lock objects: no `retain` is configured",
+            });
+        };
+        let fail = |failure| self.error("extend the lock of", key, failure);
+        let client = self.clients.maintain().await;
+        let present = within_deadline!(
+            client
+                .head_object()
+                .bucket(&self.options.bucket)
+                .key(self.bucket_key(key))
+        );
+        let present = match present {
+            Ok(facts) => facts,
+            Err(failure) if failure.is_status(404) => return self.head(key).await.map(drop),
+            Err(failure) => return Err(fail(failure)),
+        };
+        let until = date(until_unix_secs);
+        if present
+            .object_lock_retain_until_date()
+            .is_some_and(|already| already.secs() >= until.secs())
+        {
+            return Ok(());
+        }
+        let mode = match lock.mode {
+            LockMode::Governance => ObjectLockRetentionMode::Governance,
+            LockMode::Compliance => ObjectLockRetentionMode::Compliance,
+        };
+        let retention = ObjectLockRetention::builder()
+            .mode(mode)
+            .retain_until_date(until)
+            .build();
+        within_deadline!(
+            client
+                .put_object_retention()
+                .bucket(&self.options.bucket)
+                .key(self.bucket_key(key))
+                .retention(retention)
+        )
+        .map(drop)
+        .map_err(fail)
+    }
+}

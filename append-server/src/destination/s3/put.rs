@@ -1,0 +1,178 @@
+//! Storing an object in a bucket: one put, create-only, with its lock and its checksum, and a look at it afterwards.
+
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass,
+};
+use futures_util::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::options::{Checksums, LockMode};
+use crate::destination::s3::{Inner, body};
+use crate::destination::{ByteRange, DestinationError, ObjectKey, PutOutcome};
+use crate::limits::{IO_BYTES, S3_PUT_BYTES_PER_SEC_MIN, S3_REQUEST_DEADLINE};
+use crate::spool::SpooledObject;
+
+impl Inner {
+    /// Stores the object unless one of that name is there.
+    pub(super) async fn put(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, DestinationError> {
+        let conditional = self.conditional().await?.is_used();
+        if !conditional {
+            // Nothing better here than to look first. Names are of digests but for the coordinator's own.
+            match self.head(key).await {
+                Ok(_) => return self.compare(key, source).await,
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.send(key, source, conditional).await {
+            Ok(()) => self.see(key, source).await,
+            // There already: another's, or our own whose answer was lost.
+            Err(failure) if failure.is_status(412) => self.compare(key, source).await,
+            Err(failure) => Err(self.error("store", key, failure)),
+        }
+    }
+
+    async fn send(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+        conditional: bool,
+    ) -> Result<(), S3Failure> {
+        let options = &self.options;
+        let bytes = i64::try_from(source.bytes()).unwrap_or(i64::MAX);
+        let mut put = self
+            .clients
+            .ingest()
+            .await
+            .put_object()
+            .bucket(&options.bucket)
+            .key(self.bucket_key(key))
+            .content_length(bytes)
+            .content_type("application/octet-stream")
+            .body(body::of(source));
+        if conditional {
+            put = put.if_none_match("*");
+        }
+        if options.checksums == Checksums::Sha256 {
+            put = put
+                .checksum_algorithm(ChecksumAlgorithm::Sha256)
+                .checksum_sha256(sha256(source).await?);
+        }
+        if let Some(class) = options.storage_classes.of(key.name.kind()) {
+            put = put.storage_class(StorageClass::from(class));
+        }
+        if let Some(lock) = options.lock.filter(|lock| lock.covers(key.name.kind())) {
+            let until = self.clock.now_unix_secs() + lock.retain.as_secs();
+            put = put
+                .object_lock_mode(match lock.mode {
+                    LockMode::Governance => ObjectLockMode::Governance,
+                    LockMode::Compliance => ObjectLockMode::Compliance,
+                })
+                .object_lock_retain_until_date(date(until));
+            if lock.legal_hold {
+                put = put.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
+            }
+        }
+        let slow = Duration::from_secs(source.bytes() / S3_PUT_BYTES_PER_SEC_MIN);
+        let put = tokio::time::timeout(S3_REQUEST_DEADLINE + slow, put.send()).await;
+        // Without an answer it may be there or not: the next attempt finds out, for its name is taken then.
+        put.map_err(|_| S3Failure::Timeout)?
+            .map_err(S3Failure::of)
+            .map(drop)
+    }
+
+    /// A put that was answered with success must have left an object of that size.
+    async fn see(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, DestinationError> {
+        let lost = |what: String| self.error("find again", key, S3Failure::Answer(what));
+        match self.head(key).await {
+            Ok(bytes) if bytes == source.bytes() => Ok(PutOutcome::Created),
+            Ok(bytes) => Err(lost(format!(
+                "it acknowledged {} bytes and has {bytes}",
+                source.bytes()
+            ))),
+            Err(error) if error.is_absent() => Err(lost(
+                "it acknowledged the object and does not have it".to_owned(),
+            )),
+            // Credentials that only put may not look. What they put is read back with others.
+            Err(DestinationError::Permanent { .. }) => Ok(PutOutcome::Created),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Something of this name is there: is it the same? All of it is read, for a service's word about an object
+    /// it was not asked to store is worth nothing.
+    async fn compare(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, DestinationError> {
+        let mut read = match self.get_range(key, ByteRange::ALL).await {
+            // Refused because it was there, and not there: somebody is removing, or the service lies.
+            Err(error) if error.is_absent() => {
+                let what = "it says that the object exists and that it does not".to_owned();
+                return Err(self.error("compare", key, S3Failure::Answer(what)));
+            }
+            read => read?,
+        };
+        if read.total != source.bytes() {
+            return Ok(PutOutcome::ExistsDifferent);
+        }
+        let mut hasher = blake3::Hasher::new();
+        while let Some(piece) = read.body.next().await {
+            hasher.update(&piece?);
+        }
+        Ok(
+            if *hasher.finalize().as_bytes() == *source.digest().as_bytes() {
+                PutOutcome::ExistsSame
+            } else {
+                PutOutcome::ExistsDifferent
+            },
+        )
+    }
+}
+
+/// Seconds since 1970 as the SDK's date.
+pub(super) fn date(unix_secs: u64) -> DateTime {
+    DateTime::from_secs(i64::try_from(unix_secs).unwrap_or(i64::MAX))
+}
+
+/// A date for people.
+pub(super) fn date_text(date: &DateTime) -> String {
+    date.fmt(DateTimeFormat::DateTime).unwrap_or_default()
+}
+
+/// SHA-256 of the object in base64, as the header wants it.
+async fn sha256(source: &SpooledObject) -> Result<String, S3Failure> {
+    let source = source.clone();
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; IO_BYTES];
+        let mut offset = 0;
+        while offset < source.bytes() {
+            let left = source.bytes() - offset;
+            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(IO_BYTES);
+            let piece = buffer.get_mut(..bytes).unwrap_or_default();
+            source.file().read_exact_at(piece, offset)?;
+            hasher.update(&*piece);
+            offset += bytes as u64;
+        }
+        Ok(aws_smithy_types::base64::encode(hasher.finalize()))
+    });
+    let hashed: std::io::Result<String> = hashing
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    hashed.map_err(|error| S3Failure::Request(Box::new(error)))
+}

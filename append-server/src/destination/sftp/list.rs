@@ -1,0 +1,194 @@
+//! Lists a folder on an SFTP server in byte order. What is not an object's name is left out; an error is never an empty
+//! or a short list.
+
+use formats::ids::RepositoryId;
+use formats::object::{ObjectKind, ObjectName};
+use russh_sftp::client::error::Error as SftpError;
+use russh_sftp::protocol::{FileMode, StatusCode};
+
+use crate::destination::local_list::is_shard;
+use crate::destination::sftp::Inner;
+use crate::destination::sftp::failure::SftpFailure;
+use crate::destination::sftp::session::Session;
+use crate::destination::{DestinationError, ObjectList};
+use crate::limits::SFTP_FOLDER_NAMES_MAX;
+
+impl Inner {
+    /// Objects after a name, at most `limit`.
+    pub(super) async fn list(
+        &self,
+        repository: RepositoryId,
+        kind: ObjectKind,
+        after: Option<&ObjectName>,
+        limit: usize,
+    ) -> Result<ObjectList, DestinationError> {
+        let _under_way = self.operations.acquire().await;
+        let mut page = Page {
+            root: self.path(&repository.to_string()),
+            after: after.map(ToString::to_string),
+            limit,
+            list: ObjectList::default(),
+        };
+        let listed = async {
+            let session = self.session().await?;
+            self.check_root(&session).await?;
+            page.fill(&session, kind).await
+        };
+        let listed = listed.await;
+        let subject = || format!("{repository}/{}", kind.folder());
+        listed.map_err(|failure| self.error("list", subject(), failure))?;
+        Ok(page.list)
+    }
+}
+
+struct Page {
+    root: String,
+    after: Option<String>,
+    limit: usize,
+    list: ObjectList,
+}
+
+impl Page {
+    async fn fill(&mut self, session: &Session, kind: ObjectKind) -> Result<(), SftpFailure> {
+        let folder = kind.folder();
+        match kind {
+            ObjectKind::Config => {
+                let found = session.size_of(&format!("{}/{folder}", self.root)).await?;
+                if let Some(bytes) = found {
+                    self.add(folder.to_owned(), bytes);
+                }
+            }
+            ObjectKind::Keys | ObjectKind::Log => {
+                self.add_folder(session, &format!("{folder}/")).await?;
+            }
+            ObjectKind::Pack | ObjectKind::Meta => {
+                let path = format!("{}/{folder}", self.root);
+                let mut shards = session.names_if_there(&path).await?;
+                shards.retain(|shard| is_shard(shard));
+                shards.sort_unstable();
+                for shard in shards {
+                    let prefix = format!("{folder}/{shard}/");
+                    if self.is_past(&prefix) {
+                        continue;
+                    }
+                    self.add_folder(session, &prefix).await?;
+                    if self.list.more {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every name with this prefix comes before the page.
+    fn is_past(&self, prefix: &str) -> bool {
+        self.after
+            .as_deref()
+            .is_some_and(|after| after > prefix && !after.starts_with(prefix))
+    }
+
+    async fn add_folder(&mut self, session: &Session, prefix: &str) -> Result<(), SftpFailure> {
+        let path = format!("{}/{}", self.root, prefix.trim_end_matches('/'));
+        let mut files = session.files_if_there(&path).await?;
+        files.sort_unstable();
+        files.dedup_by(|next, first| next.0 == first.0);
+        for (leaf, bytes) in files {
+            self.add(format!("{prefix}{leaf}"), bytes);
+            if self.list.more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, text: String, bytes: u64) {
+        if self.after.as_ref().is_some_and(|after| text <= *after) {
+            return;
+        }
+        let Ok(name) = text.parse::<ObjectName>() else {
+            tracing::debug!(name = text, "not an object");
+            return;
+        };
+        if self.list.objects.len() == self.limit {
+            self.list.more = true;
+            return;
+        }
+        self.list.objects.push((name, bytes));
+    }
+}
+
+/// One name of a folder, as the server tells it.
+struct Named {
+    name: String,
+    kind: FileMode,
+    bytes: u64,
+}
+
+impl Session {
+    /// A folder's names.
+    pub(super) async fn names(&self, path: &str) -> Result<Vec<String>, SftpFailure> {
+        let found = self.read_folder(path).await?;
+        Ok(found.into_iter().map(|entry| entry.name).collect())
+    }
+
+    async fn names_if_there(&self, path: &str) -> Result<Vec<String>, SftpFailure> {
+        match self.names(path).await {
+            Err(failure) if failure.is_absent() => Ok(Vec::new()),
+            names => names,
+        }
+    }
+
+    /// A folder's files and their bytes; none when there is no such folder.
+    async fn files_if_there(&self, path: &str) -> Result<Vec<(String, u64)>, SftpFailure> {
+        let found = match self.read_folder(path).await {
+            Err(failure) if failure.is_absent() => return Ok(Vec::new()),
+            found => found?,
+        };
+        let files = found
+            .into_iter()
+            .filter(|entry| entry.kind == FileMode::REG);
+        Ok(files.map(|entry| (entry.name, entry.bytes)).collect())
+    }
+
+    async fn read_folder(&self, path: &str) -> Result<Vec<Named>, SftpFailure> {
+        let handle = self.sftp.opendir(path).await?.handle;
+        let read = self.read_names(&handle, path).await;
+        let closed = self.sftp.close(handle).await;
+        let names = read?;
+        closed?;
+        Ok(names)
+    }
+
+    async fn read_names(&self, handle: &str, path: &str) -> Result<Vec<Named>, SftpFailure> {
+        let mut names = Vec::new();
+        loop {
+            let answer = match self.sftp.readdir(handle).await {
+                Ok(answer) => answer,
+                Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => {
+                    return Ok(names);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if answer.files.is_empty() {
+                let what = format!("a page of {path} without a name");
+                return Err(SftpFailure::Answer(what));
+            }
+            for file in answer.files {
+                if file.filename == "." || file.filename == ".." {
+                    continue;
+                }
+                let mode = file.attrs.permissions.unwrap_or_default() & 0xF000;
+                names.push(Named {
+                    name: file.filename,
+                    kind: FileMode::from_bits_truncate(mode),
+                    bytes: file.attrs.size.unwrap_or_default(),
+                });
+            }
+            if names.len() > SFTP_FOLDER_NAMES_MAX {
+                let what = format!("more than {SFTP_FOLDER_NAMES_MAX} names in {path}");
+                return Err(SftpFailure::Answer(what));
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Storing an object on an SFTP server: written under a temporary name, made durable, then given its own name by a step
+//! that replaces nothing. What was left behind by a lost connection is another temporary file, and harms nobody.
+
+use std::os::unix::fs::FileExt as _;
+
+use formats::ids::to_hex;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use russh_sftp::protocol::OpenFlags;
+
+use crate::destination::sftp::Inner;
+use crate::destination::sftp::failure::SftpFailure;
+use crate::destination::sftp::root::attributes;
+use crate::destination::sftp::session::Session;
+use crate::destination::{DestinationError, ObjectKey, PutOutcome};
+use crate::limits::SFTP_WINDOW_BYTES;
+use crate::spool::SpooledObject;
+
+/// The folder of temporary files beneath the root; no repository can have this name.
+const TEMPORARY: &str = "tmp";
+
+impl Inner {
+    /// Stores the object unless one of that name is there.
+    pub(super) async fn put(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, DestinationError> {
+        let _under_way = self.operations.acquire().await;
+        let stored = async {
+            let session = self.session().await?;
+            self.store(&session, key, source).await
+        };
+        stored.await.map_err(|failure| {
+            self.forget_folders();
+            self.error("store", key, failure)
+        })
+    }
+
+    async fn store(
+        &self,
+        session: &Session,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, SftpFailure> {
+        let name = key.to_string();
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.folder(session, folder).await?;
+        let path = self.path(&name);
+        // Sent again after a lost answer, most of the time: nothing to write then.
+        if session.kind_of(&path).await?.is_some() {
+            return self.compare(session, &path, source).await;
+        }
+        self.folder(session, TEMPORARY).await?;
+        let random: [u8; 16] = formats::keys::secret::random()
+            .map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
+        let temporary = self.path(&format!("{TEMPORARY}/{}", to_hex(&random)));
+        let written = session.write_new(&temporary, source).await;
+        let outcome = match written {
+            Ok(()) => self.publish(session, &temporary, &path, source).await,
+            Err(failure) => Err(session
+                .explain(failure, &self.options.path, source.bytes())
+                .await),
+        };
+        // Renamed away, or left: a connection that is lost leaves it for the next clean-up.
+        if let Err(error) = session.sftp.remove(&temporary).await {
+            tracing::trace!(temporary, %error, "no temporary file to remove");
+        }
+        if outcome.is_ok() {
+            session.sync_folder(&self.path(folder)).await;
+        }
+        outcome
+    }
+
+    /// Gives a complete temporary file its name.
+    async fn publish(
+        &self,
+        session: &Session,
+        temporary: &str,
+        path: &str,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, SftpFailure> {
+        let named = if session.can_link {
+            session.sftp.hardlink(temporary, path).await
+        } else {
+            // In version 3 of the protocol a rename fails when the name is taken; OpenSSH does it by a link.
+            session.sftp.rename(temporary, path).await
+        };
+        match named.map_err(SftpFailure::from) {
+            Ok(_) if session.can_sync => self.see(session, path, source).await,
+            // Nobody has promised that it is durable. What reads back is at least there.
+            Ok(_) => match self.compare(session, path, source).await? {
+                PutOutcome::ExistsSame => Ok(PutOutcome::Created),
+                other => Ok(other),
+            },
+            // Taken by another, or done although the server says it failed.
+            Err(failure) => match session.kind_of(path).await {
+                Ok(Some(_)) => self.compare(session, path, source).await,
+                _ => Err(failure),
+            },
+        }
+    }
+
+    /// A name that was given must be there, with all its bytes.
+    async fn see(
+        &self,
+        session: &Session,
+        path: &str,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, SftpFailure> {
+        match session.size_of(path).await? {
+            Some(bytes) if bytes == source.bytes() => Ok(PutOutcome::Created),
+            Some(bytes) => Err(SftpFailure::Answer(format!(
+                "it took {} bytes and has {bytes}",
+                source.bytes()
+            ))),
+            None => Err(SftpFailure::Answer(
+                "it took the object and does not have it".to_owned(),
+            )),
+        }
+    }
+
+    /// Something of this name is there: is it the same? If so it is made durable before it is acknowledged.
+    async fn compare(
+        &self,
+        session: &Session,
+        path: &str,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, SftpFailure> {
+        let Some(bytes) = session.size_of(path).await? else {
+            return Err(SftpFailure::Answer(format!(
+                "{path} is there and is not there"
+            )));
+        };
+        if bytes != source.bytes() {
+            return Ok(PutOutcome::ExistsDifferent);
+        }
+        if session.digest(path, bytes).await? != *source.digest().as_bytes() {
+            return Ok(PutOutcome::ExistsDifferent);
+        }
+        Ok(PutOutcome::ExistsSame)
+    }
+}
+
+impl Session {
+    /// Writes a new file, many pieces in flight, and makes it durable where the server can.
+    async fn write_new(&self, path: &str, source: &SpooledObject) -> Result<(), SftpFailure> {
+        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
+        let handle = self.sftp.open(path, flags, attributes(0o600)).await?.handle;
+        let written = self.write_all(&handle, source).await;
+        let finished = match written {
+            // Read-only from here on, and what is acknowledged is on disk.
+            Ok(()) => match self.sftp.fsetstat(&handle, attributes(0o400)).await {
+                Ok(_) => self.sync(&handle).await,
+                Err(error) => Err(error.into()),
+            },
+            failed => failed,
+        };
+        // A server may tell of a failed write as late as here.
+        let closed = self.sftp.close(handle).await;
+        finished?;
+        closed?;
+        Ok(())
+    }
+
+    async fn write_all(&self, handle: &str, source: &SpooledObject) -> Result<(), SftpFailure> {
+        let pieces_max = (SFTP_WINDOW_BYTES / self.write_bytes).max(1);
+        let mut in_flight = FuturesUnordered::new();
+        let mut offset = 0;
+        while offset < source.bytes() {
+            let piece = read_piece(source, offset, self.write_bytes).await?;
+            let at = offset;
+            offset += piece.len() as u64;
+            in_flight.push(self.sftp.write(handle, at, piece));
+            if in_flight.len() >= pieces_max {
+                in_flight.next().await.transpose()?;
+            }
+        }
+        while in_flight.try_next().await?.is_some() {}
+        Ok(())
+    }
+}
+
+async fn read_piece(
+    source: &SpooledObject,
+    offset: u64,
+    bytes_max: usize,
+) -> Result<Vec<u8>, SftpFailure> {
+    let source = source.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let left = source.bytes().saturating_sub(offset);
+        let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max);
+        let mut piece = vec![0; bytes];
+        source.file().read_exact_at(&mut piece, offset)?;
+        Ok(piece)
+    });
+    let read: std::io::Result<Vec<u8>> = reading
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map_err(SftpFailure::Source)
+}

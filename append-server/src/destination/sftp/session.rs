@@ -1,0 +1,114 @@
+//! The connections of an SFTP destination: a few, made on first use, each shared by many operations and replaced when
+//! it is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use russh_sftp::client::rawsession::Limits;
+use russh_sftp::client::{Config, RawSftpSession};
+use russh_sftp::extensions;
+use tokio::sync::Mutex;
+
+use crate::destination::sftp::Inner;
+use crate::destination::sftp::failure::SftpFailure;
+use crate::limits::{
+    SFTP_IO_BYTES, SFTP_IO_BYTES_UNKNOWN, SFTP_PACKET_BYTES_MAX, SFTP_REQUEST_DEADLINE,
+};
+use crate::ssh::connect::{SshConnection, connect};
+use crate::ssh::subsystem::open_subsystem;
+
+/// A place for one connection.
+#[derive(Debug, Default)]
+pub(super) struct Slot(Mutex<Option<Arc<Session>>>);
+
+/// An SFTP session on a connection of its own.
+pub(super) struct Session {
+    pub(super) sftp: RawSftpSession,
+    /// `fsync@openssh.com`.
+    pub(super) can_sync: bool,
+    /// `hardlink@openssh.com`.
+    pub(super) can_link: bool,
+    /// `statvfs@openssh.com`.
+    pub(super) tells_space: bool,
+    /// The most bytes that one read may ask for, and one write carry.
+    pub(super) read_bytes: u32,
+    pub(super) write_bytes: usize,
+    connection: SshConnection,
+    failures_before: u64,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A session for one operation: the next in turn, connected if need be.
+    pub(super) async fn session(&self) -> Result<Arc<Session>, SftpFailure> {
+        let turn = self.next_slot.fetch_add(1, Ordering::Relaxed);
+        let slot = self
+            .slots
+            .get(turn % self.slots.len().max(1))
+            .ok_or_else(|| SftpFailure::Answer("no connection is configured".to_owned()))?;
+        let mut place = slot.0.lock().await;
+        let failures = self.failures.load(Ordering::Relaxed);
+        if let Some(session) = place.as_ref()
+            && !session.connection.is_closed()
+            && session.failures_before == failures
+        {
+            return Ok(Arc::clone(session));
+        }
+        *place = None;
+        let session = Arc::new(self.connect(failures).await?);
+        *place = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    async fn connect(&self, failures_before: u64) -> Result<Session, SftpFailure> {
+        let connection = connect(&self.options.server)
+            .await
+            .map_err(SftpFailure::Connect)?;
+        let stream = open_subsystem(&connection, "sftp")
+            .await
+            .map_err(SftpFailure::Subsystem)?;
+        let config = Config {
+            max_packet_len: SFTP_PACKET_BYTES_MAX,
+            request_timeout_secs: SFTP_REQUEST_DEADLINE.as_secs(),
+            ..Config::default()
+        };
+        let mut sftp = RawSftpSession::new_with_config(stream, config);
+        let version = sftp.init().await?;
+        let has = |name: &str, value: &str| {
+            version
+                .extensions
+                .get(name)
+                .is_some_and(|found| found == value)
+        };
+        let (mut read_bytes, mut write_bytes) = (SFTP_IO_BYTES_UNKNOWN, SFTP_IO_BYTES_UNKNOWN);
+        if has(extensions::LIMITS, "1") {
+            let limits = sftp.limits().await?;
+            read_bytes = bound(limits.max_read_len);
+            write_bytes = bound(limits.max_write_len);
+            sftp.set_limits(Limits::from(limits));
+        }
+        Ok(Session {
+            can_sync: has(extensions::FSYNC, "1"),
+            can_link: has(extensions::HARDLINK, "1"),
+            tells_space: has(extensions::STATVFS, "2"),
+            read_bytes,
+            write_bytes: usize::try_from(write_bytes).unwrap_or(usize::MAX),
+            sftp,
+            connection,
+            failures_before,
+        })
+    }
+}
+
+/// What a server says it takes, which is a hint and no more: 0 is "not said".
+fn bound(said: u64) -> u32 {
+    match u32::try_from(said).unwrap_or(u32::MAX) {
+        0 => SFTP_IO_BYTES_UNKNOWN,
+        said => said.min(SFTP_IO_BYTES),
+    }
+}

@@ -1,0 +1,242 @@
+//! Brings objects to one destination that nobody waits for: oldest first, a few at a time, each at the destination's own
+//! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::chain;
+use crate::clock::Clock;
+use crate::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
+use crate::fan_out::FanOutError;
+use crate::fan_out::queue::{Queue, QueueError};
+use crate::fan_out::reading;
+use crate::limits::{
+    CONFLICT_RETRY_SECS, DELIVERY_BACK_OFF_MAX, DELIVERY_BACK_OFF_MIN, LATE_DELIVERIES_MAX,
+};
+use crate::spool::{Purpose, Spool, SpoolError, SpooledObject};
+
+/// One destination's deliveries.
+#[derive(Debug)]
+pub(super) struct Courier {
+    pub(super) destination: Arc<dyn Destination>,
+    /// Where what is not in the spool any more is read.
+    sources: Vec<Arc<dyn Destination>>,
+    queue: Arc<Queue>,
+    spool: Arc<Spool>,
+    clock: Arc<dyn Clock>,
+    wake: Notify,
+    /// Told after every delivery, and when none can be made.
+    delivered: Arc<Notify>,
+    /// Objects that are still in the spool, to be delivered without reading them again.
+    fresh: Mutex<HashMap<ObjectKey, SpooledObject>>,
+    problem: Mutex<Option<String>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error("could not read it where it is")]
+    Read(#[from] FanOutError),
+    #[error("could not read it where it is")]
+    Source(#[source] DestinationError),
+    #[error("what was read is not the object of that name; `scan` finds the bad copy")]
+    Damaged,
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Destination(DestinationError),
+    #[error("the destination has other bytes of that name; `scan` tells which copy is good")]
+    Conflict,
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl DeliveryError {
+    /// Whether the object is at fault, so that others may still be delivered.
+    fn is_of_object(&self) -> bool {
+        match self {
+            Self::Conflict | Self::Damaged => true,
+            // Certainly not there to be read; anything else may be another story in a minute.
+            Self::Read(FanOutError::Read(error)) => error.is_absent(),
+            _ => false,
+        }
+    }
+}
+
+/// What every courier of a server works with.
+#[derive(Debug, Clone)]
+pub(super) struct CourierTools {
+    pub(super) sources: Vec<Arc<dyn Destination>>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) spool: Arc<Spool>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) delivered: Arc<Notify>,
+}
+
+impl Courier {
+    pub(super) fn new(destination: Arc<dyn Destination>, tools: &CourierTools) -> Self {
+        let tools = tools.clone();
+        Self {
+            destination,
+            sources: tools.sources,
+            queue: tools.queue,
+            spool: tools.spool,
+            clock: tools.clock,
+            wake: Notify::new(),
+            delivered: tools.delivered,
+            fresh: Mutex::new(HashMap::new()),
+            problem: Mutex::new(None),
+        }
+    }
+
+    /// Hands over an object that the queue has; kept in the spool only while that holds up nobody.
+    pub(super) fn hand_over(&self, key: &ObjectKey, source: &SpooledObject) {
+        let mut fresh = self.fresh();
+        if fresh.len() < LATE_DELIVERIES_MAX && self.problem().is_none() {
+            fresh.insert(key.clone(), source.clone());
+        }
+        drop(fresh);
+        self.wake.notify_one();
+    }
+
+    /// Looks into the queue now.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Why the destination does not take anything at present.
+    pub(super) fn problem(&self) -> Option<String> {
+        let problem = self.problem.lock();
+        problem.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, HashMap<ObjectKey, SpooledObject>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Delivers until the server ends. What is under way then is finished, or done again at the next start.
+    pub(super) async fn run(self: Arc<Self>, ending: CancellationToken) {
+        let mut back_off = DELIVERY_BACK_OFF_MIN;
+        loop {
+            let round = tokio::select! {
+                // A put that is dropped ends by itself; its delivery stays in the queue.
+                () = ending.cancelled() => return,
+                round = self.round() => round,
+            };
+            let pause = match round {
+                Ok(0) => None,
+                Ok(_) => {
+                    back_off = DELIVERY_BACK_OFF_MIN;
+                    continue;
+                }
+                Err(error) => {
+                    let text = chain(&error);
+                    tracing::warn!(destination = %self.destination.name(), error = text, "deliveries have to wait");
+                    self.set_problem(Some(text));
+                    // Room in the spool is for uploads, not for a destination that is away.
+                    self.fresh().clear();
+                    self.delivered.notify_waiters();
+                    let pause = back_off;
+                    back_off = (back_off * 2).min(DELIVERY_BACK_OFF_MAX);
+                    Some(pause)
+                }
+            };
+            let until = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    // Postponed deliveries come due without anybody saying so.
+                    None => {
+                        let look_again = Duration::from_secs(CONFLICT_RETRY_SECS);
+                        // Either way the queue is looked at.
+                        tokio::select! {
+                            () = self.wake.notified() => {}
+                            () = tokio::time::sleep(look_again) => {}
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                // Only waits.
+                () = ending.cancelled() => return,
+                () = until => {}
+            }
+        }
+    }
+
+    /// Delivers what is due, a few objects at a time; says how many were.
+    async fn round(&self) -> Result<usize, DeliveryError> {
+        let name = self.destination.name();
+        let now = self.clock.now_unix_secs();
+        let due = self.queue.due(name, now, LATE_DELIVERIES_MAX)?;
+        let count = due.len();
+        let deliveries = due.into_iter().map(|(key, bytes)| async move {
+            let delivered = self.deliver(&key, bytes).await;
+            (key, delivered)
+        });
+        let mut deliveries = stream::iter(deliveries).buffer_unordered(LATE_DELIVERIES_MAX);
+        let mut failed = None;
+        while let Some((key, delivered)) = deliveries.next().await {
+            match delivered {
+                Ok(()) => {
+                    self.queue.done(name, &key)?;
+                    self.set_problem(None);
+                    self.delivered.notify_waiters();
+                }
+                Err(error) if error.is_of_object() => {
+                    let text = chain(&error);
+                    tracing::error!(destination = %name, object = %key, error = text, "an object could not be delivered");
+                    self.queue
+                        .postpone(name, &key, now + CONFLICT_RETRY_SECS, &text)?;
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(count),
+        }
+    }
+
+    async fn deliver(&self, key: &ObjectKey, bytes: u64) -> Result<(), DeliveryError> {
+        let fresh = self.fresh().remove(key);
+        let source = match fresh {
+            Some(source) => source,
+            None => self.read_again(key, bytes).await?,
+        };
+        let put = self.destination.put_if_absent(key.clone(), source);
+        match put.await.map_err(DeliveryError::Destination)? {
+            PutOutcome::Created | PutOutcome::ExistsSame => Ok(()),
+            PutOutcome::ExistsDifferent => Err(DeliveryError::Conflict),
+        }
+    }
+
+    /// The object from where it is, checked as far as its name allows.
+    async fn read_again(
+        &self,
+        key: &ObjectKey,
+        bytes: u64,
+    ) -> Result<SpooledObject, DeliveryError> {
+        let mut read = reading::first_that_can(&self.sources, key, ByteRange::ALL).await?;
+        let mut writer = self
+            .spool
+            .begin(bytes.max(read.total), Purpose::Data)
+            .await?;
+        while let Some(piece) = read.body.next().await {
+            writer.write(piece.map_err(DeliveryError::Source)?).await?;
+        }
+        let source = writer.finish().await?;
+        match key.name.digest() {
+            Some(digest) if digest != source.digest() => Err(DeliveryError::Damaged),
+            _ => Ok(source),
+        }
+    }
+}

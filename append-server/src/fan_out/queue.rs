@@ -1,0 +1,389 @@
+//! What each destination that nobody waits for does not have yet: a small database beside the spool, so that a delivery
+//! survives whatever ends this process. Holds names, never bytes; those are read again where they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use formats::object::ObjectName;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::destination::{DestinationName, ObjectKey};
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS delivery (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        destination TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        since_unix_secs INTEGER NOT NULL,
+        not_before_unix_secs INTEGER NOT NULL DEFAULT 0,
+        problem TEXT,
+        UNIQUE (destination, repository, name)
+    );
+    CREATE INDEX IF NOT EXISTS delivery_in_order ON delivery (destination, id);
+";
+
+/// The version of the schema above.
+const VERSION: i64 = 1;
+
+/// How long a write waits for a reader of the same database.
+const BUSY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The queue of one server's deliveries.
+#[derive(Debug)]
+pub struct Queue {
+    path: PathBuf,
+    database: Mutex<Connection>,
+}
+
+/// The queue did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The database.
+    #[error("could not {action} the queue of deliveries {}; look at its disk", path.display())]
+    Database {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Made by another version.
+    #[error("the queue of deliveries {} is of version {found}, known is {VERSION}: use the version of Capstan that wrote it", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: i64,
+    },
+}
+
+/// What a destination is behind by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Objects that it does not have yet.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Since when the oldest of them waits, in seconds since 1970.
+    pub oldest_unix_secs: Option<u64>,
+}
+
+impl Queue {
+    /// Opens the queue, making it when it is not there.
+    pub fn open(path: &Path) -> Result<Self, QueueError> {
+        let fail = |source| QueueError::Database {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let database = Connection::open(path).map_err(fail)?;
+        database.busy_timeout(BUSY_DEADLINE).map_err(fail)?;
+        database
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(fail)?;
+        // What is acknowledged must be on its way after a power cut too.
+        database
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(fail)?;
+        let version: i64 = database
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(fail)?;
+        match version {
+            0 => {
+                database.execute_batch(SCHEMA).map_err(fail)?;
+                database
+                    .pragma_update(None, "user_version", VERSION)
+                    .map_err(fail)?;
+            }
+            VERSION => {}
+            found => {
+                return Err(QueueError::Version {
+                    path: path.to_owned(),
+                    found,
+                });
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            database: Mutex::new(database),
+        })
+    }
+
+    fn database(&self) -> MutexGuard<'_, Connection> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> QueueError {
+        let path = self.path.clone();
+        move |source| QueueError::Database {
+            action,
+            path: path.clone(),
+            source,
+        }
+    }
+
+    /// Notes that these destinations are to get an object, all or none of them, durably. One that is to get it already
+    /// keeps its place in the queue, and may be tried again now.
+    pub fn add(
+        &self,
+        destinations: &[DestinationName],
+        key: &ObjectKey,
+        bytes: u64,
+        now_unix_secs: u64,
+    ) -> Result<(), QueueError> {
+        let fail = self.failed("write");
+        let mut database = self.database();
+        let change = database.transaction().map_err(&fail)?;
+        for destination in destinations {
+            change
+                .prepare_cached(
+                    "INSERT INTO delivery (destination, repository, name, bytes, since_unix_secs)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO UPDATE SET not_before_unix_secs = 0, problem = NULL",
+                )
+                .and_then(|mut insert| {
+                    insert.execute(params![
+                        destination.to_string(),
+                        key.repository.to_string(),
+                        key.name.to_string(),
+                        bytes.cast_signed(),
+                        now_unix_secs.cast_signed(),
+                    ])
+                })
+                .map_err(&fail)?;
+        }
+        change.commit().map_err(&fail)
+    }
+
+    /// The deliveries of a destination that may be tried now, in the order they came.
+    pub fn due(
+        &self,
+        destination: &DestinationName,
+        now_unix_secs: u64,
+        limit: usize,
+    ) -> Result<Vec<(ObjectKey, u64)>, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT repository, name, bytes FROM delivery
+                 WHERE destination = ?1 AND not_before_unix_secs <= ?2
+                 ORDER BY id LIMIT ?3",
+            )
+            .map_err(&fail)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = select
+            .query_map(
+                params![destination.to_string(), now_unix_secs.cast_signed(), limit],
+                |row| {
+                    Ok((
+                        row.get::<_, String>(0)?,
+                        row.get::<_, String>(1)?,
+                        row.get::<_, i64>(2)?,
+                    ))
+                },
+            )
+            .map_err(&fail)?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (repository, name, bytes) = row.map_err(&fail)?;
+            // Written by us from names like these.
+            let (Ok(repository), Ok(name)) = (repository.parse(), name.parse::<ObjectName>())
+            else {
+                tracing::warn!(repository, name, "the queue holds what is no object's name");
+                continue;
+            };
+            found.push((ObjectKey { repository, name }, bytes.cast_unsigned()));
+        }
+        Ok(found)
+    }
+
+    /// Whether a destination still is to get an object.
+    pub fn is_pending(
+        &self,
+        destination: &DestinationName,
+        key: &ObjectKey,
+    ) -> Result<bool, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        database
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM delivery
+                 WHERE destination = ?1 AND repository = ?2 AND name = ?3)",
+            )
+            .and_then(|mut select| {
+                select.query_row(
+                    params![
+                        destination.to_string(),
+                        key.repository.to_string(),
+                        key.name.to_string()
+                    ],
+                    |row| row.get(0),
+                )
+            })
+            .map_err(fail)
+    }
+
+    /// A destination has it.
+    pub fn done(&self, destination: &DestinationName, key: &ObjectKey) -> Result<(), QueueError> {
+        self.change(
+            "DELETE FROM delivery WHERE destination = ?1 AND repository = ?2 AND name = ?3",
+            destination,
+            key,
+        )
+    }
+
+    /// It cannot have it for now, for a reason of the object's own.
+    pub fn postpone(
+        &self,
+        destination: &DestinationName,
+        key: &ObjectKey,
+        until_unix_secs: u64,
+        problem: &str,
+    ) -> Result<(), QueueError> {
+        let fail = self.failed("write");
+        let database = self.database();
+        database
+            .prepare_cached(
+                "UPDATE delivery SET not_before_unix_secs = ?4, problem = ?5
+                 WHERE destination = ?1 AND repository = ?2 AND name = ?3",
+            )
+            .and_then(|mut update| {
+                update.execute(params![
+                    destination.to_string(),
+                    key.repository.to_string(),
+                    key.name.to_string(),
+                    until_unix_secs.cast_signed(),
+                    problem,
+                ])
+            })
+            .map_err(fail)
+            .map(drop)
+    }
+
+    fn change(
+        &self,
+        statement: &str,
+        destination: &DestinationName,
+        key: &ObjectKey,
+    ) -> Result<(), QueueError> {
+        let fail = self.failed("write");
+        let database = self.database();
+        database
+            .prepare_cached(statement)
+            .and_then(|mut change| {
+                change.execute(params![
+                    destination.to_string(),
+                    key.repository.to_string(),
+                    key.name.to_string()
+                ])
+            })
+            .map_err(fail)
+            .map(drop)
+    }
+
+    /// Why a delivery was postponed, if one was.
+    pub fn problem(&self, destination: &DestinationName) -> Result<Option<String>, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        database
+            .prepare_cached(
+                "SELECT repository || '/' || name || ': ' || problem FROM delivery
+                 WHERE destination = ?1 AND problem IS NOT NULL ORDER BY id LIMIT 1",
+            )
+            .and_then(|mut select| {
+                select
+                    .query_row(params![destination.to_string()], |row| row.get(0))
+                    .optional()
+            })
+            .map_err(fail)
+    }
+
+    /// What a destination is behind by.
+    pub fn lag(&self, destination: &DestinationName) -> Result<Lag, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        database
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(bytes), 0), min(since_unix_secs)
+                 FROM delivery WHERE destination = ?1",
+            )
+            .and_then(|mut select| {
+                select.query_row(params![destination.to_string()], |row| {
+                    Ok(Lag {
+                        objects: row.get::<_, i64>(0)?.cast_unsigned(),
+                        bytes: row.get::<_, i64>(1)?.cast_unsigned(),
+                        oldest_unix_secs: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+                    })
+                })
+            })
+            .map_err(fail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use formats::ids::RepositoryId;
+    use formats::object::ObjectName;
+
+    use super::{Lag, Queue};
+    use crate::destination::{DestinationName, ObjectKey};
+
+    fn key(sequence: u64) -> ObjectKey {
+        ObjectKey {
+            repository: RepositoryId([7; 16]),
+            name: ObjectName::Log(sequence),
+        }
+    }
+
+    fn name(text: &str) -> DestinationName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn deliveries_are_kept_in_order_until_they_are_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        let (far, other) = (name("far"), name("other"));
+        {
+            let queue = Queue::open(&path).unwrap();
+            for (sequence, at) in [(1, 30), (2, 10), (3, 20), (1, 99)] {
+                queue
+                    .add(&[far.clone(), other.clone()], &key(sequence), 100, at)
+                    .unwrap();
+            }
+        }
+        // As after a restart.
+        let queue = Queue::open(&path).unwrap();
+        let due = |limit| -> Vec<ObjectKey> {
+            let due = queue.due(&far, 100, limit).unwrap();
+            due.into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(due(9), [key(1), key(2), key(3)]);
+        assert_eq!(due(1), [key(1)]);
+        queue.done(&far, &key(1)).unwrap();
+        assert!(!queue.is_pending(&far, &key(1)).unwrap());
+        assert!(queue.is_pending(&other, &key(1)).unwrap());
+        queue.postpone(&far, &key(2), 101, "no").unwrap();
+        assert_eq!(due(9), [key(3)]);
+        let problem = queue.problem(&far).unwrap().unwrap();
+        assert!(problem.ends_with(": no"), "{problem}");
+        queue
+            .add(std::slice::from_ref(&far), &key(2), 100, 50)
+            .unwrap();
+        assert_eq!(due(9), [key(2), key(3)]);
+        assert_eq!(queue.problem(&far).unwrap(), None);
+        let lag = Lag {
+            objects: 2,
+            bytes: 200,
+            oldest_unix_secs: Some(10),
+        };
+        assert_eq!(queue.lag(&far).unwrap(), lag);
+        assert_eq!(queue.lag(&name("nobody")).unwrap(), Lag::default());
+    }
+}

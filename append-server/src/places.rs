@@ -1,0 +1,271 @@
+//! The `[[destination]]` tables of both programs' configurations: what may stand in one, what it means, and how it is
+//! opened. Reading a table touches nothing; secrets are fetched when a destination is opened.
+
+pub mod s3;
+pub mod secret;
+pub mod sftp;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::SystemClock;
+use crate::destination::local::{LocalDestination, LocalOptions};
+use crate::destination::local_root::RootError;
+use crate::destination::s3::{OptionsError, S3Destination};
+use crate::destination::sftp::SftpDestination;
+use crate::destination::{
+    Destination, DestinationError, DestinationName, ParseDestinationNameError,
+};
+use crate::fan_out::Placement;
+use crate::places::s3::S3Place;
+use crate::places::secret::SecretError;
+use crate::places::sftp::SftpPlace;
+use crate::places::table::{DestinationTable, KeyError};
+
+/// A configured destination, checked and not yet opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name.
+    pub name: DestinationName,
+    /// Where it is, in one spelling.
+    pub url: String,
+    /// Whether nothing is acknowledged without it.
+    pub required: bool,
+    /// What kind it is.
+    pub kind: PlaceKind,
+}
+
+/// What a table's meaning takes from the file that it stands in.
+#[derive(Debug, Clone, Copy)]
+pub struct FileFacts<'a> {
+    /// Where relative paths begin.
+    pub directory: &'a Path,
+    /// Whether nobody but its owner may read it, so that a secret may stand in it.
+    pub is_private: bool,
+}
+
+/// The kinds of destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceKind {
+    /// A directory of this machine.
+    Local(PathBuf),
+    /// A bucket.
+    S3(Box<S3Place>),
+    /// A directory of an SFTP server.
+    Sftp(Box<SftpPlace>),
+}
+
+/// A table that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// Its name.
+    #[error(transparent)]
+    Name(#[from] ParseDestinationNameError),
+    /// Its URL.
+    #[error(
+        "{url:?} is not where a destination can be: write \"file:///srv/backup\", \"s3://bucket/prefix\" or \"sftp://user@host:port/path\""
+    )]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// A directory that is none.
+    #[error(
+        "{url:?} is not a plain directory: write the absolute path it leads to, as in \"file:///srv/backup\""
+    )]
+    Path {
+        /// What was given.
+        url: String,
+    },
+    /// Another key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A key of another kind of destination.
+    #[error("`{key}` does not belong to a destination of kind {kind}://")]
+    ForeignKey {
+        /// The key.
+        key: &'static str,
+        /// The kind.
+        kind: &'static str,
+    },
+}
+
+/// A destination could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A directory.
+    #[error("destination {name} cannot be used")]
+    Root {
+        /// The destination.
+        name: DestinationName,
+        /// Why.
+        source: RootError,
+    },
+    /// A secret.
+    #[error("destination {name} cannot be used")]
+    Secret {
+        /// The destination.
+        name: DestinationName,
+        /// Why.
+        source: SecretError,
+    },
+    /// A bucket.
+    #[error("destination {name} cannot be used")]
+    S3 {
+        /// The destination.
+        name: DestinationName,
+        /// Why.
+        source: OptionsError,
+    },
+    /// The destination itself said no.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+}
+
+impl Place {
+    /// Reads a table of a configuration file.
+    pub fn read(table: &DestinationTable, file: FileFacts<'_>) -> Result<Self, PlaceError> {
+        let name: DestinationName = table.name.get_ref().parse()?;
+        let text = table.url.get_ref().as_str();
+        let (url, kind) = if let Some(path) = text.strip_prefix("file://") {
+            table.refuse_keys("file")?;
+            let path = local_path(text, path)?;
+            (format!("file://{}", path.display()), PlaceKind::Local(path))
+        } else if text.starts_with("s3://") {
+            table.refuse_keys("s3")?;
+            let place = S3Place::read(table, file)?;
+            (place.url(), PlaceKind::S3(Box::new(place)))
+        } else if text.starts_with("sftp://") || sftp::is_scp_style(text) {
+            table.refuse_keys("sftp")?;
+            let place = SftpPlace::read(table, file)?;
+            (place.url(), PlaceKind::Sftp(Box::new(place)))
+        } else {
+            return Err(PlaceError::Url {
+                url: text.to_owned(),
+            });
+        };
+        Ok(Self {
+            name,
+            url,
+            required: table.required.unwrap_or(true),
+            kind,
+        })
+    }
+
+    /// A directory of this machine, as `init` and the demonstration use one.
+    pub fn local(name: DestinationName, path: &Path, required: bool) -> Self {
+        Self {
+            name,
+            url: format!("file://{}", path.display()),
+            required,
+            kind: PlaceKind::Local(path.to_owned()),
+        }
+    }
+
+    /// Its directory, if it is one of this machine's.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.kind {
+            PlaceKind::Local(path) => Some(path),
+            PlaceKind::S3(_) | PlaceKind::Sftp(_) => None,
+        }
+    }
+
+    /// Opens it. A directory must be a destination's root; what is far away is first asked when it is used.
+    pub fn open(&self) -> Result<Arc<dyn Destination>, OpenError> {
+        let name = self.name.clone();
+        let secret = |source| OpenError::Secret {
+            name: name.clone(),
+            source,
+        };
+        Ok(match &self.kind {
+            PlaceKind::Local(path) => {
+                let opened = LocalDestination::open(name.clone(), path, LocalOptions::default());
+                Arc::new(opened.map_err(|source| OpenError::Root { name, source })?)
+            }
+            PlaceKind::S3(_) => Arc::new(self.open_s3()?),
+            PlaceKind::Sftp(place) => {
+                let options = place.options(&self.name).map_err(secret)?;
+                Arc::new(SftpDestination::new(name, options))
+            }
+        })
+    }
+
+    fn open_s3(&self) -> Result<S3Destination, OpenError> {
+        let PlaceKind::S3(place) = &self.kind else {
+            return Err(OpenError::Destination(DestinationError::Unsupported {
+                destination: self.name.clone(),
+                action: "be opened as a bucket",
+            }));
+        };
+        let name = self.name.clone();
+        let options = place.options().map_err(|source| OpenError::Secret {
+            name: name.clone(),
+            source,
+        })?;
+        S3Destination::new(name.clone(), options, Arc::new(SystemClock))
+            .map_err(|source| OpenError::S3 { name, source })
+    }
+
+    /// Makes it ready for its first use: an empty directory becomes a destination's root. Says whether it was one
+    /// already. A bucket must be there, and needs nothing else.
+    pub async fn create(&self) -> Result<bool, OpenError> {
+        match &self.kind {
+            PlaceKind::Local(path) => match LocalDestination::create(path) {
+                Ok(()) => Ok(false),
+                Err(RootError::AlreadyThere { .. }) => Ok(true),
+                Err(source) => Err(OpenError::Root {
+                    name: self.name.clone(),
+                    source,
+                }),
+            },
+            PlaceKind::S3(_) => {
+                self.open_s3()?.conditional_writes().await?;
+                Ok(true)
+            }
+            PlaceKind::Sftp(place) => {
+                let options = place
+                    .options(&self.name)
+                    .map_err(|source| OpenError::Secret {
+                        name: self.name.clone(),
+                        source,
+                    })?;
+                Ok(SftpDestination::new(self.name.clone(), options)
+                    .create_root()
+                    .await?)
+            }
+        }
+    }
+}
+
+/// Opens destinations. One that is not required and cannot be opened is left out, with a warning.
+pub fn open_places(places: &[Place]) -> Result<Vec<Placement>, OpenError> {
+    let mut placements = Vec::new();
+    for place in places {
+        match place.open() {
+            Ok(destination) => placements.push(Placement {
+                destination,
+                required: place.required,
+            }),
+            Err(error) if !place.required => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(destination = %place.name, error, "destination is left out until the next start");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(placements)
+}
+
+/// A directory: everything after the slashes is the path as it is, without percent escapes, so that every directory
+/// has one spelling.
+fn local_path(url: &str, rest: &str) -> Result<PathBuf, PlaceError> {
+    let climbs = rest.split('/').any(|part| part == "..");
+    let path: PathBuf = Path::new(rest).components().collect();
+    if !rest.starts_with('/') || climbs || rest.contains('\0') || path.parent().is_none() {
+        return Err(PlaceError::Path {
+            url: url.to_owned(),
+        });
+    }
+    Ok(path)
+}

@@ -1,0 +1,114 @@
+//! The SFTP keys of a `[[destination]]` table.
+
+use std::path::PathBuf;
+
+use crate::destination::DestinationName;
+use crate::destination::sftp::options::SftpOptions;
+use crate::places::secret::{SecretError, SecretSource};
+use crate::places::table::{DestinationTable, KeyError};
+use crate::places::{FileFacts, PlaceError};
+use crate::ssh::host_key::Fingerprint;
+use crate::ssh::target::{Address, SshTarget, Timeouts, agent_socket_from_environment};
+
+/// A directory of an SFTP server as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftpPlace {
+    address: Address,
+    user: String,
+    path: String,
+    host_keys: Vec<Fingerprint>,
+    identity_file: Option<PathBuf>,
+    password: Option<SecretSource>,
+}
+
+/// Whether a text is an address as `scp` takes it: `user@host:path`.
+pub(super) fn is_scp_style(text: &str) -> bool {
+    !text.contains("://")
+        && text
+            .split_once(':')
+            .is_some_and(|(place, path)| place.contains('@') && !path.is_empty())
+}
+
+impl SftpPlace {
+    pub(super) fn read(table: &DestinationTable, file: FileFacts<'_>) -> Result<Self, PlaceError> {
+        let url = table.url.get_ref().as_str();
+        let wrong = || PlaceError::Url {
+            url: url.to_owned(),
+        };
+        // A path after the host begins at the root; scp's, without a slash, where the login does.
+        let (place, path) = match url.strip_prefix("sftp://") {
+            Some(rest) => {
+                let slash = rest.find('/').ok_or_else(wrong)?;
+                rest.split_at_checked(slash).ok_or_else(wrong)?
+            }
+            None => url.split_once(':').ok_or_else(wrong)?,
+        };
+        let (user, address) = place.rsplit_once('@').ok_or_else(wrong)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if user.is_empty() || user.starts_with('-') || !user.chars().all(plain) {
+            return Err(wrong());
+        }
+        let path = path.trim_end_matches('/');
+        let climbs = path.split('/').any(|part| part == ".." || part == ".");
+        if path.is_empty() || climbs || path.chars().any(char::is_control) || path.contains("//") {
+            return Err(wrong());
+        }
+        let host_keys = host_keys(table)?;
+        Ok(Self {
+            address: address.parse().map_err(|_| wrong())?,
+            user: user.to_owned(),
+            path: path.to_owned(),
+            host_keys,
+            identity_file: table
+                .identity_file
+                .as_ref()
+                .map(|path| file.directory.join(path)),
+            password: table.password().source(file)?,
+        })
+    }
+
+    pub(super) fn url(&self) -> String {
+        if self.path.starts_with('/') {
+            format!("sftp://{}@{}{}", self.user, self.address, self.path)
+        } else {
+            format!("{}@{}:{}", self.user, self.address, self.path)
+        }
+    }
+
+    /// Fetches the password.
+    pub(super) fn options(&self, name: &DestinationName) -> Result<SftpOptions, SecretError> {
+        let password = self.password.as_ref().map(SecretSource::fetch);
+        Ok(SftpOptions {
+            server: SshTarget {
+                name: name.to_string(),
+                address: self.address.clone(),
+                user: self.user.clone(),
+                identity_file: self.identity_file.clone(),
+                certificate_file: None,
+                agent_socket: agent_socket_from_environment(),
+                password: password.transpose()?,
+                host_keys: self.host_keys.clone(),
+                jump: None,
+                timeouts: Timeouts::default(),
+            },
+            path: self.path.clone(),
+        })
+    }
+}
+
+fn host_keys(table: &DestinationTable) -> Result<Vec<Fingerprint>, KeyError> {
+    let wrong = |problem: String| KeyError {
+        key: "host_key",
+        problem,
+    };
+    let texts = table.host_key.as_deref().unwrap_or_default();
+    if texts.is_empty() {
+        let how =
+            "is missing: list the server's fingerprints, as `ssh-keygen -lf` prints them there";
+        return Err(wrong(how.to_owned()));
+    }
+    let parsed = texts.iter().map(|text| text.parse::<Fingerprint>());
+    parsed
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(error.to_string()))
+}

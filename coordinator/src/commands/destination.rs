@@ -1,0 +1,259 @@
+//! `destination ls`, `create` and `sync`: how destinations are doing, making one, and filling one that came later.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use append_server::places::Place;
+use formats::wire::upload::{DestinationState, Queued};
+use jiff::{Timestamp, ToSpan as _};
+use serde::Serialize;
+
+use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs};
+use crate::clock::{SystemClock, utc};
+use crate::config::Config;
+use crate::coordinator::{Coordinator, OpenError};
+use crate::exit_code::ExitCode;
+use crate::storage::error::StorageError;
+use crate::terminal::{Align, count_text, size_text, write_json, write_table};
+
+/// How often a destination is looked at while it is filled.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A command about destinations failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DestinationCommandError {
+    /// The coordinator.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The append-server.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] crate::database::DatabaseError),
+    /// The destination itself.
+    #[error(transparent)]
+    Destination(#[from] append_server::places::OpenError),
+    /// No such destination.
+    #[error("there is no destination {name:?} in coordinator.toml: there are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The destination takes nothing.
+    #[error(
+        "destination {name} still lacks {objects} objects: {problem}; what is left goes on by itself"
+    )]
+    Behind {
+        /// Which.
+        name: String,
+        /// What it lacks.
+        objects: u64,
+        /// Why.
+        problem: String,
+    },
+    /// Standard output.
+    #[error("could not write the result")]
+    Output(#[from] io::Error),
+}
+
+impl DestinationCommandError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Open(error) => error.exit_code(),
+            Self::Unknown { .. } => ExitCode::NotFound,
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+/// One destination; also one element of what `destination ls --json` prints.
+#[derive(Debug, Serialize)]
+struct DestinationLine {
+    name: String,
+    url: String,
+    required: bool,
+    objects_behind: u64,
+    bytes_behind: u64,
+    behind_since: Option<String>,
+    problem: Option<String>,
+}
+
+impl DestinationLine {
+    fn of(state: DestinationState, places: &[Place]) -> Self {
+        let place = places
+            .iter()
+            .find(|place| place.name.to_string() == state.name);
+        let since = state
+            .oldest_unix_secs
+            .and_then(|secs| i64::try_from(secs).ok())
+            .and_then(|secs| Timestamp::UNIX_EPOCH.checked_add(secs.seconds()).ok());
+        Self {
+            url: place.map_or_else(String::new, |place| place.url.clone()),
+            name: state.name,
+            required: state.required,
+            objects_behind: state.objects_behind,
+            bytes_behind: state.bytes_behind,
+            behind_since: since.map(utc),
+            problem: state.problem,
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let required = if self.required { "required" } else { "follows" };
+        vec![
+            self.name.clone(),
+            self.url.clone(),
+            required.to_owned(),
+            count_text(self.objects_behind),
+            size_text(self.bytes_behind),
+            self.behind_since.clone().unwrap_or_else(|| "-".to_owned()),
+            self.problem.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    }
+}
+
+/// `destination ls`.
+pub async fn destination_ls(
+    config: Config,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, DestinationCommandError> {
+    let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
+    let states = coordinator.storage.destinations().await?;
+    let places = &coordinator.config.destinations;
+    let lines: Vec<_> = states
+        .into_iter()
+        .map(|state| DestinationLine::of(state, places))
+        .collect();
+    if json {
+        write_json(out, &lines)?;
+    } else {
+        let head = ["name", "url", "role", "behind", "bytes", "since", "problem"];
+        let aligned = [
+            Align::Left,
+            Align::Left,
+            Align::Left,
+            Align::Right,
+            Align::Right,
+            Align::Left,
+            Align::Left,
+        ];
+        let columns: Vec<_> = head.into_iter().zip(aligned).collect();
+        let rows: Vec<_> = lines.iter().map(DestinationLine::row).collect();
+        write_table(out, &columns, &rows)?;
+    }
+    coordinator.close().await;
+    Ok(ExitCode::Ok)
+}
+
+/// `destination create NAME`.
+pub async fn destination_create(
+    args: &DestinationCreateArgs,
+    config: &Config,
+    out: &mut impl Write,
+) -> Result<ExitCode, DestinationCommandError> {
+    let place = find(&config.destinations, &args.name)?;
+    let what = if place.create().await? {
+        "is ready"
+    } else {
+        "is a new, empty destination"
+    };
+    writeln!(out, "{} ({}) {what}", place.name, place.url)?;
+    Ok(ExitCode::Ok)
+}
+
+fn find<'a>(places: &'a [Place], name: &str) -> Result<&'a Place, DestinationCommandError> {
+    let found = places.iter().find(|place| place.name.to_string() == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = places.iter().map(|place| place.name.to_string()).collect();
+        DestinationCommandError::Unknown {
+            name: name.to_owned(),
+            known: names.join(", "),
+        }
+    })
+}
+
+/// What `destination sync --json` prints.
+#[derive(Debug, Serialize)]
+struct SyncReport {
+    destination: String,
+    objects: u64,
+    bytes: u64,
+}
+
+/// `destination sync NAME`.
+pub async fn destination_sync(
+    args: &DestinationSyncArgs,
+    config: Config,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, DestinationCommandError> {
+    let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
+    find(&coordinator.config.destinations, &args.name)?;
+    let repositories = coordinator.state.lock().await.repositories()?;
+    let mut queued = Queued::default();
+    for repository in repositories {
+        let more = coordinator
+            .storage
+            .sync_destination(&args.name, repository.repository)
+            .await?;
+        queued.objects += more.objects;
+        queued.bytes += more.bytes;
+    }
+    wait(&coordinator, &args.name).await?;
+    let report = SyncReport {
+        destination: args.name.clone(),
+        objects: queued.objects,
+        bytes: queued.bytes,
+    };
+    if json {
+        write_json(out, &report)?;
+    } else {
+        writeln!(
+            out,
+            "{} has everything; it lacked {} objects ({})",
+            report.destination,
+            count_text(report.objects),
+            size_text(report.bytes)
+        )?;
+    }
+    coordinator.close().await;
+    Ok(ExitCode::Ok)
+}
+
+/// Waits until a destination has everything, or takes nothing any more.
+async fn wait(coordinator: &Coordinator, name: &str) -> Result<(), DestinationCommandError> {
+    let mut last_told = coordinator.clock.now();
+    loop {
+        let states = coordinator.storage.destinations().await?;
+        let Some(state) = states.into_iter().find(|state| state.name == name) else {
+            return Ok(());
+        };
+        if state.objects_behind == 0 {
+            return Ok(());
+        }
+        if let Some(problem) = state.problem {
+            return Err(DestinationCommandError::Behind {
+                name: state.name,
+                objects: state.objects_behind,
+                problem,
+            });
+        }
+        let now = coordinator.clock.now();
+        if now.duration_since(last_told).as_secs() >= 10 {
+            tracing::info!(
+                destination = name,
+                objects = state.objects_behind,
+                bytes = state.bytes_behind,
+                "still to be delivered"
+            );
+            last_told = now;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
