@@ -11,6 +11,7 @@ pub mod hostile_agent;
 pub mod hostile_sshd;
 pub mod killer;
 pub mod processes;
+pub mod s3_server;
 pub mod small_disk;
 pub mod sshd;
 pub mod target_state;

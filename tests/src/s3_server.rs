@@ -1,0 +1,218 @@
+//! Real S3 servers for tests, each on a loopback port and in a directory of the test's own: Ceph's gateway, which does
+//! everything; moto, which starts in seconds; and rclone's, which ignores conditional writes as some providers do.
+//! `tests/run` installs them. They end with their value.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use crate::processes;
+use crate::sshd::free_port;
+
+/// How long a server may take to answer.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Every server's key pair.
+pub const ACCESS_KEY_ID: &str = "capstan";
+/// Every server's key pair.
+pub const SECRET_KEY: &str = "capstan-secret";
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum S3Kind {
+    /// Ceph's radosgw: conditional writes, versions, object lock.
+    Ceph,
+    /// moto: the same, nearly.
+    Moto,
+    /// rclone serve s3: ignores conditional writes, knows neither versions nor locks.
+    Rclone,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct S3Server {
+    kind: S3Kind,
+    directory: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl S3Server {
+    /// Starts a server that keeps its files in `directory`, which must exist.
+    pub fn start(kind: S3Kind, directory: &Path) -> Result<Self> {
+        let mut server = Self {
+            kind,
+            directory: directory.to_owned(),
+            port: free_port()?,
+            child: None,
+        };
+        server.launch()?;
+        Ok(server)
+    }
+
+    /// Its address.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops answering; what is stored stays, for rclone, which keeps it in files.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().context("ending an S3 server")?;
+            child.wait().context("waiting for an S3 server")?;
+        }
+        if self.kind == S3Kind::Ceph {
+            for process in self.ceph_processes()? {
+                processes::kill(process)?;
+                processes::wait_gone(process, START_DEADLINE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers again on the same port.
+    pub fn launch(&mut self) -> Result<()> {
+        match self.kind {
+            S3Kind::Ceph => self.launch_ceph()?,
+            S3Kind::Moto => {
+                let port = self.port.to_string();
+                self.spawn("moto_server", &["-H", "127.0.0.1", "-p", &port])?;
+            }
+            S3Kind::Rclone => {
+                let store = self.directory.join("store");
+                fs::create_dir_all(&store)?;
+                let keys = format!("{ACCESS_KEY_ID},{SECRET_KEY}");
+                let address = format!("127.0.0.1:{}", self.port);
+                let store = store.display().to_string();
+                self.spawn(
+                    "rclone",
+                    &[
+                        "serve",
+                        "s3",
+                        "--auth-key",
+                        &keys,
+                        "--addr",
+                        &address,
+                        &store,
+                    ],
+                )?;
+            }
+        }
+        self.wait()
+    }
+
+    fn spawn(&mut self, program: &str, arguments: &[&str]) -> Result<()> {
+        let log = fs::File::create(self.directory.join("log"))?;
+        let child = Command::new(tool(program))
+            .args(arguments)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {program}: tests/run installs it"))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn launch_ceph(&self) -> Result<()> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/s3_server/ceph.sh");
+        let log = fs::File::create(self.directory.join("log"))?;
+        let status = Command::new("bash")
+            .arg(script)
+            .arg(&self.directory)
+            .arg(self.port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .status()
+            .context("starting Ceph")?;
+        ensure!(status.success(), "Ceph did not start: {}", self.log());
+        Ok(())
+    }
+
+    fn ceph_processes(&self) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        let Ok(entries) = fs::read_dir(self.directory.join("run")) else {
+            return Ok(found);
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "pid")
+                && let Ok(process) = fs::read_to_string(&path)?.trim().parse()
+            {
+                found.push(process);
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self
+                .child
+                .as_mut()
+                .is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            if ended || start.elapsed() > START_DEADLINE {
+                bail!("{:?} does not answer: {}", self.kind, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("the test's S3 server could not be ended: {error:#}");
+        }
+    }
+}
+
+/// A client with all rights.
+pub fn admin(server: &S3Server) -> aws_sdk_s3::Client {
+    let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_KEY, None, None, "test");
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(server.endpoint())
+        .force_path_style(true)
+        .credentials_provider(credentials)
+        .http_client(http)
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+/// A program that `tests/run` installed, or that is on the path.
+fn tool(program: &str) -> PathBuf {
+    let installed = std::env::var_os("CAPSTAN_TEST_SERVERS")
+        .map(|directory| Path::new(&directory).join("bin").join(program));
+    match installed {
+        Some(path) if path.exists() => path,
+        _ => PathBuf::from(program),
+    }
+}

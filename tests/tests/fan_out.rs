@@ -1,0 +1,180 @@
+//! Whole runs over several destinations: a local one that is waited for, and S3 and SFTP that follow; one that is away
+//! for a run, and one that is alone in the end.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use tests::corpus::bytes::incompressible;
+use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server, SECRET_KEY};
+use tests::shapes::{Outcome, exit};
+use tests::sshd::{Sshd, SshdOptions};
+use tests::world::World;
+
+/// One element of `destination ls --json`.
+#[derive(Debug, Deserialize)]
+struct DestinationLine {
+    name: String,
+    required: bool,
+    objects_behind: u64,
+    bytes_behind: u64,
+    problem: Option<String>,
+}
+
+fn destinations(world: &World) -> Result<Vec<DestinationLine>> {
+    world
+        .coordinator(&["destination", "ls", "--json"])?
+        .expect_code(exit::OK)?
+        .json()
+}
+
+fn add_to_config(world: &World, table: &str) -> Result<()> {
+    let config = fs::read_to_string(world.config())?;
+    let secret = world.coordinator_dir().join("keys/s3.secret");
+    fs::write(&secret, SECRET_KEY)?;
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    world.write_config(&format!("{config}\n{table}"))
+}
+
+fn s3_table(endpoint: &str, required: bool) -> String {
+    format!(
+        "[[destination]]\nname = \"s3\"\nurl = \"s3://backups/capstan\"\nrequired = {required}\n\
+         endpoint = \"{endpoint}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\nsecret_key_file = \"keys/s3.secret\"\n"
+    )
+}
+
+fn sftp_table(sshd: &Sshd, path: &str) -> Result<String> {
+    Ok(format!(
+        "[[destination]]\nname = \"nas\"\nurl = \"sftp://root@{}{path}\"\nrequired = false\n\
+         host_key = [\"{}\"]\nidentity_file = \"{}\"\n",
+        sshd.address(),
+        sshd.fingerprint()?,
+        sshd.identity_file().display()
+    ))
+}
+
+/// Only this destination is left in coordinator.toml, and everything is waited for there.
+fn leave_only(world: &World, table: &str) -> Result<()> {
+    let config = fs::read_to_string(world.config())?;
+    let mut document: toml::Table = config.parse()?;
+    let tables: toml::Table = table
+        .replace("required = false", "required = true")
+        .parse()?;
+    let destination = tables.get("destination").context("a destination")?;
+    document.insert("destination".into(), destination.clone());
+    world.write_config(&toml::to_string(&document)?)
+}
+
+async fn make_bucket(server: &S3Server) -> Result<()> {
+    let client = tests::s3_server::admin(server);
+    client.create_bucket().bucket("backups").send().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_away_holds_up_no_run_and_catches_up_by_itself() -> Result<()> {
+    let world = World::new()?;
+    for name in ["one", "two"] {
+        fs::write(world.source().join(name), incompressible(7, 3 << 20))?;
+    }
+    let dir = tests::world::temporary_directory()?;
+    let mut s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    s3.stop()?;
+    let nas = tests::world::temporary_directory()?;
+    fs::create_dir(nas.path().join("sshd"))?;
+    let sshd = Sshd::start(
+        &nas.path().join("sshd"),
+        SshdOptions {
+            config: vec!["Subsystem sftp internal-sftp".into()],
+            ..SshdOptions::default()
+        },
+    )?;
+    add_to_config(&world, &s3_table(&s3.endpoint(), false))?;
+    let root = nas.path().join("root").display().to_string();
+    let nas_table = sftp_table(&sshd, &root)?;
+    add_to_config(&world, &nas_table)?;
+
+    // S3 is down for the whole run, and the NAS has no root yet: the run is as good as any.
+    let report = world.run()?;
+    ensure!(report.outcome == Outcome::Ok, "{report:?}");
+    let lines = destinations(&world)?;
+    ensure!(lines.len() == 3 && lines[0].required, "{lines:?}");
+    for line in &lines[1..] {
+        ensure!(
+            line.objects_behind >= 3 && line.bytes_behind > 3 << 20,
+            "{} should be behind: {line:?}",
+            line.name
+        );
+    }
+
+    // Back again, with nothing but the next call of any command to notice it.
+    s3.launch()?;
+    make_bucket(&s3).await?;
+    world
+        .coordinator(&["destination", "create", "nas"])?
+        .expect_code(exit::OK)?;
+    for name in ["s3", "nas"] {
+        world
+            .coordinator(&["destination", "sync", name])?
+            .expect_code(exit::OK)?;
+    }
+    let lines = destinations(&world)?;
+    ensure!(
+        lines
+            .iter()
+            .all(|line| line.objects_behind == 0 && line.problem.is_none()),
+        "{lines:?}"
+    );
+
+    // The next run brings what is new to all three before it ends.
+    fs::write(world.source().join("three"), incompressible(8, 2 << 20))?;
+    world.run()?;
+    let lines = destinations(&world)?;
+    ensure!(
+        lines.iter().all(|line| line.objects_behind == 0),
+        "{lines:?}"
+    );
+
+    // Each of them is enough for a restore when the first is gone.
+    let local = world.repository();
+    fs::rename(&local, local.with_extension("gone"))?;
+    for (name, table) in [("s3", s3_table(&s3.endpoint(), true)), ("nas", nas_table)] {
+        leave_only(&world, &table)?;
+        world
+            .expect_restores("latest", name)
+            .with_context(|| format!("from {name} alone"))?;
+        let verified = world.verify()?;
+        ensure!(verified.outcome == Outcome::Ok, "{name}: {verified:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_alone_is_enough_for_runs_and_restores() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(9, 3 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&s3).await?;
+    add_to_config(&world, "")?;
+    leave_only(&world, &s3_table(&s3.endpoint(), true))?;
+    world.run()?;
+    fs::write(world.source().join("two"), incompressible(10, 1 << 20))?;
+    world.run()?;
+    world.expect_restores("latest", "latest")?;
+    Ok(())
+}
+
+#[test]
+fn too_few_copies_fail_a_run_with_that_reason() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), "one")?;
+    add_to_config(&world, &s3_table("http://127.0.0.1:1", false))?;
+    world.replace_config_line("#min_copies", "min_copies = 3")?;
+    // More copies than destinations can never be.
+    world
+        .coordinator(&["run", tests::world::HOST])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["min_copies = 3", "2"])?;
+    Ok(())
+}
