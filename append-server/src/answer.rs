@@ -129,6 +129,8 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         FanOutError::TooFewReplicas { .. }
         | FanOutError::TooFewCopies { .. }
         | FanOutError::TooManyCopies { .. }
+        | FanOutError::RequiredIsBehind { .. }
+        | FanOutError::Cut(_)
         | FanOutError::Queue(_)
         | FanOutError::Read(_)
         | FanOutError::NothingRequired => RefusalKind::Storage,

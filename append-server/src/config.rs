@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::destination::DestinationName;
+use crate::fan_out::queue::QUEUE_FILE;
 use crate::io_faults::IoFaults;
 use crate::limits::{PATIENCE_DEFAULT, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
 use crate::places::table::DestinationTable;
@@ -71,12 +72,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// It is not what it should be.
-    #[error("{} is not a configuration of this version", path.display())]
+    #[error("{}:{line} is not a configuration of this version: {problem}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Its line; what stands there may be a secret and is not repeated.
+        line: usize,
+        /// Why.
+        problem: String,
     },
     /// A destination.
     #[error("destination {name:?} in {} cannot be used", path.display())]
@@ -87,6 +90,14 @@ pub enum ConfigError {
         name: String,
         /// Why.
         source: PlaceError,
+    },
+    /// Two destinations are in one place.
+    #[error("destination {name} is where {other} is; give each a place of its own")]
+    DuplicateUrl {
+        /// The later one.
+        name: DestinationName,
+        /// The earlier one.
+        other: DestinationName,
     },
     /// Two destinations have one name.
     #[error("two destinations are named {name}; give each its own name")]
@@ -107,9 +118,13 @@ impl Config {
         let mode = file.metadata().map_err(unreadable)?.mode();
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unreadable)?;
-        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            ConfigError::Parse {
+                path: path.to_owned(),
+                line: before.unwrap_or_default().matches('\n').count() + 1,
+                problem: error.message().to_owned(),
+            }
         })?;
         config.directory = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.is_private = mode & 0o077 == 0;
@@ -128,6 +143,7 @@ impl Config {
                 bytes_max: self.spool.bytes_max,
                 reserve_bytes: self.spool.reserve_bytes,
             },
+            queue: self.spool.dir.join(QUEUE_FILE),
             copies_min: self.min_copies,
             patience: PATIENCE_DEFAULT,
             pace: Pace::default(),
@@ -150,6 +166,13 @@ impl Config {
             })?;
             if places.iter().any(|other| other.name == place.name) {
                 return Err(ConfigError::DuplicateName { name: place.name });
+            }
+            // Two copies in one place would be counted as two and be one.
+            if let Some(other) = places.iter().find(|other| other.url == place.url) {
+                return Err(ConfigError::DuplicateUrl {
+                    name: place.name,
+                    other: other.name.clone(),
+                });
             }
             places.push(place);
         }
@@ -188,8 +211,8 @@ mod tests {
     fn mistakes_are_named() {
         let sample = std::fs::read_to_string(SAMPLE).unwrap();
         let unknown = read(&format!("{sample}\ncolour = 1\n")).unwrap_err();
-        let source = std::error::Error::source(&unknown).unwrap().to_string();
-        assert!(source.contains("colour"), "{source}");
+        let text = unknown.to_string();
+        assert!(text.contains("colour"), "{text}");
         for (right, wrong) in [
             ("file:///srv/backup\"", "ftp://bucket\""),
             ("file:///srv/backup\"", "file://relative\""),

@@ -5,6 +5,7 @@
 pub mod beneath;
 pub mod contract;
 pub mod faults;
+pub mod late;
 pub mod local;
 pub mod local_list;
 pub mod local_put;
@@ -23,6 +24,7 @@ use formats::object::{ObjectKind, ObjectName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+use crate::examination::Finding;
 use crate::grants::MaintenanceGrant;
 use crate::spool::SpooledObject;
 
@@ -72,6 +74,11 @@ pub trait Destination: Send + Sync + fmt::Debug {
         until_unix_secs: u64,
         grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>>;
+
+    /// What there is to say about this kind of destination in particular, tried out with an object of the caller's own.
+    fn findings(&self, _key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {
+        Box::pin(async { Vec::new() })
+    }
 
     /// Bytes that can still be stored, where that is known.
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>>;

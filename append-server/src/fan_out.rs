@@ -26,7 +26,7 @@ use crate::destination::{
     PutOutcome,
 };
 use crate::fan_out::courier::{Courier, CourierTools};
-use crate::fan_out::queue::{Lag, Queue, QueueError};
+use crate::fan_out::queue::{Lag, Queue, QueueError, QueuedObject};
 use crate::fan_out::reading::Failures;
 use crate::limits::{LIST_PAGE_OBJECTS, PUT_BACK_OFF_MAX, PUT_BACK_OFF_MIN};
 use crate::spool::{Spool, SpooledObject};
@@ -175,6 +175,19 @@ pub enum FanOutError {
         /// The name.
         name: DestinationName,
     },
+    /// A destination that was not waited for is waited for now, and still lacks something.
+    #[error(
+        "destination {name} still lacks {objects} objects and cannot be required yet: set required = false until `coordinator destination ls` says that it has everything"
+    )]
+    RequiredIsBehind {
+        /// Which.
+        name: DestinationName,
+        /// What it lacks.
+        objects: u64,
+    },
+    /// The server ends.
+    #[error("cut short")]
+    Cut(#[source] tokio::task::JoinError),
     /// The queue of deliveries.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -205,6 +218,7 @@ impl FanOut {
             .into_iter()
             .map(|placement| placement.destination)
             .collect();
+        refuse_required_that_lack(&required, tools)?;
         let followers = if followers.is_empty() {
             None
         } else {
@@ -221,10 +235,11 @@ impl FanOut {
     pub async fn check_reserve(&self) -> Result<(), FanOutError> {
         let reserve_bytes = self.policy.reserve_bytes;
         for destination in &self.required {
-            let free = destination
-                .free_bytes()
-                .await
-                .map_err(|error| FanOutError::Read(Box::new(error)))?;
+            let free = match destination.free_bytes().await {
+                // Not known at present; the put itself has the patience.
+                Err(error) if error.is_retryable() => None,
+                free => free.map_err(|error| FanOutError::Read(Box::new(error)))?,
+            };
             if let Some(free_bytes) = free.filter(|free| *free < reserve_bytes) {
                 return Err(FanOutError::ReserveReached {
                     destination: destination.name().clone(),
@@ -249,14 +264,14 @@ impl FanOut {
         let first = usize::from(!computed).min(self.required.len());
         let (arbiter, others) = self.required.split_at(first);
         let decided = self.put_on(arbiter, key, &source).await?;
-        if let Some(followers) = &self.followers {
-            followers.take(key, &source)?;
-        }
         let rest = self.put_on(others, key, &source).await?;
         if let Some(followers) = &self.followers {
             let wanted = self.policy.copies_min.saturating_sub(self.required.len());
+            // After the required ones: what is queued can be read there.
+            followers.take(key, &source, wanted > 0).await?;
+            let stored = self.required.len();
             followers
-                .wait_for(key, self.required.len(), wanted, self.policy)
+                .wait_for(key, &source, stored, wanted, self.policy)
                 .await?;
         }
         // Healing a destination that missed it is "created" too; all alike is "the same".
@@ -353,6 +368,7 @@ impl FanOut {
             .find(|courier| courier.destination.name() == name)
             .ok_or_else(|| FanOutError::NotAFollower { name: name.clone() })?;
         let mut queued = Queued::default();
+        let names = vec![name.clone()];
         for kind in [
             ObjectKind::Config,
             ObjectKind::Keys,
@@ -362,21 +378,19 @@ impl FanOut {
         ] {
             let have = every_object(&courier.destination, repository, kind).await?;
             let have: HashMap<ObjectName, u64> = have.into_iter().collect();
-            for (object, bytes) in every_object(source, repository, kind).await? {
-                if have.get(&object) == Some(&bytes) {
-                    continue;
-                }
-                let key = ObjectKey {
-                    repository,
-                    name: object,
-                };
-                let now = followers.clock.now_unix_secs();
-                followers
-                    .queue
-                    .add(std::slice::from_ref(name), &key, bytes, now)?;
-                queued.objects += 1;
-                queued.bytes += bytes;
-            }
+            let objects = every_object(source, repository, kind).await?;
+            let missing: Vec<_> = objects
+                .into_iter()
+                .filter(|(object, bytes)| have.get(object) != Some(bytes))
+                .map(|(name, bytes)| QueuedObject {
+                    key: ObjectKey { repository, name },
+                    bytes,
+                    digest: None,
+                })
+                .collect();
+            queued.objects += missing.len() as u64;
+            queued.bytes += missing.iter().map(|object| object.bytes).sum::<u64>();
+            followers.add(names.clone(), missing).await?;
         }
         courier.wake();
         Ok(queued)
@@ -492,6 +506,28 @@ impl FanOut {
     }
 }
 
+/// A destination that has not everything looks, once it is trusted, as if the rest had never been.
+fn refuse_required_that_lack(
+    required: &[Arc<dyn Destination>],
+    tools: &FanOutTools,
+) -> Result<(), FanOutError> {
+    if !tools.queue.exists() {
+        return Ok(());
+    }
+    let queue = Queue::open(&tools.queue)?;
+    for destination in required {
+        let name = destination.name();
+        let objects = queue.lag(name)?.objects;
+        if objects > 0 {
+            return Err(FanOutError::RequiredIsBehind {
+                name: name.clone(),
+                objects,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// All objects of a folder on one destination.
 async fn every_object(
     destination: &Arc<dyn Destination>,
@@ -548,20 +584,52 @@ impl Followers {
     }
 
     /// Notes an object for every follower and hands it over.
-    fn take(&self, key: &ObjectKey, source: &SpooledObject) -> Result<(), FanOutError> {
-        let now = self.clock.now_unix_secs();
-        self.queue.add(&self.names, key, source.bytes(), now)?;
+    async fn take(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+        is_awaited: bool,
+    ) -> Result<(), FanOutError> {
         self.took.store(true, Ordering::Relaxed);
         for courier in &self.couriers {
-            courier.hand_over(key, source);
+            courier.hand_over(key, source, is_awaited);
+        }
+        let object = QueuedObject {
+            key: key.clone(),
+            bytes: source.bytes(),
+            digest: Some(source.digest()),
+        };
+        if let Err(error) = self.add(self.names.clone(), vec![object]).await {
+            for courier in &self.couriers {
+                courier.take_back(key);
+            }
+            return Err(error);
+        }
+        for courier in &self.couriers {
+            courier.wake();
         }
         Ok(())
+    }
+
+    /// Writes to the queue, which takes a sync of its disk.
+    async fn add(
+        &self,
+        names: Vec<DestinationName>,
+        objects: Vec<QueuedObject>,
+    ) -> Result<(), FanOutError> {
+        let (queue, now) = (Arc::clone(&self.queue), self.clock.now_unix_secs());
+        let adding = tokio::task::spawn_blocking(move || queue.add(&names, &objects, now));
+        match adding.await {
+            Ok(added) => Ok(added?),
+            Err(error) => Err(FanOutError::Cut(error)),
+        }
     }
 
     /// Waits until so many followers have the object.
     async fn wait_for(
         &self,
         key: &ObjectKey,
+        source: &SpooledObject,
         stored: usize,
         wanted: usize,
         policy: FanOutPolicy,
@@ -577,6 +645,8 @@ impl Followers {
             for courier in &self.couriers {
                 let name = courier.destination.name();
                 if self.queue.is_pending(name, key)? {
+                    // Held here anyway, whatever the courier had to let go of.
+                    courier.hand_over(key, source, true);
                     let problem = courier.problem().unwrap_or_else(|| "slow".to_owned());
                     behind.push(format!("{name} ({problem})"));
                 }

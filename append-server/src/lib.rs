@@ -17,6 +17,7 @@ pub mod receive;
 pub mod spool;
 
 pub mod destination;
+pub mod examination;
 pub mod fan_out;
 
 pub mod ssh;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::SystemClock;
+use crate::destination::late::LateDestination;
 use crate::destination::local::{LocalDestination, LocalOptions};
 use crate::destination::local_root::RootError;
 use crate::destination::s3::{OptionsError, S3Destination};
@@ -142,7 +143,7 @@ impl Place {
             (place.url(), PlaceKind::Sftp(Box::new(place)))
         } else {
             return Err(PlaceError::Url {
-                url: text.to_owned(),
+                url: without_user(text),
             });
         };
         Ok(Self {
@@ -238,7 +239,7 @@ impl Place {
     }
 }
 
-/// Opens destinations. One that is not required and cannot be opened is left out, with a warning.
+/// Opens destinations. One that is not required and cannot be opened is tried again whenever it is used.
 pub fn open_places(places: &[Place]) -> Result<Vec<Placement>, OpenError> {
     let mut placements = Vec::new();
     for place in places {
@@ -249,12 +250,27 @@ pub fn open_places(places: &[Place]) -> Result<Vec<Placement>, OpenError> {
             }),
             Err(error) if !place.required => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(destination = %place.name, error, "destination is left out until the next start");
+                tracing::warn!(destination = %place.name, error, "destination cannot be used yet");
+                placements.push(Placement {
+                    destination: Arc::new(LateDestination::new(place.clone())),
+                    required: false,
+                });
             }
             Err(error) => return Err(error),
         }
     }
     Ok(placements)
+}
+
+/// A URL without what stands before the host, which may be a password.
+fn without_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, rest)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://…@{rest}")
+        }
+        None => url.to_owned(),
+    }
 }
 
 /// A directory: everything after the slashes is the path as it is, without percent escapes, so that every directory

@@ -37,6 +37,8 @@ pub struct ServerOptions {
     pub allow_uids: Vec<u32>,
     /// The spool.
     pub spool: SpoolOptions,
+    /// Where deliveries to destinations that nobody waits for are noted.
+    pub queue: PathBuf,
     /// On how many destinations an object must be before it is acknowledged.
     pub copies_min: usize,
     /// For how long a required destination that fails is tried again.
@@ -140,7 +142,7 @@ impl AppendServer {
     ) -> Result<ServerHandle, StartError> {
         let spool = Spool::open(&options.spool, options.spool_faults.clone())?;
         let tools = FanOutTools {
-            queue: options.spool.dir.join("deliveries.sqlite"),
+            queue: options.queue,
             spool: Arc::clone(&spool),
             clock: Arc::new(SystemClock),
         };

@@ -19,7 +19,7 @@ use coordinator::commands::cat::cat_command;
 use coordinator::commands::config_check::config_command;
 use coordinator::commands::demo::demo_command;
 use coordinator::commands::destination::{
-    DestinationCommandError, destination_create, destination_ls, destination_sync,
+    DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
 };
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
@@ -238,6 +238,7 @@ async fn destination_command(
     match command {
         DestinationCommand::Ls => destination_ls(config, json, out).await,
         DestinationCommand::Create(args) => destination_create(args, &config, out).await,
+        DestinationCommand::Test(args) => destination_test(args, &config, json, out).await,
         DestinationCommand::Sync(args) => destination_sync(args, config, json, out).await,
     }
 }

@@ -498,6 +498,18 @@ fn describe_coordinator(bytes: &[u8]) -> String {
     }
 }
 
+fn describe_destinations(bytes: &[u8]) -> String {
+    let states = DestinationStates::decode(bytes).expect("a body");
+    list(&states.0, |state| {
+        let problem = state.problem.as_deref().unwrap_or("nothing");
+        let since = state.oldest_unix_secs.unwrap_or_default();
+        format!(
+            "{} required {} lacks {} of {} since {since} for {problem}",
+            state.name, state.required, state.objects_behind, state.bytes_behind
+        )
+    })
+}
+
 fn describe_wire(name: &str, bytes: &[u8]) -> String {
     let (token, opening) = (messages::token(), messages::opening());
     let nonce = messages::server_nonce();
@@ -554,17 +566,7 @@ fn describe_wire(name: &str, bytes: &[u8]) -> String {
                 refusal.text
             )
         }
-        "destination_states" => {
-            let states = DestinationStates::decode(bytes).expect("a body");
-            list(&states.0, |state| {
-                let problem = state.problem.as_deref().unwrap_or("nothing");
-                let since = state.oldest_unix_secs.unwrap_or_default();
-                format!(
-                    "{} required {} lacks {} of {} since {since} for {problem}",
-                    state.name, state.required, state.objects_behind, state.bytes_behind
-                )
-            })
-        }
+        "destination_states" => describe_destinations(bytes),
         "queued" => {
             let queued = Queued::decode(bytes).expect("a body");
             format!("{} of {}", queued.objects, queued.bytes)

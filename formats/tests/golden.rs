@@ -121,10 +121,8 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     add("open_run.bin", messages::open_run().encode());
     add("refusal.bin", messages::refusal().encode());
     add("object_page.bin", messages::object_page().encode());
-    add(
-        "destination_states.bin",
-        messages::destination_states().encode(),
-    );
+    let states = messages::destination_states();
+    add("destination_states.bin", states.encode());
     add("queued.bin", messages::queued().encode());
     files
 }

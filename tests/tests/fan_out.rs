@@ -65,6 +65,34 @@ fn leave_only(world: &World, table: &str) -> Result<()> {
     world.write_config(&toml::to_string(&document)?)
 }
 
+/// `destination test` of each kind says what it found.
+fn expect_trials(world: &World) -> Result<()> {
+    for (name, words) in [
+        ("local", ["overwriting", "is refused"]),
+        ("s3", ["conditional writes", "enforced"]),
+        ("nas", ["fsync@openssh.com", "has it"]),
+    ] {
+        let tested = world
+            .coordinator(&["destination", "test", name])?
+            .expect_code(exit::OK)?
+            .stdout_text();
+        println!("{tested}");
+        for word in words {
+            ensure!(tested.contains(word), "{name}: {tested}");
+        }
+    }
+    Ok(())
+}
+
+fn sftp_server(directory: &std::path::Path) -> Result<Sshd> {
+    fs::create_dir(directory)?;
+    let options = SshdOptions {
+        config: vec!["Subsystem sftp internal-sftp".into()],
+        ..SshdOptions::default()
+    };
+    Sshd::start(directory, options)
+}
+
 async fn make_bucket(server: &S3Server) -> Result<()> {
     let client = tests::s3_server::admin(server);
     client.create_bucket().bucket("backups").send().await?;
@@ -81,14 +109,7 @@ async fn a_destination_that_is_away_holds_up_no_run_and_catches_up_by_itself() -
     let mut s3 = S3Server::start(S3Kind::Moto, dir.path())?;
     s3.stop()?;
     let nas = tests::world::temporary_directory()?;
-    fs::create_dir(nas.path().join("sshd"))?;
-    let sshd = Sshd::start(
-        &nas.path().join("sshd"),
-        SshdOptions {
-            config: vec!["Subsystem sftp internal-sftp".into()],
-            ..SshdOptions::default()
-        },
-    )?;
+    let sshd = sftp_server(&nas.path().join("sshd"))?;
     add_to_config(&world, &s3_table(&s3.endpoint(), false))?;
     let root = nas.path().join("root").display().to_string();
     let nas_table = sftp_table(&sshd, &root)?;
@@ -135,6 +156,8 @@ async fn a_destination_that_is_away_holds_up_no_run_and_catches_up_by_itself() -
         "{lines:?}"
     );
 
+    expect_trials(&world)?;
+
     // Each of them is enough for a restore when the first is gone.
     let local = world.repository();
     fs::rename(&local, local.with_extension("gone"))?;
@@ -176,5 +199,48 @@ fn too_few_copies_fail_a_run_with_that_reason() -> Result<()> {
         .coordinator(&["run", tests::world::HOST])?
         .expect_code(exit::ERROR)?
         .expect_stderr(&["min_copies = 3", "2"])?;
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_behind_and_cannot_be_trusted_before_it_has_everything()
+-> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(11, 1 << 20))?;
+    let disk = world.directory().join("disk");
+    let table = |required: bool| {
+        format!(
+            "[[destination]]\nname = \"disk\"\nurl = \"file://{}\"\nrequired = {required}\n",
+            disk.display()
+        )
+    };
+    let plain = fs::read_to_string(world.config())?;
+    world.write_config(&format!("{plain}\n{}", table(false)))?;
+    world.run()?;
+    let lines = destinations(&world)?;
+    ensure!(
+        lines[1].objects_behind >= 3 && lines[1].problem.is_some(),
+        "{lines:?}"
+    );
+
+    // It would look like a destination from which everything was lost.
+    world.write_config(&format!("{plain}\n{}", table(true)))?;
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    world
+        .coordinator(&["snapshots"])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["disk", "still lacks", "required = false"])?;
+
+    world.write_config(&format!("{plain}\n{}", table(false)))?;
+    world
+        .coordinator(&["destination", "sync", "disk"])?
+        .expect_code(exit::OK)?;
+    world.write_config(&format!("{plain}\n{}", table(true)))?;
+    world.run()?;
+    fs::rename(world.repository(), world.directory().join("gone"))?;
+    leave_only(&world, &table(true))?;
+    world.expect_restores("latest", "from-disk")?;
     Ok(())
 }

@@ -6,12 +6,14 @@ mod body;
 mod client;
 mod conditional;
 mod failure;
+mod findings;
 mod lock;
 pub mod options;
 mod put;
 mod read;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
@@ -27,11 +29,24 @@ use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
     PutOutcome,
 };
+use crate::examination::Finding;
 use crate::grants::MaintenanceGrant;
 use crate::spool::SpooledObject;
 
 pub use conditional::ConditionalWrites;
 pub use failure::OptionsError;
+
+/// Runs a request within its deadline.
+macro_rules! within_deadline {
+    ($request:expr) => {
+        match tokio::time::timeout(S3_REQUEST_DEADLINE, $request.send()).await {
+            Ok(answer) => answer.map_err(S3Failure::of),
+            Err(_) => Err(S3Failure::Timeout),
+        }
+    };
+}
+
+use within_deadline;
 
 /// A bucket, or what lies beneath a prefix in it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,6 +60,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// What the service does with a conditional write; found out before the first put.
     conditional: OnceCell<Conditional>,
+    /// Whether a lock was asked for and did not show.
+    lock_missed: AtomicBool,
 }
 
 impl S3Destination {
@@ -61,6 +78,7 @@ impl S3Destination {
             clients,
             clock,
             conditional: OnceCell::new(),
+            lock_missed: AtomicBool::new(false),
         })))
     }
 
@@ -143,6 +161,10 @@ impl Destination for S3Destination {
         _grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>> {
         Box::pin(async move { self.0.extend_lock(&key, until_unix_secs).await })
+    }
+
+    fn findings(&self, key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {
+        Box::pin(async move { self.0.findings(&key).await })
     }
 
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {

@@ -27,8 +27,9 @@ use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
     PutOutcome,
 };
+use crate::examination::Finding;
 use crate::grants::MaintenanceGrant;
-use crate::limits::{SFTP_CONNECTIONS, SFTP_OPERATIONS_MAX};
+use crate::limits::{SFTP_CONNECTIONS, SFTP_OPERATIONS_MAX, SFTP_WINDOW_BYTES_ALL};
 use crate::spool::SpooledObject;
 
 /// A directory of objects on an SFTP server. Cheap to clone.
@@ -46,6 +47,8 @@ struct Inner {
     failures: AtomicU64,
     /// Bounds what is under way, and by that the server's open handles and our buffers.
     operations: Arc<Semaphore>,
+    /// Bytes that may be on their way to the server.
+    window: Semaphore,
     /// Folders that are known to be there, and durable as far as the server can say.
     folders: Mutex<HashSet<String>>,
 }
@@ -61,6 +64,7 @@ impl SftpDestination {
             next_slot: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
             operations: Arc::new(Semaphore::new(SFTP_OPERATIONS_MAX)),
+            window: Semaphore::new(SFTP_WINDOW_BYTES_ALL),
             folders: Mutex::new(HashSet::new()),
         }))
     }
@@ -166,6 +170,10 @@ impl Destination for SftpDestination {
                 action: "lock objects: SFTP has no such thing",
             })
         })
+    }
+
+    fn findings(&self, _key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {
+        Box::pin(async move { self.0.findings().await })
     }
 
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {

@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::chain;
 use crate::clock::Clock;
 use crate::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
-use crate::fan_out::FanOutError;
-use crate::fan_out::queue::{Queue, QueueError};
-use crate::fan_out::reading;
+use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::limits::{
-    CONFLICT_RETRY_SECS, DELIVERY_BACK_OFF_MAX, DELIVERY_BACK_OFF_MIN, LATE_DELIVERIES_MAX,
+    CONFLICT_RETRY_SECS, DELIVERY_BACK_OFF_MAX, DELIVERY_BACK_OFF_MIN, DELIVERY_ROOM_DEADLINE,
+    LATE_DELIVERIES_MAX,
 };
 use crate::spool::{Purpose, Spool, SpoolError, SpooledObject};
 
@@ -41,16 +40,16 @@ pub(super) struct Courier {
 #[derive(Debug, thiserror::Error)]
 enum DeliveryError {
     #[error("could not read it where it is")]
-    Read(#[from] FanOutError),
-    #[error("could not read it where it is")]
     Source(#[source] DestinationError),
-    #[error("what was read is not the object of that name; `scan` finds the bad copy")]
+    #[error("no copy of it has the bytes that were stored")]
     Damaged,
+    #[error("the spool has no room for it")]
+    NoRoom,
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Destination(DestinationError),
-    #[error("the destination has other bytes of that name; `scan` tells which copy is good")]
+    #[error("the destination has other bytes of that name, which stay")]
     Conflict,
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -62,7 +61,7 @@ impl DeliveryError {
         match self {
             Self::Conflict | Self::Damaged => true,
             // Certainly not there to be read; anything else may be another story in a minute.
-            Self::Read(FanOutError::Read(error)) => error.is_absent(),
+            Self::Source(error) => error.is_absent(),
             _ => false,
         }
     }
@@ -94,14 +93,18 @@ impl Courier {
         }
     }
 
-    /// Hands over an object that the queue has; kept in the spool only while that holds up nobody.
-    pub(super) fn hand_over(&self, key: &ObjectKey, source: &SpooledObject) {
+    /// Hands over an object before the queue has it. It is kept in the spool only while that holds up nobody, or while
+    /// somebody waits for it, and holds it anyway.
+    pub(super) fn hand_over(&self, key: &ObjectKey, source: &SpooledObject, is_awaited: bool) {
         let mut fresh = self.fresh();
-        if fresh.len() < LATE_DELIVERIES_MAX && self.problem().is_none() {
+        if is_awaited || (fresh.len() < LATE_DELIVERIES_MAX && self.problem().is_none()) {
             fresh.insert(key.clone(), source.clone());
         }
-        drop(fresh);
-        self.wake.notify_one();
+    }
+
+    /// Takes back what was handed over.
+    pub(super) fn take_back(&self, key: &ObjectKey) {
+        self.fresh().remove(key);
     }
 
     /// Looks into the queue now.
@@ -178,9 +181,9 @@ impl Courier {
         let now = self.clock.now_unix_secs();
         let due = self.queue.due(name, now, LATE_DELIVERIES_MAX)?;
         let count = due.len();
-        let deliveries = due.into_iter().map(|(key, bytes)| async move {
-            let delivered = self.deliver(&key, bytes).await;
-            (key, delivered)
+        let deliveries = due.into_iter().map(|object| async move {
+            let delivered = self.deliver(&object).await;
+            (object.key, delivered)
         });
         let mut deliveries = stream::iter(deliveries).buffer_unordered(LATE_DELIVERIES_MAX);
         let mut failed = None;
@@ -206,11 +209,12 @@ impl Courier {
         }
     }
 
-    async fn deliver(&self, key: &ObjectKey, bytes: u64) -> Result<(), DeliveryError> {
+    async fn deliver(&self, object: &QueuedObject) -> Result<(), DeliveryError> {
+        let key = &object.key;
         let fresh = self.fresh().remove(key);
         let source = match fresh {
             Some(source) => source,
-            None => self.read_again(key, bytes).await?,
+            None => self.read_again(object).await?,
         };
         let put = self.destination.put_if_absent(key.clone(), source);
         match put.await.map_err(DeliveryError::Destination)? {
@@ -219,24 +223,52 @@ impl Courier {
         }
     }
 
-    /// The object from where it is, checked as far as its name allows.
-    async fn read_again(
+    /// The object from the first place that has it as it was stored.
+    async fn read_again(&self, object: &QueuedObject) -> Result<SpooledObject, DeliveryError> {
+        let mut failed = None;
+        for source in &self.sources {
+            match self.read_from(source, object).await {
+                Err(error @ (DeliveryError::Source(_) | DeliveryError::Damaged)) => {
+                    tracing::warn!(
+                        source = %source.name(), object = %object.key,
+                        error = &error as &dyn std::error::Error, "no good copy for a delivery"
+                    );
+                    // Absent here says less than a failure there.
+                    let says_less = failed.as_ref().is_some_and(|first: &DeliveryError| {
+                        !first.is_of_object() || matches!(first, DeliveryError::Damaged)
+                    });
+                    if !says_less {
+                        failed = Some(error);
+                    }
+                }
+                done => return done,
+            }
+        }
+        Err(failed.unwrap_or(DeliveryError::Damaged))
+    }
+
+    async fn read_from(
         &self,
-        key: &ObjectKey,
-        bytes: u64,
+        source: &Arc<dyn Destination>,
+        object: &QueuedObject,
     ) -> Result<SpooledObject, DeliveryError> {
-        let mut read = reading::first_that_can(&self.sources, key, ByteRange::ALL).await?;
-        let mut writer = self
-            .spool
-            .begin(bytes.max(read.total), Purpose::Data)
-            .await?;
+        let read = source.get_range(object.key.clone(), ByteRange::ALL).await;
+        let mut read = read.map_err(DeliveryError::Source)?;
+        if read.total != object.bytes {
+            return Err(DeliveryError::Damaged);
+        }
+        // Uploads come first; they may even wait for this very destination.
+        let begun = self.spool.begin(object.bytes, Purpose::Data);
+        let mut writer = tokio::time::timeout(DELIVERY_ROOM_DEADLINE, begun)
+            .await
+            .map_err(|_| DeliveryError::NoRoom)??;
         while let Some(piece) = read.body.next().await {
             writer.write(piece.map_err(DeliveryError::Source)?).await?;
         }
-        let source = writer.finish().await?;
-        match key.name.digest() {
-            Some(digest) if digest != source.digest() => Err(DeliveryError::Damaged),
-            _ => Ok(source),
+        let gathered = writer.finish().await?;
+        match object.key.name.digest().or(object.digest) {
+            Some(digest) if digest != gathered.digest() => Err(DeliveryError::Damaged),
+            _ => Ok(gathered),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use formats::ids::PackId;
 use formats::object::ObjectName;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -17,6 +18,7 @@ const SCHEMA: &str = "
         repository TEXT NOT NULL,
         name TEXT NOT NULL,
         bytes INTEGER NOT NULL,
+        digest BLOB,
         since_unix_secs INTEGER NOT NULL,
         not_before_unix_secs INTEGER NOT NULL DEFAULT 0,
         problem TEXT,
@@ -24,6 +26,9 @@ const SCHEMA: &str = "
     );
     CREATE INDEX IF NOT EXISTS delivery_in_order ON delivery (destination, id);
 ";
+
+/// The usual name of its file.
+pub const QUEUE_FILE: &str = "deliveries.sqlite";
 
 /// The version of the schema above.
 const VERSION: i64 = 1;
@@ -59,6 +64,17 @@ pub enum QueueError {
         /// What it is.
         found: i64,
     },
+}
+
+/// An object that is to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedObject {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its bytes.
+    pub bytes: u64,
+    /// BLAKE3 of them, where it is known.
+    pub digest: Option<PackId>,
 }
 
 /// What a destination is behind by.
@@ -126,52 +142,64 @@ impl Queue {
         }
     }
 
-    /// Notes that these destinations are to get an object, all or none of them, durably. One that is to get it already
-    /// keeps its place in the queue, and may be tried again now.
+    /// Notes that these destinations are to get these objects, all or none of it, durably, after what is in the queue
+    /// already. What is to be delivered anyway goes to the end too, and may be tried again now.
     pub fn add(
         &self,
         destinations: &[DestinationName],
-        key: &ObjectKey,
-        bytes: u64,
+        objects: &[QueuedObject],
         now_unix_secs: u64,
     ) -> Result<(), QueueError> {
         let fail = self.failed("write");
         let mut database = self.database();
         let change = database.transaction().map_err(&fail)?;
         for destination in destinations {
-            change
-                .prepare_cached(
-                    "INSERT INTO delivery (destination, repository, name, bytes, since_unix_secs)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT DO UPDATE SET not_before_unix_secs = 0, problem = NULL",
-                )
-                .and_then(|mut insert| {
-                    insert.execute(params![
-                        destination.to_string(),
-                        key.repository.to_string(),
-                        key.name.to_string(),
-                        bytes.cast_signed(),
-                        now_unix_secs.cast_signed(),
-                    ])
-                })
-                .map_err(&fail)?;
+            for object in objects {
+                change
+                    .prepare_cached(
+                        "INSERT INTO delivery
+                           (destination, repository, name, bytes, digest, since_unix_secs)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                         ON CONFLICT DO UPDATE SET
+                           id = (SELECT max(id) + 1 FROM delivery),
+                           digest = coalesce(excluded.digest, digest),
+                           not_before_unix_secs = 0, problem = NULL",
+                    )
+                    .and_then(|mut insert| {
+                        insert.execute(params![
+                            destination.to_string(),
+                            object.key.repository.to_string(),
+                            object.key.name.to_string(),
+                            object.bytes.cast_signed(),
+                            object.digest.map(|digest| *digest.as_bytes()),
+                            now_unix_secs.cast_signed(),
+                        ])
+                    })
+                    .map_err(&fail)?;
+            }
         }
         change.commit().map_err(&fail)
     }
 
-    /// The deliveries of a destination that may be tried now, in the order they came.
+    /// The deliveries of a destination that may be tried now, in the order they came. A record of a log waits for
+    /// everything of its repository that came before it: what it names is there when it is.
     pub fn due(
         &self,
         destination: &DestinationName,
         now_unix_secs: u64,
         limit: usize,
-    ) -> Result<Vec<(ObjectKey, u64)>, QueueError> {
+    ) -> Result<Vec<QueuedObject>, QueueError> {
         let fail = self.failed("read");
         let database = self.database();
         let mut select = database
             .prepare_cached(
-                "SELECT repository, name, bytes FROM delivery
+                "SELECT repository, name, bytes, digest FROM delivery AS one
                  WHERE destination = ?1 AND not_before_unix_secs <= ?2
+                   AND NOT (name LIKE 'log/%' AND EXISTS (
+                     SELECT 1 FROM delivery AS before
+                     WHERE before.destination = one.destination
+                       AND before.repository = one.repository
+                       AND before.id < one.id))
                  ORDER BY id LIMIT ?3",
             )
             .map_err(&fail)?;
@@ -184,20 +212,25 @@ impl Queue {
                         row.get::<_, String>(0)?,
                         row.get::<_, String>(1)?,
                         row.get::<_, i64>(2)?,
+                        row.get::<_, Option<[u8; 32]>>(3)?,
                     ))
                 },
             )
             .map_err(&fail)?;
         let mut found = Vec::new();
         for row in rows {
-            let (repository, name, bytes) = row.map_err(&fail)?;
+            let (repository, name, bytes, digest) = row.map_err(&fail)?;
             // Written by us from names like these.
             let (Ok(repository), Ok(name)) = (repository.parse(), name.parse::<ObjectName>())
             else {
                 tracing::warn!(repository, name, "the queue holds what is no object's name");
                 continue;
             };
-            found.push((ObjectKey { repository, name }, bytes.cast_unsigned()));
+            found.push(QueuedObject {
+                key: ObjectKey { repository, name },
+                bytes: bytes.cast_unsigned(),
+                digest: digest.map(PackId),
+            });
         }
         Ok(found)
     }
@@ -328,16 +361,24 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use formats::ids::RepositoryId;
+    use formats::ids::{PackId, RepositoryId};
     use formats::object::ObjectName;
 
-    use super::{Lag, Queue};
+    use super::{Lag, Queue, QueuedObject};
     use crate::destination::{DestinationName, ObjectKey};
 
-    fn key(sequence: u64) -> ObjectKey {
+    fn queued(key: ObjectKey) -> QueuedObject {
+        QueuedObject {
+            key,
+            bytes: 100,
+            digest: None,
+        }
+    }
+
+    fn key(sequence: u8) -> ObjectKey {
         ObjectKey {
             repository: RepositoryId([7; 16]),
-            name: ObjectName::Log(sequence),
+            name: ObjectName::Pack(PackId([sequence; 32])),
         }
     }
 
@@ -352,9 +393,10 @@ mod tests {
         let (far, other) = (name("far"), name("other"));
         {
             let queue = Queue::open(&path).unwrap();
-            for (sequence, at) in [(1, 30), (2, 10), (3, 20), (1, 99)] {
+            for (sequence, at) in [(1, 30), (2, 10), (3, 20)] {
+                let destinations = [far.clone(), other.clone()];
                 queue
-                    .add(&[far.clone(), other.clone()], &key(sequence), 100, at)
+                    .add(&destinations, &[queued(key(sequence))], at)
                     .unwrap();
             }
         }
@@ -362,7 +404,7 @@ mod tests {
         let queue = Queue::open(&path).unwrap();
         let due = |limit| -> Vec<ObjectKey> {
             let due = queue.due(&far, 100, limit).unwrap();
-            due.into_iter().map(|(key, _)| key).collect()
+            due.into_iter().map(|object| object.key).collect()
         };
         assert_eq!(due(9), [key(1), key(2), key(3)]);
         assert_eq!(due(1), [key(1)]);
@@ -374,9 +416,9 @@ mod tests {
         let problem = queue.problem(&far).unwrap().unwrap();
         assert!(problem.ends_with(": no"), "{problem}");
         queue
-            .add(std::slice::from_ref(&far), &key(2), 100, 50)
+            .add(std::slice::from_ref(&far), &[queued(key(2))], 50)
             .unwrap();
-        assert_eq!(due(9), [key(2), key(3)]);
+        assert_eq!(due(9), [key(3), key(2)]);
         assert_eq!(queue.problem(&far).unwrap(), None);
         let lag = Lag {
             objects: 2,
@@ -385,5 +427,27 @@ mod tests {
         };
         assert_eq!(queue.lag(&far).unwrap(), lag);
         assert_eq!(queue.lag(&name("nobody")).unwrap(), Lag::default());
+    }
+
+    #[test]
+    fn a_record_of_a_log_waits_for_what_came_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&dir.path().join("queue")).unwrap();
+        let far = name("far");
+        let record = ObjectKey {
+            name: ObjectName::Log(1),
+            ..key(1)
+        };
+        let all = [key(1), record.clone(), key(2)].map(queued);
+        queue.add(std::slice::from_ref(&far), &all, 10).unwrap();
+        let due = || -> Vec<ObjectKey> {
+            let due = queue.due(&far, 100, 9).unwrap();
+            due.into_iter().map(|object| object.key).collect()
+        };
+        assert_eq!(due(), [key(1), key(2)]);
+        queue.postpone(&far, &key(1), 1_000, "damaged").unwrap();
+        assert_eq!(due(), [key(2)]);
+        queue.done(&far, &key(1)).unwrap();
+        assert_eq!(due(), [record, key(2)]);
     }
 }

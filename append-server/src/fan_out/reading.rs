@@ -1,29 +1,8 @@
-//! Reads from the first destination that can answer. Never calls an object absent while one that must have it has not
-//! said so.
+//! What destinations answered that had nothing to give. Never calls an object absent while one that must have it has
+//! not said so.
 
-use std::sync::Arc;
-
-use crate::destination::{ByteRange, Destination, DestinationError, ObjectKey, ObjectRead};
+use crate::destination::DestinationError;
 use crate::fan_out::FanOutError;
-
-/// A part of an object, from the first of these that has it.
-pub(super) async fn first_that_can(
-    destinations: &[Arc<dyn Destination>],
-    key: &ObjectKey,
-    range: ByteRange,
-) -> Result<ObjectRead, FanOutError> {
-    let mut failures = Failures::default();
-    for destination in destinations {
-        match destination.get_range(key.clone(), range).await {
-            Ok(read) => return Ok(read),
-            Err(error @ DestinationError::PastEnd { .. }) => {
-                return Err(FanOutError::Read(Box::new(error)));
-            }
-            Err(error) => failures.add(error, true),
-        }
-    }
-    Err(failures.verdict())
-}
 
 /// What destinations answered that had nothing to give.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use crate::destination::DestinationName;
 use crate::destination::sftp::options::SftpOptions;
 use crate::places::secret::{SecretError, SecretSource};
 use crate::places::table::{DestinationTable, KeyError};
-use crate::places::{FileFacts, PlaceError};
+use crate::places::{FileFacts, PlaceError, without_user};
 use crate::ssh::host_key::Fingerprint;
 use crate::ssh::target::{Address, SshTarget, Timeouts, agent_socket_from_environment};
 
@@ -33,7 +33,7 @@ impl SftpPlace {
     pub(super) fn read(table: &DestinationTable, file: FileFacts<'_>) -> Result<Self, PlaceError> {
         let url = table.url.get_ref().as_str();
         let wrong = || PlaceError::Url {
-            url: url.to_owned(),
+            url: without_user(url),
         };
         // A path after the host begins at the root; scp's, without a slash, where the login does.
         let (place, path) = match url.strip_prefix("sftp://") {

@@ -67,7 +67,8 @@ async fn start(
     loop {
         match channel.wait().await {
             Some(ChannelMsg::Success) => return Ok(Some(channel)),
-            Some(ChannelMsg::Failure | ChannelMsg::Close) | None => return Ok(None),
+            Some(ChannelMsg::Failure) => return Ok(None),
+            Some(ChannelMsg::Close) | None => return Err(russh::Error::Disconnect),
             // Nothing else means anything before it has started.
             Some(_) => {}
         }

@@ -82,6 +82,7 @@ pub async fn start_at(dir: TempDir, root: PathBuf, spool: PathBuf, options: Benc
             bytes_max: options.spool_bytes_max,
             reserve_bytes: options.reserve_bytes,
         },
+        queue: dir.path().join("deliveries.sqlite"),
         copies_min: 1,
         patience: Duration::ZERO,
         pace: options.pace,

@@ -18,6 +18,18 @@ taken for an empty one. A bucket is made with the provider's own tools.
 Example:
   coordinator destination create nas")]
     Create(DestinationCreateArgs),
+    /// Try out what works at a destination, what is refused, and what should be
+    #[command(after_help = "\
+Stores, reads, overwrites and removes small objects of its own, and looks at what
+the service says of versions, locks and rules that remove objects. Objects that
+may not be removed stay; they are a few bytes each.
+
+Exit codes: 0 backups can be stored there, 1 something keeps them from it or would
+remove them.
+
+Example:
+  coordinator destination test s3-eu")]
+    Test(DestinationTestArgs),
     /// Fill a destination with what it lacks, and wait until it has everything
     #[command(after_help = "\
 For a destination with `required = false` that was added later, or was away for
@@ -32,6 +44,13 @@ Example:
 /// `destination create`.
 #[derive(Debug, Clone, Args)]
 pub struct DestinationCreateArgs {
+    /// The destination's name in coordinator.toml
+    pub name: String,
+}
+
+/// `destination test`.
+#[derive(Debug, Clone, Args)]
+pub struct DestinationTestArgs {
     /// The destination's name in coordinator.toml
     pub name: String,
 }

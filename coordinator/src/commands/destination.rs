@@ -1,15 +1,21 @@
-//! `destination ls`, `create` and `sync`: how destinations are doing, making one, and filling one that came later.
+//! `destination ls`, `create`, `test` and `sync`: how destinations are doing, making one, trying one out, and filling one
+//! that came later.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use append_server::claimed_dir::{ClaimError, ClaimedDir};
+use append_server::examination::{Finding, Verdict, examine};
+use append_server::io_faults::IoFaults;
+use append_server::limits::SPOOL_BYTES_DEFAULT;
 use append_server::places::Place;
+use append_server::spool::{Spool, SpoolError, SpoolOptions};
 use formats::wire::upload::{DestinationState, Queued};
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
 
-use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs};
+use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs, DestinationTestArgs};
 use crate::clock::{SystemClock, utc};
 use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError};
@@ -19,6 +25,9 @@ use crate::terminal::{Align, count_text, size_text, write_json, write_table};
 
 /// How often a destination is looked at while it is filled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a list waits for a destination that is behind.
+const LOOKS_AT_ONCE: usize = 6;
 
 /// A command about destinations failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +44,12 @@ pub enum DestinationCommandError {
     /// The destination itself.
     #[error(transparent)]
     Destination(#[from] append_server::places::OpenError),
+    /// A place for what is tried out.
+    #[error("could not make a place for the trial's objects")]
+    Place(#[from] ClaimError),
+    /// A place for what is tried out.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// No such destination.
     #[error("there is no destination {name:?} in coordinator.toml: there are {known}")]
     Unknown {
@@ -124,7 +139,7 @@ pub async fn destination_ls(
     out: &mut impl Write,
 ) -> Result<ExitCode, DestinationCommandError> {
     let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
-    let states = coordinator.storage.destinations().await?;
+    let states = settled(&coordinator).await?;
     let places = &coordinator.config.destinations;
     let lines: Vec<_> = states
         .into_iter()
@@ -151,6 +166,21 @@ pub async fn destination_ls(
     Ok(ExitCode::Ok)
 }
 
+/// How destinations are doing once each that is behind has had the time to say why, or to take something.
+async fn settled(coordinator: &Coordinator) -> Result<Vec<DestinationState>, StorageError> {
+    let mut states = coordinator.storage.destinations().await?;
+    for _ in 0..LOOKS_AT_ONCE {
+        let unclear =
+            |state: &DestinationState| state.objects_behind > 0 && state.problem.is_none();
+        if !states.iter().any(unclear) {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        states = coordinator.storage.destinations().await?;
+    }
+    Ok(states)
+}
+
 /// `destination create NAME`.
 pub async fn destination_create(
     args: &DestinationCreateArgs,
@@ -175,6 +205,69 @@ fn find<'a>(places: &'a [Place], name: &str) -> Result<&'a Place, DestinationCom
             name: name.to_owned(),
             known: names.join(", "),
         }
+    })
+}
+
+/// One thing that was tried; also one element of what `destination test --json` prints.
+#[derive(Debug, Serialize)]
+struct TestLine {
+    tried: &'static str,
+    verdict: &'static str,
+    found: String,
+}
+
+impl TestLine {
+    fn of(finding: Finding) -> Self {
+        Self {
+            tried: finding.what,
+            verdict: match finding.verdict {
+                Verdict::Good => "good",
+                Verdict::Warning => "warning",
+                Verdict::Bad => "bad",
+            },
+            found: finding.found,
+        }
+    }
+}
+
+/// `destination test NAME`.
+pub async fn destination_test(
+    args: &DestinationTestArgs,
+    config: &Config,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, DestinationCommandError> {
+    let place = find(&config.destinations, &args.name)?;
+    let destination = place.open()?;
+    let directory = ClaimedDir::claim(&config.state_dir, "test-")?;
+    let options = SpoolOptions {
+        dir: directory.path().join("spool"),
+        bytes_max: SPOOL_BYTES_DEFAULT,
+        reserve_bytes: 0,
+    };
+    let spool = Spool::open(&options, IoFaults::none())?;
+    let findings = examine(&destination, &spool).await;
+    let worst = findings.iter().map(|finding| finding.verdict).max();
+    let lines: Vec<_> = findings.into_iter().map(TestLine::of).collect();
+    if json {
+        write_json(out, &lines)?;
+    } else {
+        let columns = ["tried", "verdict", "found"].map(|head| (head, Align::Left));
+        let rows: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                vec![
+                    line.tried.to_owned(),
+                    line.verdict.to_owned(),
+                    line.found.clone(),
+                ]
+            })
+            .collect();
+        write_table(out, &columns, &rows)?;
+    }
+    Ok(match worst {
+        Some(Verdict::Good | Verdict::Warning) => ExitCode::Ok,
+        Some(Verdict::Bad) | None => ExitCode::Error,
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use append_server::claimed_dir::{ClaimError, ClaimedDir};
 use append_server::destination::local::LocalDestination;
 use append_server::destination::local_root::RootError;
+use append_server::fan_out::queue::QUEUE_FILE;
 use append_server::io_faults::IoFaults;
 use append_server::limits::{PATIENCE_DEFAULT, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
 use append_server::places::{OpenError, Place, open_places};
@@ -83,6 +84,7 @@ impl EmbeddedServer {
                 bytes_max: limits.spool_bytes_max,
                 reserve_bytes: limits.reserve_bytes,
             },
+            queue: state_dir.join(QUEUE_FILE),
             copies_min: limits.copies_min,
             patience: PATIENCE_DEFAULT,
             pace: Pace::default(),

@@ -4,11 +4,12 @@
 use std::fmt;
 
 use aws_sdk_s3::primitives::ByteStream;
+use sha2::{Digest as _, Sha256};
 
 use crate::destination::DestinationError;
-use crate::destination::s3::Inner;
 use crate::destination::s3::failure::S3Failure;
-use crate::destination::s3::options::ConditionalPolicy;
+use crate::destination::s3::options::{Checksums, ConditionalPolicy};
+use crate::destination::s3::{Inner, within_deadline};
 use crate::limits::S3_REQUEST_DEADLINE;
 
 /// The object that is put for it, beside the repositories. It stays: the credentials that put may not remove.
@@ -106,21 +107,20 @@ impl Inner {
     }
 
     async fn put_probe(&self) -> Result<(), S3Failure> {
-        let put = self
-            .clients
-            .ingest()
-            .await
-            .put_object()
-            .bucket(&self.options.bucket)
-            .key(format!("{}{PROBE}", self.options.prefix))
-            .if_none_match("*")
-            .body(ByteStream::from_static(
-                b"Capstan tries conditional writes.\n",
-            ))
-            .send();
-        let put = tokio::time::timeout(S3_REQUEST_DEADLINE, put).await;
-        put.map_err(|_| S3Failure::Timeout)?
-            .map_err(S3Failure::of)
-            .map(drop)
+        const BYTES: &[u8] = b"Capstan tries conditional writes.\n";
+        // A bucket that locks by itself wants a checksum with every put.
+        let digest = (self.options.checksums == Checksums::Sha256)
+            .then(|| aws_smithy_types::base64::encode(Sha256::digest(BYTES)));
+        let client = self.clients.ingest().await;
+        within_deadline!(
+            client
+                .put_object()
+                .bucket(&self.options.bucket)
+                .key(format!("{}{PROBE}", self.options.prefix))
+                .if_none_match("*")
+                .set_checksum_sha256(digest)
+                .body(ByteStream::from_static(BYTES))
+        )
+        .map(drop)
     }
 }

@@ -13,6 +13,17 @@ use crate::destination::{BackendError, DestinationError, DestinationName};
 /// The most characters of a service's own words that are repeated.
 const WORDS_MAX: usize = 200;
 
+/// Codes of failures that pass, whatever their status: too much at once, and bytes damaged or cut on their way.
+const PASSING: [&str; 7] = [
+    "RequestTimeout",
+    "SlowDown",
+    "InternalError",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "IncompleteBody",
+];
+
 /// An S3 destination cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -133,7 +144,7 @@ impl S3Failure {
                         .contains(&code.as_str());
                 matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
                     || conflict
-                    || ["RequestTimeout", "SlowDown", "InternalError"].contains(&code.as_str())
+                    || PASSING.contains(&code.as_str())
             }
             Self::Timeout | Self::Connection(_) | Self::Answer(_) => true,
             Self::Request(_) => false,

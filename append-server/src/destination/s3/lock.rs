@@ -3,22 +3,12 @@
 
 use aws_sdk_s3::types::{ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
 
-use crate::destination::s3::Inner;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::options::LockMode;
 use crate::destination::s3::put::{date, date_text};
+use crate::destination::s3::{Inner, within_deadline};
 use crate::destination::{DestinationError, ObjectKey};
 use crate::limits::S3_REQUEST_DEADLINE;
-
-/// Runs a request within its deadline.
-macro_rules! within_deadline {
-    ($request:expr) => {
-        match tokio::time::timeout(S3_REQUEST_DEADLINE, $request.send()).await {
-            Ok(answer) => answer.map_err(S3Failure::of),
-            Err(_) => Err(S3Failure::Timeout),
-        }
-    };
-}
 
 impl Inner {
     /// Removes an object, with every version of it where the bucket keeps versions.
@@ -145,7 +135,11 @@ impl Inner {
         );
         let present = match present {
             Ok(facts) => facts,
-            Err(failure) if failure.is_status(404) => return self.head(key).await.map(drop),
+            Err(failure) if failure.is_status(404) => {
+                self.head(key).await?;
+                let what = "it says that the object exists and that it does not".to_owned();
+                return Err(fail(S3Failure::Answer(what)));
+            }
             Err(failure) => return Err(fail(failure)),
         };
         let until = date(until_unix_secs);

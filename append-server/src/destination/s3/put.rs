@@ -1,6 +1,7 @@
 //! Storing an object in a bucket: one put, create-only, with its lock and its checksum, and a look at it afterwards.
 
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
@@ -96,19 +97,41 @@ impl Inner {
         key: &ObjectKey,
         source: &SpooledObject,
     ) -> Result<PutOutcome, DestinationError> {
-        let lost = |what: String| self.error("find again", key, S3Failure::Answer(what));
-        match self.head(key).await {
-            Ok(bytes) if bytes == source.bytes() => Ok(PutOutcome::Created),
-            Ok(bytes) => Err(lost(format!(
-                "it acknowledged {} bytes and has {bytes}",
-                source.bytes()
-            ))),
-            Err(error) if error.is_absent() => Err(lost(
-                "it acknowledged the object and does not have it".to_owned(),
-            )),
+        let fail = |failure| self.error("find again", key, failure);
+        let facts = match self.ask_head(key).await {
+            Ok(facts) => facts,
             // Credentials that only put may not look. What they put is read back with others.
-            Err(DestinationError::Permanent { .. }) => Ok(PutOutcome::Created),
-            Err(error) => Err(error),
+            Err(failure) if failure.is_status(403) || failure.is_code("AccessDenied") => {
+                return Ok(PutOutcome::Created);
+            }
+            Err(failure) if failure.is_status(404) => {
+                let what = "it acknowledged the object and does not have it";
+                return Err(fail(S3Failure::Answer(what.to_owned())));
+            }
+            Err(failure) => return Err(fail(failure)),
+        };
+        let bytes = facts
+            .content_length()
+            .and_then(|bytes| u64::try_from(bytes).ok());
+        if bytes != Some(source.bytes()) {
+            let what = format!("it acknowledged {} bytes and has {bytes:?}", source.bytes());
+            return Err(fail(S3Failure::Answer(what)));
+        }
+        self.see_lock(key, facts.object_lock_retain_until_date().is_some());
+        Ok(PutOutcome::Created)
+    }
+
+    /// Says once when a lock that was asked for does not show.
+    fn see_lock(&self, key: &ObjectKey, is_locked: bool) {
+        let wanted = self
+            .options
+            .lock
+            .is_some_and(|lock| lock.covers(key.name.kind()));
+        if wanted && !is_locked && !self.lock_missed.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                destination = %self.name, object = %key,
+                "the service shows no lock on what was put with one: it has none, or the credentials may not see it"
+            );
         }
     }
 

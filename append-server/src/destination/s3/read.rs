@@ -1,6 +1,7 @@
 //! Reading and listing a bucket. What comes is counted against what was asked for, and a listing must go forward.
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use formats::ids::RepositoryId;
@@ -8,8 +9,8 @@ use formats::object::{ObjectKind, ObjectName};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::destination::s3::Inner;
 use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::{Inner, within_deadline};
 use crate::destination::{
     ByteRange, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
 };
@@ -108,26 +109,22 @@ impl Inner {
         get.map_err(|_| S3Failure::Timeout)?.map_err(S3Failure::of)
     }
 
+    /// What the service says of an object, in one request.
+    pub(super) async fn ask_head(&self, key: &ObjectKey) -> Result<HeadObjectOutput, S3Failure> {
+        let client = self.clients.restore().await;
+        within_deadline!(
+            client
+                .head_object()
+                .bucket(&self.options.bucket)
+                .key(self.bucket_key(key))
+        )
+    }
+
     /// An object's bytes.
     pub(super) async fn head(&self, key: &ObjectKey) -> Result<u64, DestinationError> {
-        let head = self
-            .clients
-            .restore()
-            .await
-            .head_object()
-            .bucket(&self.options.bucket)
-            .key(self.bucket_key(key))
-            .send();
-        let head = tokio::time::timeout(S3_REQUEST_DEADLINE, head).await;
-        let answer = match head.map_err(|_| S3Failure::Timeout) {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                let failure = S3Failure::of(error);
-                if failure.is_status(404) {
-                    return Err(self.why_not_found(key).await);
-                }
-                return Err(self.error("look at", key, failure));
-            }
+        let answer = match self.ask_head(key).await {
+            Ok(answer) => answer,
+            Err(failure) if failure.is_status(404) => return self.head_by_reading(key).await,
             Err(failure) => return Err(self.error("look at", key, failure)),
         };
         answer
@@ -140,14 +137,19 @@ impl Inner {
     }
 
     /// The answer to a HEAD has no body, and 404 may be the bucket's: a read tells which.
-    async fn why_not_found(&self, key: &ObjectKey) -> DestinationError {
-        match self.get(key, Some("bytes=0-0".to_owned())).await {
-            Err(failure) => self.read_error(key, failure),
-            Ok(_) => {
-                let what = "it says that the object exists and that it does not".to_owned();
+    async fn head_by_reading(&self, key: &ObjectKey) -> Result<u64, DestinationError> {
+        let answer = match self.get(key, Some("bytes=0-0".to_owned())).await {
+            Ok(answer) => answer,
+            Err(failure) => return Err(self.read_error(key, failure)),
+        };
+        // It came in between.
+        let total = answer.content_range().and_then(parse_content_range);
+        total
+            .and_then(|(_, total)| u64::try_from(total).ok())
+            .ok_or_else(|| {
+                let what = "it does not say the object's size".to_owned();
                 self.error("look at", key, S3Failure::Answer(what))
-            }
-        }
+            })
     }
 
     fn read_error(&self, key: &ObjectKey, failure: S3Failure) -> DestinationError {
@@ -244,7 +246,14 @@ impl ListWalk {
         &mut self,
         page: &aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output,
     ) -> Result<bool, String> {
-        let more = page.is_truncated().unwrap_or(false);
+        // A page that was cut off on its way may still read as a shorter one.
+        let more = page
+            .is_truncated()
+            .ok_or("a page that does not say whether more follow")?;
+        let count = i32::try_from(page.contents().len()).ok();
+        if page.key_count().is_some_and(|said| Some(said) != count) {
+            return Err("a page with another number of names than it says".to_owned());
+        }
         for object in page.contents() {
             let (Some(key), Some(bytes)) = (object.key(), object.size()) else {
                 return Err("an object without a name or a size".to_owned());

@@ -32,7 +32,9 @@ impl Inner {
         let listed = async {
             let session = self.session().await?;
             self.check_root(&session).await?;
-            page.fill(&session, kind).await
+            page.fill(&session, kind).await?;
+            // What was not there counts only while the root is.
+            self.check_root(&session).await
         };
         let listed = listed.await;
         let subject = || format!("{repository}/{}", kind.folder());
@@ -123,9 +125,25 @@ struct Named {
     name: String,
     kind: FileMode,
     bytes: u64,
+    changed_unix_secs: Option<u64>,
 }
 
 impl Session {
+    /// A folder's names that were last changed before a time.
+    pub(super) async fn names_changed_before(
+        &self,
+        path: &str,
+        unix_secs: u64,
+    ) -> Result<Vec<String>, SftpFailure> {
+        let found = self.read_folder(path).await?.into_iter();
+        let old = found.filter(|entry| {
+            entry
+                .changed_unix_secs
+                .is_some_and(|changed| changed < unix_secs)
+        });
+        Ok(old.map(|entry| entry.name).collect())
+    }
+
     /// A folder's names.
     pub(super) async fn names(&self, path: &str) -> Result<Vec<String>, SftpFailure> {
         let found = self.read_folder(path).await?;
@@ -178,11 +196,15 @@ impl Session {
                 if file.filename == "." || file.filename == ".." {
                     continue;
                 }
-                let mode = file.attrs.permissions.unwrap_or_default() & 0xF000;
+                let (Some(mode), Some(bytes)) = (file.attrs.permissions, file.attrs.size) else {
+                    let what = format!("{path} with a name whose kind and size it does not say");
+                    return Err(SftpFailure::Answer(what));
+                };
                 names.push(Named {
                     name: file.filename,
-                    kind: FileMode::from_bits_truncate(mode),
-                    bytes: file.attrs.size.unwrap_or_default(),
+                    kind: FileMode::from_bits_truncate(mode & 0xF000),
+                    bytes,
+                    changed_unix_secs: file.attrs.mtime.map(u64::from),
                 });
             }
             if names.len() > SFTP_FOLDER_NAMES_MAX {

@@ -7,7 +7,9 @@ use formats::ids::to_hex;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use russh_sftp::protocol::OpenFlags;
+use tokio::sync::Semaphore;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::root::attributes;
@@ -16,6 +18,8 @@ use crate::destination::{DestinationError, ObjectKey, PutOutcome};
 use crate::limits::SFTP_WINDOW_BYTES;
 use crate::spool::SpooledObject;
 
+/// After so long a temporary file is nobody's any more.
+const ABANDONED_SECS: u64 = 86_400;
 /// The folder of temporary files beneath the root; no repository can have this name.
 const TEMPORARY: &str = "tmp";
 
@@ -32,7 +36,14 @@ impl Inner {
             self.store(&session, key, source).await
         };
         stored.await.map_err(|failure| {
+            // A folder that was there is gone: it is made anew at the next attempt.
             self.forget_folders();
+            let failure = match failure {
+                failure if failure.is_absent() => {
+                    SftpFailure::Answer("a folder or file that was there is gone".to_owned())
+                }
+                failure => failure,
+            };
             self.error("store", key, failure)
         })
     }
@@ -49,13 +60,16 @@ impl Inner {
         let path = self.path(&name);
         // Sent again after a lost answer, most of the time: nothing to write then.
         if session.kind_of(&path).await?.is_some() {
-            return self.compare(session, &path, source).await;
+            let same = self.compare(session, &path, source).await?;
+            // Whoever put it there may not have come to that.
+            session.sync_folder(&self.path(folder)).await?;
+            return Ok(same);
         }
-        self.folder(session, TEMPORARY).await?;
+        self.temporary_folder(session).await?;
         let random: [u8; 16] = formats::keys::secret::random()
             .map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
         let temporary = self.path(&format!("{TEMPORARY}/{}", to_hex(&random)));
-        let written = session.write_new(&temporary, source).await;
+        let written = session.write_new(&temporary, source, &self.window).await;
         let outcome = match written {
             Ok(()) => self.publish(session, &temporary, &path, source).await,
             Err(failure) => Err(session
@@ -66,10 +80,25 @@ impl Inner {
         if let Err(error) = session.sftp.remove(&temporary).await {
             tracing::trace!(temporary, %error, "no temporary file to remove");
         }
-        if outcome.is_ok() {
-            session.sync_folder(&self.path(folder)).await;
+        let outcome = outcome?;
+        session.sync_folder(&self.path(folder)).await?;
+        Ok(outcome)
+    }
+
+    /// The folder of temporary files; what others left in it a day ago is removed when it is first used.
+    async fn temporary_folder(&self, session: &Session) -> Result<(), SftpFailure> {
+        if self.knows(TEMPORARY) {
+            return Ok(());
         }
-        outcome
+        self.folder(session, TEMPORARY).await?;
+        let path = self.path(TEMPORARY);
+        let before = SystemClock.now_unix_secs().saturating_sub(ABANDONED_SECS);
+        for name in session.names_changed_before(&path, before).await? {
+            if let Err(error) = session.sftp.remove(format!("{path}/{name}")).await {
+                tracing::debug!(name, %error, "an abandoned file stays");
+            }
+        }
+        Ok(())
     }
 
     /// Gives a complete temporary file its name.
@@ -144,10 +173,15 @@ impl Inner {
 
 impl Session {
     /// Writes a new file, many pieces in flight, and makes it durable where the server can.
-    async fn write_new(&self, path: &str, source: &SpooledObject) -> Result<(), SftpFailure> {
+    async fn write_new(
+        &self,
+        path: &str,
+        source: &SpooledObject,
+        window: &Semaphore,
+    ) -> Result<(), SftpFailure> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
         let handle = self.sftp.open(path, flags, attributes(0o600)).await?.handle;
-        let written = self.write_all(&handle, source).await;
+        let written = self.write_all(&handle, source, window).await;
         let finished = match written {
             // Read-only from here on, and what is acknowledged is on disk.
             Ok(()) => match self.sftp.fsetstat(&handle, attributes(0o400)).await {
@@ -163,7 +197,12 @@ impl Session {
         Ok(())
     }
 
-    async fn write_all(&self, handle: &str, source: &SpooledObject) -> Result<(), SftpFailure> {
+    async fn write_all(
+        &self,
+        handle: &str,
+        source: &SpooledObject,
+        window: &Semaphore,
+    ) -> Result<(), SftpFailure> {
         let pieces_max = (SFTP_WINDOW_BYTES / self.write_bytes).max(1);
         let mut in_flight = FuturesUnordered::new();
         let mut offset = 0;
@@ -171,7 +210,12 @@ impl Session {
             let piece = read_piece(source, offset, self.write_bytes).await?;
             let at = offset;
             offset += piece.len() as u64;
-            in_flight.push(self.sftp.write(handle, at, piece));
+            let room = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            in_flight.push(async move {
+                // Of all that is on its way to the server, so that a slow line answers in time.
+                let _room = window.acquire_many(room).await;
+                self.sftp.write(handle, at, piece).await
+            });
             if in_flight.len() >= pieces_max {
                 in_flight.next().await.transpose()?;
             }

@@ -114,7 +114,9 @@ impl OpenFile {
     ) -> stream::BoxStream<'static, Result<Bytes, DestinationError>> {
         let piece_bytes = u64::from(self.session.read_bytes);
         let pieces = bytes.div_ceil(piece_bytes.max(1));
-        let ahead = (SFTP_WINDOW_BYTES / self.session.write_bytes.max(1)).max(1);
+        let ahead = (SFTP_WINDOW_BYTES
+            / usize::try_from(self.session.read_bytes.max(1)).unwrap_or(1))
+        .max(1);
         let file = Arc::new(self);
         stream::iter(0..pieces)
             .map(move |piece| {
@@ -205,7 +207,8 @@ impl Session {
             .open(path, OpenFlags::READ, FileAttributes::empty())
             .await?;
         let piece_bytes = u64::from(self.read_bytes);
-        let ahead = (SFTP_WINDOW_BYTES / self.write_bytes.max(1)).max(1);
+        let ahead =
+            (SFTP_WINDOW_BYTES / usize::try_from(self.read_bytes.max(1)).unwrap_or(1)).max(1);
         let mut pieces = stream::iter(0..bytes.div_ceil(piece_bytes.max(1)))
             .map(|piece| {
                 let from = piece * piece_bytes;

@@ -11,6 +11,7 @@ use crate::destination::local_root::{MARKER, MARKER_TITLE};
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::session::Session;
+use crate::examination::{Finding, Verdict};
 
 const FOLDER_MODE: u32 = 0o700;
 
@@ -63,7 +64,7 @@ impl Inner {
         session.sftp.close(handle.handle).await?;
         written?;
         synced?;
-        session.sync_folder(path).await;
+        session.sync_folder(path).await?;
         Ok(false)
     }
 
@@ -96,6 +97,7 @@ impl Inner {
             }
             let path = self.path(&above);
             match session.kind_of(&path).await? {
+                // Made by another a moment ago, perhaps: it is not known to be durable.
                 Some(FileMode::DIR) => {}
                 Some(_) => {
                     return Err(SftpFailure::Root(format!(
@@ -110,9 +112,9 @@ impl Inner {
                     {
                         return Err(error.into());
                     }
-                    session.sync_folder(parent.trim_end_matches('/')).await;
                 }
             }
+            session.sync_folder(parent.trim_end_matches('/')).await?;
             self.folders
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -121,7 +123,7 @@ impl Inner {
         Ok(())
     }
 
-    fn knows(&self, folder: &str) -> bool {
+    pub(super) fn knows(&self, folder: &str) -> bool {
         self.folders
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -134,6 +136,41 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+    }
+
+    /// Which of OpenSSH's extensions the server has, and what it means when it has not.
+    pub(super) async fn findings(&self) -> Vec<Finding> {
+        let session = match self.session().await {
+            Ok(session) => session,
+            Err(failure) => {
+                let error = self.error("connect to", &self.options.path, failure);
+                return vec![Finding::failed("SFTP", &error)];
+            }
+        };
+        let has = |what, has: bool, without: &str| {
+            if has {
+                Finding::new(what, "has it", Verdict::Good)
+            } else {
+                Finding::new(what, format!("has it not: {without}"), Verdict::Warning)
+            }
+        };
+        vec![
+            has(
+                "fsync@openssh.com",
+                session.can_sync,
+                "what is stored is read back instead, and may not survive a power cut there",
+            ),
+            has(
+                "hardlink@openssh.com",
+                session.can_link,
+                "names are given by a rename, which some servers let replace a file",
+            ),
+            has(
+                "statvfs@openssh.com",
+                session.tells_space,
+                "a full disk shows only when it refuses",
+            ),
+        ]
     }
 
     pub(super) async fn free_bytes(&self) -> Result<Option<u64>, DestinationError> {
@@ -170,18 +207,26 @@ impl Session {
 
     /// Makes the names in a folder durable, as far as the server lets us: OpenSSH syncs whatever it has opened, a
     /// directory too. Where it does not work, the server's own file system has to see to it.
-    pub(super) async fn sync_folder(&self, path: &str) {
+    pub(super) async fn sync_folder(&self, path: &str) -> Result<(), SftpFailure> {
         if !self.can_sync {
-            return;
+            return Ok(());
         }
         let opened = self
             .sftp
             .open(path, OpenFlags::READ, FileAttributes::empty())
             .await;
-        let Ok(handle) = opened else { return };
-        let synced = self.sftp.fsync(&handle.handle).await;
-        if let Err(error) = synced.and(self.sftp.close(handle.handle).await) {
-            tracing::debug!(path, %error, "the server does not sync a folder");
+        let handle = match opened.map_err(SftpFailure::from) {
+            Ok(handle) => handle.handle,
+            // It opens no directories.
+            Err(SftpFailure::Refused { .. }) => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        let synced = self.sftp.fsync(&handle).await.map_err(SftpFailure::from);
+        self.sftp.close(handle).await?;
+        match synced {
+            // It opens them and syncs none.
+            Err(failure) if failure.is_code(StatusCode::OpUnsupported) => Ok(()),
+            synced => synced.map(drop),
         }
     }
 

@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::limits::{
-    SFTP_IO_BYTES, SFTP_IO_BYTES_UNKNOWN, SFTP_PACKET_BYTES_MAX, SFTP_REQUEST_DEADLINE,
+    SFTP_IO_BYTES, SFTP_IO_BYTES_MIN, SFTP_IO_BYTES_UNKNOWN, SFTP_PACKET_BYTES_MAX,
+    SFTP_REQUEST_DEADLINE,
 };
 use crate::ssh::connect::{SshConnection, connect};
 use crate::ssh::subsystem::open_subsystem;
@@ -109,6 +110,6 @@ impl Inner {
 fn bound(said: u64) -> u32 {
     match u32::try_from(said).unwrap_or(u32::MAX) {
         0 => SFTP_IO_BYTES_UNKNOWN,
-        said => said.min(SFTP_IO_BYTES),
+        said => said.clamp(SFTP_IO_BYTES_MIN, SFTP_IO_BYTES),
     }
 }
