@@ -136,7 +136,12 @@ impl Courier {
                 round = self.round() => round,
             };
             let pause = match round {
-                Ok(0) => None,
+                Ok(0) => {
+                    // Nothing is due: what was wrong is over, and what is still held was delivered by another process.
+                    self.set_problem(None);
+                    self.fresh().clear();
+                    None
+                }
                 Ok(_) => {
                     back_off = DELIVERY_BACK_OFF_MIN;
                     continue;

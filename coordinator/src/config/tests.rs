@@ -504,32 +504,67 @@ fn other_values_are_refused_with_a_way_to_write_them() {
 }
 
 #[test]
-fn destinations_are_checked() {
+fn keys_belong_to_their_kind_of_destination() {
     for (from, to, line, remedy) in [
         (
             "file:///srv/backup",
             "s3://bucket",
             5,
-            "s3:// is not supported by this build yet",
+            "`endpoint` is missing",
         ),
         (
             "file:///srv/backup",
             "sftp://h/x",
             5,
-            "sftp:// is not supported by this build yet",
+            "sftp://user@host:port/path",
         ),
+        (
+            "file:///srv/backup",
+            "s3://Bucket",
+            5,
+            "is not where a destination can be",
+        ),
+        (
+            "file:///srv/backup",
+            "sftp://root@h/x",
+            5,
+            "`host_key` is missing",
+        ),
+        (
+            "file:///srv/backup\"",
+            "file:///srv/backup\"\nregion = \"eu\"",
+            5,
+            "`region` does not belong",
+        ),
+    ] {
+        let text = refused_coordinator(&COORDINATOR.replace(from, to));
+        assert_says(
+            &text,
+            &[&format!("coordinator.toml:{line}:"), "destination", remedy],
+        );
+    }
+}
+
+#[test]
+fn destinations_are_checked() {
+    for (from, to, line, remedy) in [
         (
             "file:///srv/backup",
             "ftp://h/x",
             5,
-            "not a kind of destination",
+            "is not where a destination can be",
         ),
-        ("file:///srv/backup", "/srv/backup", 5, "no scheme"),
+        (
+            "file:///srv/backup",
+            "/srv/backup",
+            5,
+            "\"file:///srv/backup\"",
+        ),
         (
             "file:///srv/backup",
             "file://srv/backup",
             5,
-            "three slashes",
+            "absolute path",
         ),
         (
             "file:///srv/backup",
@@ -538,7 +573,7 @@ fn destinations_are_checked() {
             "plain directory",
         ),
         ("file:///srv/backup", "file:///", 5, "plain directory"),
-        ("\"local\"", "\"a/b\"", 4, "is not a path"),
+        ("\"local\"", "\"a/b\"", 4, "is not a destination's name"),
         (
             "\n\n[keys]",
             "\nrequired = false\n[keys]",
