@@ -202,7 +202,7 @@ impl S3Failure {
                 "; it sends us elsewhere, where Capstan does not follow: mend endpoint and region"
             }
             (_, 401 | 403) => {
-                "; the credentials do not allow it: `coordinator destination policy` prints what they need"
+                "; the credentials do not allow it: look at their policy and the bucket's"
             }
             _ => "",
         }

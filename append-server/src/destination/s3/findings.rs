@@ -147,7 +147,7 @@ impl Inner {
         );
         match put {
             Ok(_) => {
-                let found = "is allowed to the credentials that put: give them a policy, see `destination policy`";
+                let found = "is allowed to the credentials that put: give them a policy that allows to put and no more";
                 Finding::new(WHAT, found, Verdict::Warning)
             }
             Err(failure) if is_refusal(&failure) => Finding::new(WHAT, "is refused", Verdict::Good),
