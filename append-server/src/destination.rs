@@ -6,6 +6,7 @@ pub mod beneath;
 pub mod contract;
 pub mod faults;
 pub mod late;
+mod list_page;
 pub mod local;
 pub mod local_list;
 pub mod local_put;
@@ -27,6 +28,7 @@ use futures_util::stream::BoxStream;
 use crate::examination::Finding;
 use crate::grants::MaintenanceGrant;
 use crate::spool::SpooledObject;
+use crate::ssh::escape::escape_for_log;
 
 /// One place for objects. Futures may be dropped at any time: what they had begun ends by itself.
 pub trait Destination: Send + Sync + fmt::Debug {
@@ -192,6 +194,15 @@ pub struct ObjectList {
 /// What a backend's own library said.
 pub type BackendError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// The most characters of a backend's own words that are repeated.
+const PEER_WORDS_MAX: usize = 200;
+
+/// What a backend far away wrote, fit for a log.
+pub(crate) fn peer_words(text: &str) -> String {
+    let words: String = text.chars().take(PEER_WORDS_MAX).collect();
+    escape_for_log(words.as_bytes())
+}
+
 /// A destination did not do what was asked. The variant is the backend's judgement; nobody else guesses.
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
@@ -273,7 +284,48 @@ pub enum DestinationError {
     },
 }
 
+/// How long a failure lasts, in a backend's judgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// Until somebody makes room.
+    Full,
+    /// It may pass by itself.
+    Passes,
+    /// Until somebody acts.
+    Lasts,
+}
+
 impl DestinationError {
+    /// A backend's failure, by its own judgement of it.
+    pub(crate) fn judged(
+        outlook: Outlook,
+        destination: DestinationName,
+        action: &'static str,
+        subject: String,
+        source: BackendError,
+    ) -> Self {
+        match outlook {
+            Outlook::Full => Self::NoSpace {
+                destination,
+                action,
+                subject,
+                source,
+            },
+            Outlook::Passes => Self::Retryable {
+                destination,
+                action,
+                subject,
+                source,
+            },
+            Outlook::Lasts => Self::Permanent {
+                destination,
+                action,
+                subject,
+                source,
+            },
+        }
+    }
+
     /// Whether the object is certainly not there.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Absent { .. })

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -357,6 +358,15 @@ impl SpooledObject {
     /// The open file. Read it by offset: holders share it.
     pub fn file(&self) -> &File {
         &self.0.file.file
+    }
+
+    /// The bytes from `offset` on, at most so many; fewer at the end. Blocks.
+    pub fn read_piece(&self, offset: u64, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let left = self.bytes().saturating_sub(offset);
+        let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max);
+        let mut piece = vec![0; bytes];
+        self.file().read_exact_at(&mut piece, offset)?;
+        Ok(piece)
     }
 
     /// Links the file to a name in a folder of the same file system. At most one caller ever succeeds: two

@@ -24,7 +24,7 @@ use crate::claimed_dir::ClaimedDir;
 use crate::destination::beneath::{Beneath, ResolveBy};
 use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
-    PutOutcome, local_list,
+    Outlook, PutOutcome, local_list,
 };
 use crate::grants::MaintenanceGrant;
 use crate::io_faults::IoFaults;
@@ -294,30 +294,14 @@ impl Inner {
         let passes = passing
             .iter()
             .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
-        let no_space = is_no_space(&error);
-        let source = Box::new(error);
-        if no_space {
-            DestinationError::NoSpace {
-                destination,
-                action,
-                subject,
-                source,
-            }
+        let outlook = if is_no_space(&error) {
+            Outlook::Full
         } else if passes {
-            DestinationError::Retryable {
-                destination,
-                action,
-                subject,
-                source,
-            }
+            Outlook::Passes
         } else {
-            DestinationError::Permanent {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        }
+            Outlook::Lasts
+        };
+        DestinationError::judged(outlook, destination, action, subject, Box::new(error))
     }
 
     pub(super) fn is_durable(&self, folder: &str) -> bool {

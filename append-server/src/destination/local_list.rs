@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType};
 
 use crate::destination::ObjectList;
 use crate::destination::beneath::Beneath;
+use crate::destination::list_page::{ListPage, is_shard};
 
 /// Objects after a name, at most `limit`.
 pub(super) fn list(
@@ -19,22 +20,18 @@ pub(super) fn list(
     after: Option<&ObjectName>,
     limit: usize,
 ) -> io::Result<ObjectList> {
-    let mut page = Page {
-        after: after.map(ToString::to_string),
-        limit,
-        list: ObjectList::default(),
-    };
+    let mut page = ListPage::new(after, limit);
     let folder = kind.folder();
     match kind {
         ObjectKind::Config => {
             let Some(root) = open_if_there(beneath, &repository.to_string())? else {
                 return Ok(page.list);
             };
-            page.add(&root, "", folder)?;
+            add(&mut page, &root, "", folder)?;
         }
         ObjectKind::Keys | ObjectKind::Log => {
             let path = format!("{repository}/{folder}");
-            page.add_folder(beneath, &path, &format!("{folder}/"))?;
+            add_folder(&mut page, beneath, &path, &format!("{folder}/"))?;
         }
         ObjectKind::Pack | ObjectKind::Meta => {
             let path = format!("{repository}/{folder}");
@@ -46,7 +43,7 @@ pub(super) fn list(
                 if !is_shard(&shard) || page.is_past(&prefix) {
                     continue;
                 }
-                page.add_folder(beneath, &format!("{path}/{shard}"), &prefix)?;
+                add_folder(&mut page, beneath, &format!("{path}/{shard}"), &prefix)?;
                 if page.list.more {
                     break;
                 }
@@ -56,67 +53,33 @@ pub(super) fn list(
     Ok(page.list)
 }
 
-struct Page {
-    after: Option<String>,
-    limit: usize,
-    list: ObjectList,
+fn add_folder(page: &mut ListPage, beneath: &Beneath, path: &str, prefix: &str) -> io::Result<()> {
+    let Some(folder) = open_if_there(beneath, path)? else {
+        return Ok(());
+    };
+    for leaf in sorted_names(&folder)? {
+        add(page, &folder, prefix, &leaf)?;
+        if page.list.more {
+            break;
+        }
+    }
+    Ok(())
 }
 
-impl Page {
-    /// Whether every name with this prefix comes before the page.
-    fn is_past(&self, prefix: &str) -> bool {
-        self.after
-            .as_deref()
-            .is_some_and(|after| after > prefix && !after.starts_with(prefix))
+fn add(page: &mut ListPage, folder: &OwnedFd, prefix: &str, leaf: &str) -> io::Result<()> {
+    let Some(name) = page.wanted(&format!("{prefix}{leaf}")) else {
+        return Ok(());
+    };
+    let facts = match rustix::fs::statat(folder, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(facts) => facts,
+        // Deleted in this moment, or `config` is not there yet.
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    if FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile {
+        page.push(name, u64::try_from(facts.st_size).unwrap_or_default());
     }
-
-    fn add_folder(&mut self, beneath: &Beneath, path: &str, prefix: &str) -> io::Result<()> {
-        let Some(folder) = open_if_there(beneath, path)? else {
-            return Ok(());
-        };
-        for leaf in sorted_names(&folder)? {
-            self.add(&folder, prefix, &leaf)?;
-            if self.list.more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, folder: &OwnedFd, prefix: &str, leaf: &str) -> io::Result<()> {
-        let text = format!("{prefix}{leaf}");
-        if self.after.as_ref().is_some_and(|after| text <= *after) {
-            return Ok(());
-        }
-        let Ok(name) = text.parse::<ObjectName>() else {
-            tracing::debug!(name = text, "not an object");
-            return Ok(());
-        };
-        let facts = match rustix::fs::statat(folder, leaf, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(facts) => facts,
-            // Deleted in this moment, or `config` is not there yet.
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        };
-        if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
-            return Ok(());
-        }
-        if self.list.objects.len() == self.limit {
-            self.list.more = true;
-            return Ok(());
-        }
-        let bytes = u64::try_from(facts.st_size).unwrap_or_default();
-        self.list.objects.push((name, bytes));
-        Ok(())
-    }
-}
-
-/// Whether a folder's name is that of the objects beginning with one byte.
-pub(super) fn is_shard(name: &str) -> bool {
-    name.len() == 2
-        && name
-            .bytes()
-            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    Ok(())
 }
 
 fn open_if_there(beneath: &Beneath, path: &str) -> io::Result<Option<OwnedFd>> {

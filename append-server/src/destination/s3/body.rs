@@ -1,12 +1,11 @@
 //! A spooled object as the body of a request: read by offset, so that it can be sent again.
 
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
@@ -36,7 +35,7 @@ impl FileBody {
         tokio::task::spawn_blocking(move || {
             let mut offset = 0;
             while offset < source.bytes() {
-                let piece = read_piece(&source, offset);
+                let piece = source.read_piece(offset, IO_BYTES).map(Bytes::from);
                 let (failed, bytes) = (piece.is_err(), piece.as_ref().map_or(0, Bytes::len));
                 // A body that nobody reads any more was given up.
                 if sender.blocking_send(piece).is_err() || failed {
@@ -47,14 +46,6 @@ impl FileBody {
         });
         Self { pieces, left }
     }
-}
-
-fn read_piece(source: &SpooledObject, offset: u64) -> io::Result<Bytes> {
-    let left = source.bytes().saturating_sub(offset);
-    let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(IO_BYTES);
-    let mut piece = BytesMut::zeroed(bytes);
-    source.file().read_exact_at(&mut piece, offset)?;
-    Ok(piece.freeze())
 }
 
 impl Body for FileBody {

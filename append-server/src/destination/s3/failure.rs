@@ -8,10 +8,7 @@ use std::path::PathBuf;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::destination::{BackendError, DestinationError, DestinationName};
-
-/// The most characters of a service's own words that are repeated.
-const WORDS_MAX: usize = 200;
+use crate::destination::{BackendError, DestinationError, DestinationName, Outlook, peer_words};
 
 /// Codes of failures that pass, whatever their status: too much at once, and bytes damaged or cut on their way.
 const PASSING: [&str; 7] = [
@@ -70,11 +67,11 @@ impl S3Failure {
         match error {
             SdkError::ServiceError(refusal) => {
                 let raw = refusal.raw();
-                let region = raw.headers().get("x-amz-bucket-region").map(words);
+                let region = raw.headers().get("x-amz-bucket-region").map(peer_words);
                 Self::Refused {
                     status: raw.status().as_u16(),
-                    code: words(refusal.err().code().unwrap_or_default()),
-                    message: words(refusal.err().message().unwrap_or_default()),
+                    code: peer_words(refusal.err().code().unwrap_or_default()),
+                    message: peer_words(refusal.err().message().unwrap_or_default()),
                     region,
                 }
             }
@@ -93,7 +90,7 @@ impl S3Failure {
             SdkError::ResponseError(error) => {
                 let status = error.raw().status().as_u16();
                 // A refusal whose body is no error of this protocol: of a proxy, for one.
-                if (400..600).contains(&status) || (300..400).contains(&status) {
+                if (300..600).contains(&status) {
                     return Self::status(status);
                 }
                 Self::Connection(SdkError::<E, HttpResponse>::ResponseError(error).into())
@@ -135,19 +132,25 @@ impl S3Failure {
         self.is_status(507) || CODES.iter().any(|code| self.is_code(code))
     }
 
-    fn is_retryable(&self) -> bool {
+    fn outlook(&self) -> Outlook {
         match self {
+            Self::Refused { .. } if self.is_full() => Outlook::Full,
             Self::Refused { status, code, .. } => {
                 // 409: another conditional write of this name is under way (ConditionalRequestConflict).
                 let conflict = *status == 409
                     && ["ConditionalRequestConflict", "OperationAborted", ""]
                         .contains(&code.as_str());
-                matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+                let passes = matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
                     || conflict
-                    || PASSING.contains(&code.as_str())
+                    || PASSING.contains(&code.as_str());
+                if passes {
+                    Outlook::Passes
+                } else {
+                    Outlook::Lasts
+                }
             }
-            Self::Timeout | Self::Connection(_) | Self::Answer(_) => true,
-            Self::Request(_) => false,
+            Self::Timeout | Self::Connection(_) | Self::Answer(_) => Outlook::Passes,
+            Self::Request(_) => Outlook::Lasts,
         }
     }
 
@@ -157,30 +160,7 @@ impl S3Failure {
         action: &'static str,
         subject: String,
     ) -> DestinationError {
-        let (full, retryable) = (self.is_full(), self.is_retryable());
-        let source: BackendError = Box::new(self);
-        if full {
-            DestinationError::NoSpace {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        } else if retryable {
-            DestinationError::Retryable {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        } else {
-            DestinationError::Permanent {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        }
+        DestinationError::judged(self.outlook(), destination, action, subject, Box::new(self))
     }
 
     /// What a person can do about a refusal.
@@ -244,12 +224,4 @@ impl Error for S3Failure {
             Self::Refused { .. } | Self::Timeout | Self::Answer(_) => None,
         }
     }
-}
-
-/// A service's words, fit for a log.
-fn words(text: &str) -> String {
-    text.chars()
-        .take(WORDS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

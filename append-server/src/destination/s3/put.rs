@@ -1,6 +1,5 @@
 //! Storing an object in a bucket: one put, create-only, with its lock and its checksum, and a look at it afterwards.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -182,15 +181,11 @@ async fn sha256(source: &SpooledObject) -> Result<String, S3Failure> {
     let source = source.clone();
     let hashing = tokio::task::spawn_blocking(move || {
         let mut hasher = Sha256::new();
-        let mut buffer = vec![0; IO_BYTES];
         let mut offset = 0;
         while offset < source.bytes() {
-            let left = source.bytes() - offset;
-            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(IO_BYTES);
-            let piece = buffer.get_mut(..bytes).unwrap_or_default();
-            source.file().read_exact_at(piece, offset)?;
-            hasher.update(&*piece);
-            offset += bytes as u64;
+            let piece = source.read_piece(offset, IO_BYTES)?;
+            hasher.update(&piece);
+            offset += piece.len() as u64;
         }
         Ok(aws_smithy_types::base64::encode(hasher.finalize()))
     });

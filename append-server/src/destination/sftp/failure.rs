@@ -6,12 +6,9 @@ use std::fmt;
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::StatusCode;
 
-use crate::destination::{BackendError, DestinationError, DestinationName};
+use crate::destination::{DestinationError, DestinationName, Outlook, peer_words};
 use crate::ssh::error::SshError;
 use crate::ssh::subsystem::SubsystemError;
-
-/// The most characters of a server's own words that are repeated.
-const WORDS_MAX: usize = 200;
 
 /// A server did not do what was asked.
 #[derive(Debug)]
@@ -48,17 +45,23 @@ impl SftpFailure {
         matches!(self, Self::Connection(_))
     }
 
-    fn is_retryable(&self) -> bool {
-        match self {
+    fn outlook(&self) -> Outlook {
+        let passes = match self {
             // OpenSSH says "failure" for whatever has no code of its own, such as a disk that fails.
             Self::Refused { code, .. } => !matches!(
                 code,
                 StatusCode::PermissionDenied | StatusCode::NoSuchFile | StatusCode::OpUnsupported
             ),
+            Self::Full => return Outlook::Full,
             Self::Connect(error) => is_passing(error),
             Self::Connection(_) | Self::Answer(_) => true,
             Self::Subsystem(error) => !matches!(error, SubsystemError::Refused { .. }),
-            Self::Full | Self::Root(_) | Self::Source(_) => false,
+            Self::Root(_) | Self::Source(_) => false,
+        };
+        if passes {
+            Outlook::Passes
+        } else {
+            Outlook::Lasts
         }
     }
 
@@ -68,30 +71,7 @@ impl SftpFailure {
         action: &'static str,
         subject: String,
     ) -> DestinationError {
-        let (full, retryable) = (matches!(self, Self::Full), self.is_retryable());
-        let source: BackendError = Box::new(self);
-        if full {
-            DestinationError::NoSpace {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        } else if retryable {
-            DestinationError::Retryable {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        } else {
-            DestinationError::Permanent {
-                destination,
-                action,
-                subject,
-                source,
-            }
-        }
+        DestinationError::judged(self.outlook(), destination, action, subject, Box::new(self))
     }
 }
 
@@ -115,12 +95,7 @@ impl From<SftpError> for SftpFailure {
         match error {
             SftpError::Status(status) => Self::Refused {
                 code: status.status_code,
-                message: status
-                    .error_message
-                    .chars()
-                    .take(WORDS_MAX)
-                    .map(|c| if c.is_control() { ' ' } else { c })
-                    .collect(),
+                message: peer_words(&status.error_message),
             },
             other => Self::Connection(other),
         }

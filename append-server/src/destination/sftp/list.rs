@@ -6,7 +6,7 @@ use formats::object::{ObjectKind, ObjectName};
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::{FileMode, StatusCode};
 
-use crate::destination::local_list::is_shard;
+use crate::destination::list_page::{ListPage, is_shard};
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::session::Session;
@@ -23,16 +23,12 @@ impl Inner {
         limit: usize,
     ) -> Result<ObjectList, DestinationError> {
         let _under_way = self.operations.acquire().await;
-        let mut page = Page {
-            root: self.path(&repository.to_string()),
-            after: after.map(ToString::to_string),
-            limit,
-            list: ObjectList::default(),
-        };
+        let root = self.path(&repository.to_string());
+        let mut page = ListPage::new(after, limit);
         let listed = async {
             let session = self.session().await?;
             self.check_root(&session).await?;
-            page.fill(&session, kind).await?;
+            fill(&mut page, &session, &root, kind).await?;
             // What was not there counts only while the root is.
             self.check_root(&session).await
         };
@@ -43,80 +39,63 @@ impl Inner {
     }
 }
 
-struct Page {
-    root: String,
-    after: Option<String>,
-    limit: usize,
-    list: ObjectList,
+async fn fill(
+    page: &mut ListPage,
+    session: &Session,
+    root: &str,
+    kind: ObjectKind,
+) -> Result<(), SftpFailure> {
+    let folder = kind.folder();
+    match kind {
+        ObjectKind::Config => {
+            if let Some(bytes) = session.size_of(&format!("{root}/{folder}")).await? {
+                add(page, folder, bytes);
+            }
+        }
+        ObjectKind::Keys | ObjectKind::Log => {
+            add_folder(page, session, root, &format!("{folder}/")).await?;
+        }
+        ObjectKind::Pack | ObjectKind::Meta => {
+            let mut shards = session.names_if_there(&format!("{root}/{folder}")).await?;
+            shards.retain(|shard| is_shard(shard));
+            shards.sort_unstable();
+            for shard in shards {
+                let prefix = format!("{folder}/{shard}/");
+                if page.is_past(&prefix) {
+                    continue;
+                }
+                add_folder(page, session, root, &prefix).await?;
+                if page.list.more {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
-impl Page {
-    async fn fill(&mut self, session: &Session, kind: ObjectKind) -> Result<(), SftpFailure> {
-        let folder = kind.folder();
-        match kind {
-            ObjectKind::Config => {
-                let found = session.size_of(&format!("{}/{folder}", self.root)).await?;
-                if let Some(bytes) = found {
-                    self.add(folder.to_owned(), bytes);
-                }
-            }
-            ObjectKind::Keys | ObjectKind::Log => {
-                self.add_folder(session, &format!("{folder}/")).await?;
-            }
-            ObjectKind::Pack | ObjectKind::Meta => {
-                let path = format!("{}/{folder}", self.root);
-                let mut shards = session.names_if_there(&path).await?;
-                shards.retain(|shard| is_shard(shard));
-                shards.sort_unstable();
-                for shard in shards {
-                    let prefix = format!("{folder}/{shard}/");
-                    if self.is_past(&prefix) {
-                        continue;
-                    }
-                    self.add_folder(session, &prefix).await?;
-                    if self.list.more {
-                        break;
-                    }
-                }
-            }
+async fn add_folder(
+    page: &mut ListPage,
+    session: &Session,
+    root: &str,
+    prefix: &str,
+) -> Result<(), SftpFailure> {
+    let path = format!("{root}/{}", prefix.trim_end_matches('/'));
+    let mut files = session.files_if_there(&path).await?;
+    files.sort_unstable();
+    files.dedup_by(|next, first| next.0 == first.0);
+    for (leaf, bytes) in files {
+        add(page, &format!("{prefix}{leaf}"), bytes);
+        if page.list.more {
+            break;
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Whether every name with this prefix comes before the page.
-    fn is_past(&self, prefix: &str) -> bool {
-        self.after
-            .as_deref()
-            .is_some_and(|after| after > prefix && !after.starts_with(prefix))
-    }
-
-    async fn add_folder(&mut self, session: &Session, prefix: &str) -> Result<(), SftpFailure> {
-        let path = format!("{}/{}", self.root, prefix.trim_end_matches('/'));
-        let mut files = session.files_if_there(&path).await?;
-        files.sort_unstable();
-        files.dedup_by(|next, first| next.0 == first.0);
-        for (leaf, bytes) in files {
-            self.add(format!("{prefix}{leaf}"), bytes);
-            if self.list.more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, text: String, bytes: u64) {
-        if self.after.as_ref().is_some_and(|after| text <= *after) {
-            return;
-        }
-        let Ok(name) = text.parse::<ObjectName>() else {
-            tracing::debug!(name = text, "not an object");
-            return;
-        };
-        if self.list.objects.len() == self.limit {
-            self.list.more = true;
-            return;
-        }
-        self.list.objects.push((name, bytes));
+fn add(page: &mut ListPage, text: &str, bytes: u64) {
+    if let Some(name) = page.wanted(text) {
+        page.push(name, bytes);
     }
 }
 

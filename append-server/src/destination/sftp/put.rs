@@ -1,8 +1,6 @@
 //! Storing an object on an SFTP server: written under a temporary name, made durable, then given its own name by a step
 //! that replaces nothing. What was left behind by a lost connection is another temporary file, and harms nobody.
 
-use std::os::unix::fs::FileExt as _;
-
 use formats::ids::to_hex;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -231,14 +229,8 @@ async fn read_piece(
     bytes_max: usize,
 ) -> Result<Vec<u8>, SftpFailure> {
     let source = source.clone();
-    let reading = tokio::task::spawn_blocking(move || {
-        let left = source.bytes().saturating_sub(offset);
-        let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max);
-        let mut piece = vec![0; bytes];
-        source.file().read_exact_at(&mut piece, offset)?;
-        Ok(piece)
-    });
-    let read: std::io::Result<Vec<u8>> = reading
+    let reading = tokio::task::spawn_blocking(move || source.read_piece(offset, bytes_max));
+    let read = reading
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     read.map_err(SftpFailure::Source)
