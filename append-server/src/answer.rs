@@ -123,9 +123,7 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         FanOutError::Read(source) if matches!(**source, DestinationError::PastEnd { .. }) => {
             RefusalKind::Malformed
         }
-        FanOutError::NoSuchDestination { .. } | FanOutError::NotAFollower { .. } => {
-            RefusalKind::Malformed
-        }
+        FanOutError::NotAFollower { .. } => RefusalKind::Malformed,
         FanOutError::TooFewReplicas { .. }
         | FanOutError::TooFewCopies { .. }
         | FanOutError::TooManyCopies { .. }

@@ -1,35 +1,35 @@
 //! Writes every object to all configured destinations and acknowledges once each required one has it durably, and as
-//! many of all as the policy asks for. The others follow from a durable queue (`queue`, `courier`). Reads from the
+//! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). Reads from the
 //! first that can answer, and never calls an object absent while a required destination has not said so.
 
 mod courier;
+mod error;
+mod failures;
+mod followers;
 pub mod queue;
-mod reading;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::Queued;
 use futures_util::future::join_all;
-use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
 use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
     PutOutcome,
 };
-use crate::fan_out::courier::{Courier, CourierTools};
-use crate::fan_out::queue::{Lag, Queue, QueueError, QueuedObject};
-use crate::fan_out::reading::Failures;
-use crate::limits::{LIST_PAGE_OBJECTS, PUT_BACK_OFF_MAX, PUT_BACK_OFF_MIN};
+use crate::fan_out::failures::Failures;
+use crate::fan_out::followers::Followers;
+use crate::fan_out::queue::{Lag, Queue};
+use crate::limits::{PUT_BACK_OFF_MAX, PUT_BACK_OFF_MIN};
 use crate::spool::{Spool, SpooledObject};
+
+pub use error::FanOutError;
 
 /// A destination and what it is worth to an acknowledgement.
 #[derive(Debug, Clone)]
@@ -70,19 +70,6 @@ pub struct FanOut {
     policy: FanOutPolicy,
 }
 
-/// The destinations that nobody waits for.
-#[derive(Debug)]
-struct Followers {
-    couriers: Vec<Arc<Courier>>,
-    names: Vec<DestinationName>,
-    queue: Arc<Queue>,
-    clock: Arc<dyn Clock>,
-    delivered: Arc<Notify>,
-    /// Whether this process brought anything that is worth waiting for at its end.
-    took: AtomicBool,
-    _ending: DropGuard,
-}
-
 /// How a destination is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationStatus {
@@ -94,103 +81,6 @@ pub struct DestinationStatus {
     pub lag: Lag,
     /// Why it does not take anything at present.
     pub problem: Option<String>,
-}
-
-/// A fan-out did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum FanOutError {
-    /// No destination is required, so nothing could ever be acknowledged.
-    #[error("no destination is required; configure at least one with `required = true`")]
-    NothingRequired,
-    /// More copies are asked for than there are destinations.
-    #[error(
-        "min_copies = {copies_min} asks for more copies than there are destinations ({destinations}); add one, or ask for fewer"
-    )]
-    TooManyCopies {
-        /// What is asked for.
-        copies_min: usize,
-        /// How many there are.
-        destinations: usize,
-    },
-    /// Other bytes have this name.
-    #[error(
-        "{key} is on destination {destination} with other bytes, which stay; look at both writers"
-    )]
-    Conflict {
-        /// What.
-        key: ObjectKey,
-        /// Where.
-        destination: DestinationName,
-    },
-    /// Some required destination does not have it.
-    #[error("{key} is on {stored} of {required} required destinations")]
-    TooFewReplicas {
-        /// What.
-        key: ObjectKey,
-        /// How many have it.
-        stored: usize,
-        /// How many are needed.
-        required: usize,
-        /// The first failure.
-        source: Box<DestinationError>,
-    },
-    /// Too few destinations have it in all.
-    #[error("{key} is on {stored} destinations after {} seconds, and min_copies = {copies_min}; behind are: {behind}", waited.as_secs())]
-    TooFewCopies {
-        /// What.
-        key: ObjectKey,
-        /// How many have it.
-        stored: usize,
-        /// How many are needed.
-        copies_min: usize,
-        /// For how long they were waited for.
-        waited: Duration,
-        /// The others, and what is wrong with them.
-        behind: String,
-    },
-    /// The reserve for the log would be used up.
-    #[error(
-        "destination {destination} has {free_bytes} bytes free and keeps {reserve_bytes} for the log; free space there"
-    )]
-    ReserveReached {
-        /// Where.
-        destination: DestinationName,
-        /// What is free.
-        free_bytes: u64,
-        /// What is kept.
-        reserve_bytes: u64,
-    },
-    /// A read failed.
-    #[error("no destination could answer")]
-    Read(#[source] Box<DestinationError>),
-    /// No destination of that name.
-    #[error("there is no destination {name}")]
-    NoSuchDestination {
-        /// The name.
-        name: DestinationName,
-    },
-    /// A destination that is waited for lacks nothing that was acknowledged.
-    #[error("{name} is not a destination with required = false, and needs no sync")]
-    NotAFollower {
-        /// The name.
-        name: DestinationName,
-    },
-    /// A destination that was not waited for is waited for now, and still lacks something.
-    #[error(
-        "destination {name} still lacks {objects} objects and cannot be required yet: set required = false until `coordinator destination ls` says that it has everything"
-    )]
-    RequiredIsBehind {
-        /// Which.
-        name: DestinationName,
-        /// What it lacks.
-        objects: u64,
-    },
-    /// The server ends.
-    #[error("cut short")]
-    Cut(#[source] tokio::task::JoinError),
-    /// The queue of deliveries.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
 }
 
 impl FanOut {
@@ -218,12 +108,15 @@ impl FanOut {
             .into_iter()
             .map(|placement| placement.destination)
             .collect();
-        refuse_required_that_lack(&required, tools)?;
-        let followers = if followers.is_empty() {
-            None
-        } else {
-            Some(Followers::start(followers, &required, tools)?)
-        };
+        let queue = (!followers.is_empty() || tools.queue.exists())
+            .then(|| Queue::open(&tools.queue))
+            .transpose()?;
+        if let Some(queue) = &queue {
+            refuse_required_that_lack(&required, queue)?;
+        }
+        let followers = queue
+            .filter(|_| !followers.is_empty())
+            .map(|queue| Followers::start(followers, &required, queue, tools));
         Ok(Self {
             required,
             followers,
@@ -359,41 +252,12 @@ impl FanOut {
         repository: RepositoryId,
         name: &DestinationName,
     ) -> Result<Queued, FanOutError> {
-        let (Some(followers), Some(source)) = (&self.followers, self.required.first()) else {
-            return Err(FanOutError::NotAFollower { name: name.clone() });
-        };
-        let courier = followers
-            .couriers
-            .iter()
-            .find(|courier| courier.destination.name() == name)
-            .ok_or_else(|| FanOutError::NotAFollower { name: name.clone() })?;
-        let mut queued = Queued::default();
-        let names = vec![name.clone()];
-        for kind in [
-            ObjectKind::Config,
-            ObjectKind::Keys,
-            ObjectKind::Pack,
-            ObjectKind::Meta,
-            ObjectKind::Log,
-        ] {
-            let have = every_object(&courier.destination, repository, kind).await?;
-            let have: HashMap<ObjectName, u64> = have.into_iter().collect();
-            let objects = every_object(source, repository, kind).await?;
-            let missing: Vec<_> = objects
-                .into_iter()
-                .filter(|(object, bytes)| have.get(object) != Some(bytes))
-                .map(|(name, bytes)| QueuedObject {
-                    key: ObjectKey { repository, name },
-                    bytes,
-                    digest: None,
-                })
-                .collect();
-            queued.objects += missing.len() as u64;
-            queued.bytes += missing.iter().map(|object| object.bytes).sum::<u64>();
-            followers.add(names.clone(), missing).await?;
+        match (&self.followers, self.required.first()) {
+            (Some(followers), Some(source)) => {
+                followers.queue_missing(source, repository, name).await
+            }
+            _ => Err(FanOutError::NotAFollower { name: name.clone() }),
         }
-        courier.wake();
-        Ok(queued)
     }
 
     /// How every destination is doing.
@@ -406,26 +270,12 @@ impl FanOut {
                 problem: None,
             })
         });
-        let followers = self.followers.iter().flat_map(|followers| {
-            followers.couriers.iter().map(|courier| {
-                let name = courier.destination.name();
-                let problem = match courier.problem() {
-                    None => followers.queue.problem(name)?,
-                    problem => problem,
-                };
-                Ok(DestinationStatus {
-                    name: name.clone(),
-                    required: false,
-                    lag: followers.queue.lag(name)?,
-                    problem,
-                })
-            })
-        });
+        let followers = self.followers.iter().flat_map(Followers::status);
         required.chain(followers).collect()
     }
 
-    /// Waits, if this process has stored anything, until every follower has everything, or has something that keeps it from that, or the deadline is there.
-    /// What is not delivered then stays in the queue.
+    /// Waits, if this process has stored anything, until every follower has everything, or has something that keeps it
+    /// from that, or the deadline is there. What is not delivered then stays in the queue.
     pub async fn drain(&self, deadline: Duration) {
         if let Some(followers) = &self.followers {
             let drained = tokio::time::timeout(deadline, followers.drain()).await;
@@ -493,28 +343,13 @@ impl FanOut {
         let followers = self.followers.iter().flat_map(|all| all.couriers.iter());
         required.chain(followers.map(|courier| (&courier.destination, false)))
     }
-
-    /// The destination of a name, to ask it alone.
-    pub fn destination(
-        &self,
-        name: &DestinationName,
-    ) -> Result<&Arc<dyn Destination>, FanOutError> {
-        self.in_reading_order()
-            .map(|(destination, _)| destination)
-            .find(|destination| destination.name() == name)
-            .ok_or_else(|| FanOutError::NoSuchDestination { name: name.clone() })
-    }
 }
 
 /// A destination that has not everything looks, once it is trusted, as if the rest had never been.
 fn refuse_required_that_lack(
     required: &[Arc<dyn Destination>],
-    tools: &FanOutTools,
+    queue: &Queue,
 ) -> Result<(), FanOutError> {
-    if !tools.queue.exists() {
-        return Ok(());
-    }
-    let queue = Queue::open(&tools.queue)?;
     for destination in required {
         let name = destination.name();
         let objects = queue.lag(name)?.objects;
@@ -526,163 +361,4 @@ fn refuse_required_that_lack(
         }
     }
     Ok(())
-}
-
-/// All objects of a folder on one destination.
-async fn every_object(
-    destination: &Arc<dyn Destination>,
-    repository: RepositoryId,
-    kind: ObjectKind,
-) -> Result<Vec<(ObjectName, u64)>, FanOutError> {
-    let mut objects: Vec<(ObjectName, u64)> = Vec::new();
-    loop {
-        let after = objects.last().map(|(name, _)| name.clone());
-        let page = destination.list(repository, kind, after, LIST_PAGE_OBJECTS);
-        let page = page
-            .await
-            .map_err(|error| FanOutError::Read(Box::new(error)))?;
-        objects.extend(page.objects);
-        if !page.more {
-            return Ok(objects);
-        }
-    }
-}
-
-impl Followers {
-    fn start(
-        placements: Vec<Placement>,
-        required: &[Arc<dyn Destination>],
-        tools: &FanOutTools,
-    ) -> Result<Self, FanOutError> {
-        let queue = Arc::new(Queue::open(&tools.queue)?);
-        let delivered = Arc::new(Notify::new());
-        let tools = CourierTools {
-            sources: required.to_vec(),
-            queue: Arc::clone(&queue),
-            spool: Arc::clone(&tools.spool),
-            clock: Arc::clone(&tools.clock),
-            delivered: Arc::clone(&delivered),
-        };
-        let couriers: Vec<_> = placements
-            .into_iter()
-            .map(|placement| Arc::new(Courier::new(placement.destination, &tools)))
-            .collect();
-        let ending = CancellationToken::new();
-        for courier in &couriers {
-            tokio::spawn(Arc::clone(courier).run(ending.clone()));
-        }
-        let names = couriers.iter().map(|courier| courier.destination.name());
-        Ok(Self {
-            names: names.cloned().collect(),
-            couriers,
-            queue,
-            clock: tools.clock,
-            delivered,
-            took: AtomicBool::new(false),
-            _ending: ending.drop_guard(),
-        })
-    }
-
-    /// Notes an object for every follower and hands it over.
-    async fn take(
-        &self,
-        key: &ObjectKey,
-        source: &SpooledObject,
-        is_awaited: bool,
-    ) -> Result<(), FanOutError> {
-        self.took.store(true, Ordering::Relaxed);
-        for courier in &self.couriers {
-            courier.hand_over(key, source, is_awaited);
-        }
-        let object = QueuedObject {
-            key: key.clone(),
-            bytes: source.bytes(),
-            digest: Some(source.digest()),
-        };
-        if let Err(error) = self.add(self.names.clone(), vec![object]).await {
-            for courier in &self.couriers {
-                courier.take_back(key);
-            }
-            return Err(error);
-        }
-        for courier in &self.couriers {
-            courier.wake();
-        }
-        Ok(())
-    }
-
-    /// Writes to the queue, which takes a sync of its disk.
-    async fn add(
-        &self,
-        names: Vec<DestinationName>,
-        objects: Vec<QueuedObject>,
-    ) -> Result<(), FanOutError> {
-        let (queue, now) = (Arc::clone(&self.queue), self.clock.now_unix_secs());
-        let adding = tokio::task::spawn_blocking(move || queue.add(&names, &objects, now));
-        match adding.await {
-            Ok(added) => Ok(added?),
-            Err(error) => Err(FanOutError::Cut(error)),
-        }
-    }
-
-    /// Waits until so many followers have the object.
-    async fn wait_for(
-        &self,
-        key: &ObjectKey,
-        source: &SpooledObject,
-        stored: usize,
-        wanted: usize,
-        policy: FanOutPolicy,
-    ) -> Result<(), FanOutError> {
-        if wanted == 0 {
-            return Ok(());
-        }
-        let deadline = Instant::now() + policy.patience;
-        loop {
-            // Listening before looking: what is delivered in between is not missed.
-            let delivered = self.delivered.notified();
-            let mut behind = Vec::new();
-            for courier in &self.couriers {
-                let name = courier.destination.name();
-                if self.queue.is_pending(name, key)? {
-                    // Held here anyway, whatever the courier had to let go of.
-                    courier.hand_over(key, source, true);
-                    let problem = courier.problem().unwrap_or_else(|| "slow".to_owned());
-                    behind.push(format!("{name} ({problem})"));
-                }
-            }
-            let have = self.couriers.len() - behind.len();
-            if have >= wanted {
-                return Ok(());
-            }
-            if tokio::time::timeout_at(deadline, delivered).await.is_err() {
-                return Err(FanOutError::TooFewCopies {
-                    key: key.clone(),
-                    stored: stored + have,
-                    copies_min: policy.copies_min,
-                    waited: policy.patience,
-                    behind: behind.join(", "),
-                });
-            }
-        }
-    }
-
-    async fn drain(&self) {
-        if !self.took.load(Ordering::Relaxed) {
-            return;
-        }
-        for courier in &self.couriers {
-            loop {
-                let delivered = self.delivered.notified();
-                let name = courier.destination.name();
-                let now = self.clock.now_unix_secs();
-                let due = self.queue.due(name, now, 1);
-                if !due.is_ok_and(|due| !due.is_empty()) || courier.problem().is_some() {
-                    break;
-                }
-                courier.wake();
-                delivered.await;
-            }
-        }
-    }
 }

@@ -263,11 +263,21 @@ impl Queue {
 
     /// A destination has it.
     pub fn done(&self, destination: &DestinationName, key: &ObjectKey) -> Result<(), QueueError> {
-        self.change(
-            "DELETE FROM delivery WHERE destination = ?1 AND repository = ?2 AND name = ?3",
-            destination,
-            key,
-        )
+        let fail = self.failed("write");
+        let database = self.database();
+        database
+            .prepare_cached(
+                "DELETE FROM delivery WHERE destination = ?1 AND repository = ?2 AND name = ?3",
+            )
+            .and_then(|mut delete| {
+                delete.execute(params![
+                    destination.to_string(),
+                    key.repository.to_string(),
+                    key.name.to_string()
+                ])
+            })
+            .map_err(fail)
+            .map(drop)
     }
 
     /// It cannot have it for now, for a reason of the object's own.
@@ -292,27 +302,6 @@ impl Queue {
                     key.name.to_string(),
                     until_unix_secs.cast_signed(),
                     problem,
-                ])
-            })
-            .map_err(fail)
-            .map(drop)
-    }
-
-    fn change(
-        &self,
-        statement: &str,
-        destination: &DestinationName,
-        key: &ObjectKey,
-    ) -> Result<(), QueueError> {
-        let fail = self.failed("write");
-        let database = self.database();
-        database
-            .prepare_cached(statement)
-            .and_then(|mut change| {
-                change.execute(params![
-                    destination.to_string(),
-                    key.repository.to_string(),
-                    key.name.to_string()
                 ])
             })
             .map_err(fail)

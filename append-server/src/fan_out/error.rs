@@ -1,0 +1,97 @@
+//! Why an object was not stored everywhere it must be, or could not be read.
+
+use std::time::Duration;
+
+use crate::destination::{DestinationError, DestinationName, ObjectKey};
+use crate::fan_out::queue::QueueError;
+
+/// A fan-out did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FanOutError {
+    /// No destination is required, so nothing could ever be acknowledged.
+    #[error("no destination is required; configure at least one with `required = true`")]
+    NothingRequired,
+    /// More copies are asked for than there are destinations.
+    #[error(
+        "min_copies = {copies_min} asks for more copies than there are destinations ({destinations}); add one, or ask for fewer"
+    )]
+    TooManyCopies {
+        /// What is asked for.
+        copies_min: usize,
+        /// How many there are.
+        destinations: usize,
+    },
+    /// Other bytes have this name.
+    #[error(
+        "{key} is on destination {destination} with other bytes, which stay; look at both writers"
+    )]
+    Conflict {
+        /// What.
+        key: ObjectKey,
+        /// Where.
+        destination: DestinationName,
+    },
+    /// Some required destination does not have it.
+    #[error("{key} is on {stored} of {required} required destinations")]
+    TooFewReplicas {
+        /// What.
+        key: ObjectKey,
+        /// How many have it.
+        stored: usize,
+        /// How many are needed.
+        required: usize,
+        /// The first failure.
+        source: Box<DestinationError>,
+    },
+    /// Too few destinations have it in all.
+    #[error("{key} is on {stored} destinations after {} seconds, and min_copies = {copies_min}; behind are: {behind}", waited.as_secs())]
+    TooFewCopies {
+        /// What.
+        key: ObjectKey,
+        /// How many have it.
+        stored: usize,
+        /// How many are needed.
+        copies_min: usize,
+        /// For how long they were waited for.
+        waited: Duration,
+        /// The others, and what is wrong with them.
+        behind: String,
+    },
+    /// The reserve for the log would be used up.
+    #[error(
+        "destination {destination} has {free_bytes} bytes free and keeps {reserve_bytes} for the log; free space there"
+    )]
+    ReserveReached {
+        /// Where.
+        destination: DestinationName,
+        /// What is free.
+        free_bytes: u64,
+        /// What is kept.
+        reserve_bytes: u64,
+    },
+    /// A read failed.
+    #[error("no destination could answer")]
+    Read(#[source] Box<DestinationError>),
+    /// A destination that is waited for lacks nothing that was acknowledged.
+    #[error("{name} is not a destination with required = false, and needs no sync")]
+    NotAFollower {
+        /// The name.
+        name: DestinationName,
+    },
+    /// A destination that was not waited for is waited for now, and still lacks something.
+    #[error(
+        "destination {name} still lacks {objects} objects and cannot be required yet: set required = false until `coordinator destination ls` says that it has everything"
+    )]
+    RequiredIsBehind {
+        /// Which.
+        name: DestinationName,
+        /// What it lacks.
+        objects: u64,
+    },
+    /// The server ends.
+    #[error("cut short")]
+    Cut(#[source] tokio::task::JoinError),
+    /// The queue of deliveries.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}

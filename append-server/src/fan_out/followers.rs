@@ -1,0 +1,253 @@
+//! The destinations that nobody waits for: what is stored is queued for each, and brought there by its courier.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use formats::ids::RepositoryId;
+use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload::Queued;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::clock::Clock;
+use crate::destination::{Destination, DestinationName, ObjectKey};
+use crate::fan_out::courier::{Courier, CourierTools};
+use crate::fan_out::queue::{Queue, QueuedObject};
+use crate::fan_out::{DestinationStatus, FanOutError, FanOutPolicy, FanOutTools, Placement};
+use crate::limits::LIST_PAGE_OBJECTS;
+use crate::spool::SpooledObject;
+
+/// The destinations that nobody waits for.
+#[derive(Debug)]
+pub(super) struct Followers {
+    pub(super) couriers: Vec<Arc<Courier>>,
+    names: Vec<DestinationName>,
+    queue: Arc<Queue>,
+    clock: Arc<dyn Clock>,
+    delivered: Arc<Notify>,
+    /// Whether this process brought anything that is worth waiting for at its end.
+    took: AtomicBool,
+    _ending: DropGuard,
+}
+
+impl Followers {
+    /// Deliveries to these begin at once, with what the queue has.
+    pub(super) fn start(
+        placements: Vec<Placement>,
+        required: &[Arc<dyn Destination>],
+        queue: Queue,
+        tools: &FanOutTools,
+    ) -> Self {
+        let queue = Arc::new(queue);
+        let delivered = Arc::new(Notify::new());
+        let tools = CourierTools {
+            sources: required.to_vec(),
+            queue: Arc::clone(&queue),
+            spool: Arc::clone(&tools.spool),
+            clock: Arc::clone(&tools.clock),
+            delivered: Arc::clone(&delivered),
+        };
+        let couriers: Vec<_> = placements
+            .into_iter()
+            .map(|placement| Arc::new(Courier::new(placement.destination, &tools)))
+            .collect();
+        let ending = CancellationToken::new();
+        for courier in &couriers {
+            tokio::spawn(Arc::clone(courier).run(ending.clone()));
+        }
+        let names = couriers.iter().map(|courier| courier.destination.name());
+        Self {
+            names: names.cloned().collect(),
+            couriers,
+            queue,
+            clock: tools.clock,
+            delivered,
+            took: AtomicBool::new(false),
+            _ending: ending.drop_guard(),
+        }
+    }
+
+    /// Notes an object for every follower and hands it over.
+    pub(super) async fn take(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+        is_awaited: bool,
+    ) -> Result<(), FanOutError> {
+        self.took.store(true, Ordering::Relaxed);
+        for courier in &self.couriers {
+            courier.hand_over(key, source, is_awaited);
+        }
+        let object = QueuedObject {
+            key: key.clone(),
+            bytes: source.bytes(),
+            digest: Some(source.digest()),
+        };
+        if let Err(error) = self.add(self.names.clone(), vec![object]).await {
+            for courier in &self.couriers {
+                courier.take_back(key);
+            }
+            return Err(error);
+        }
+        for courier in &self.couriers {
+            courier.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues what a follower lacks of what `source` has of a repository.
+    pub(super) async fn queue_missing(
+        &self,
+        source: &Arc<dyn Destination>,
+        repository: RepositoryId,
+        name: &DestinationName,
+    ) -> Result<Queued, FanOutError> {
+        let courier = self
+            .couriers
+            .iter()
+            .find(|courier| courier.destination.name() == name)
+            .ok_or_else(|| FanOutError::NotAFollower { name: name.clone() })?;
+        let mut queued = Queued::default();
+        let names = vec![name.clone()];
+        for kind in [
+            ObjectKind::Config,
+            ObjectKind::Keys,
+            ObjectKind::Pack,
+            ObjectKind::Meta,
+            ObjectKind::Log,
+        ] {
+            let have = every_object(&courier.destination, repository, kind).await?;
+            let have: HashMap<ObjectName, u64> = have.into_iter().collect();
+            let objects = every_object(source, repository, kind).await?;
+            let missing: Vec<_> = objects
+                .into_iter()
+                .filter(|(object, bytes)| have.get(object) != Some(bytes))
+                .map(|(name, bytes)| QueuedObject {
+                    key: ObjectKey { repository, name },
+                    bytes,
+                    digest: None,
+                })
+                .collect();
+            queued.objects += missing.len() as u64;
+            queued.bytes += missing.iter().map(|object| object.bytes).sum::<u64>();
+            self.add(names.clone(), missing).await?;
+        }
+        courier.wake();
+        Ok(queued)
+    }
+
+    /// How each of them is doing.
+    pub(super) fn status(&self) -> impl Iterator<Item = Result<DestinationStatus, FanOutError>> {
+        self.couriers.iter().map(|courier| {
+            let name = courier.destination.name();
+            let problem = match courier.problem() {
+                None => self.queue.problem(name)?,
+                problem => problem,
+            };
+            Ok(DestinationStatus {
+                name: name.clone(),
+                required: false,
+                lag: self.queue.lag(name)?,
+                problem,
+            })
+        })
+    }
+
+    /// Writes to the queue, which takes a sync of its disk.
+    async fn add(
+        &self,
+        names: Vec<DestinationName>,
+        objects: Vec<QueuedObject>,
+    ) -> Result<(), FanOutError> {
+        let (queue, now) = (Arc::clone(&self.queue), self.clock.now_unix_secs());
+        let adding = tokio::task::spawn_blocking(move || queue.add(&names, &objects, now));
+        match adding.await {
+            Ok(added) => Ok(added?),
+            Err(error) => Err(FanOutError::Cut(error)),
+        }
+    }
+
+    /// Waits until so many followers have the object.
+    pub(super) async fn wait_for(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+        stored: usize,
+        wanted: usize,
+        policy: FanOutPolicy,
+    ) -> Result<(), FanOutError> {
+        if wanted == 0 {
+            return Ok(());
+        }
+        let deadline = Instant::now() + policy.patience;
+        loop {
+            // Listening before looking: what is delivered in between is not missed.
+            let delivered = self.delivered.notified();
+            let mut behind = Vec::new();
+            for courier in &self.couriers {
+                let name = courier.destination.name();
+                if self.queue.is_pending(name, key)? {
+                    // Held here anyway, whatever the courier had to let go of.
+                    courier.hand_over(key, source, true);
+                    let problem = courier.problem().unwrap_or_else(|| "slow".to_owned());
+                    behind.push(format!("{name} ({problem})"));
+                }
+            }
+            let have = self.couriers.len() - behind.len();
+            if have >= wanted {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(deadline, delivered).await.is_err() {
+                return Err(FanOutError::TooFewCopies {
+                    key: key.clone(),
+                    stored: stored + have,
+                    copies_min: policy.copies_min,
+                    waited: policy.patience,
+                    behind: behind.join(", "),
+                });
+            }
+        }
+    }
+
+    /// Waits until every one has everything that is due, or has something that keeps it from that.
+    pub(super) async fn drain(&self) {
+        if !self.took.load(Ordering::Relaxed) {
+            return;
+        }
+        for courier in &self.couriers {
+            loop {
+                let delivered = self.delivered.notified();
+                let name = courier.destination.name();
+                let now = self.clock.now_unix_secs();
+                let due = self.queue.due(name, now, 1);
+                if !due.is_ok_and(|due| !due.is_empty()) || courier.problem().is_some() {
+                    break;
+                }
+                courier.wake();
+                delivered.await;
+            }
+        }
+    }
+}
+
+/// All objects of a folder on one destination.
+async fn every_object(
+    destination: &Arc<dyn Destination>,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<Vec<(ObjectName, u64)>, FanOutError> {
+    let mut objects: Vec<(ObjectName, u64)> = Vec::new();
+    loop {
+        let after = objects.last().map(|(name, _)| name.clone());
+        let page = destination.list(repository, kind, after, LIST_PAGE_OBJECTS);
+        let page = page
+            .await
+            .map_err(|error| FanOutError::Read(Box::new(error)))?;
+        objects.extend(page.objects);
+        if !page.more {
+            return Ok(objects);
+        }
+    }
+}
