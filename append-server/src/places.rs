@@ -174,38 +174,15 @@ impl Place {
 
     /// Opens it. A directory must be a destination's root; what is far away is first asked when it is used.
     pub fn open(&self) -> Result<Arc<dyn Destination>, OpenError> {
-        let name = self.name.clone();
-        let secret = |source| OpenError::Secret {
-            name: name.clone(),
-            source,
-        };
         Ok(match &self.kind {
             PlaceKind::Local(path) => {
-                let opened = LocalDestination::open(name.clone(), path, LocalOptions::default());
-                Arc::new(opened.map_err(|source| OpenError::Root { name, source })?)
+                let opened =
+                    LocalDestination::open(self.name.clone(), path, LocalOptions::default());
+                Arc::new(opened.map_err(|source| self.root(source))?)
             }
-            PlaceKind::S3(_) => Arc::new(self.open_s3()?),
-            PlaceKind::Sftp(place) => {
-                let options = place.options(&self.name).map_err(secret)?;
-                Arc::new(SftpDestination::new(name, options))
-            }
+            PlaceKind::S3(place) => Arc::new(self.open_s3(place)?),
+            PlaceKind::Sftp(place) => Arc::new(self.open_sftp(place)?),
         })
-    }
-
-    fn open_s3(&self) -> Result<S3Destination, OpenError> {
-        let PlaceKind::S3(place) = &self.kind else {
-            return Err(OpenError::Destination(DestinationError::Unsupported {
-                destination: self.name.clone(),
-                action: "be opened as a bucket",
-            }));
-        };
-        let name = self.name.clone();
-        let options = place.options().map_err(|source| OpenError::Secret {
-            name: name.clone(),
-            source,
-        })?;
-        S3Destination::new(name.clone(), options, Arc::new(SystemClock))
-            .map_err(|source| OpenError::S3 { name, source })
     }
 
     /// Makes it ready for its first use: an empty directory becomes a destination's root. Says whether it was one
@@ -215,26 +192,41 @@ impl Place {
             PlaceKind::Local(path) => match LocalDestination::create(path) {
                 Ok(()) => Ok(false),
                 Err(RootError::AlreadyThere { .. }) => Ok(true),
-                Err(source) => Err(OpenError::Root {
-                    name: self.name.clone(),
-                    source,
-                }),
+                Err(source) => Err(self.root(source)),
             },
-            PlaceKind::S3(_) => {
-                self.open_s3()?.conditional_writes().await?;
+            PlaceKind::S3(place) => {
+                self.open_s3(place)?.conditional_writes().await?;
                 Ok(true)
             }
-            PlaceKind::Sftp(place) => {
-                let options = place
-                    .options(&self.name)
-                    .map_err(|source| OpenError::Secret {
-                        name: self.name.clone(),
-                        source,
-                    })?;
-                Ok(SftpDestination::new(self.name.clone(), options)
-                    .create_root()
-                    .await?)
-            }
+            PlaceKind::Sftp(place) => Ok(self.open_sftp(place)?.create_root().await?),
+        }
+    }
+
+    fn open_s3(&self, place: &S3Place) -> Result<S3Destination, OpenError> {
+        let options = place.options().map_err(|source| self.secret(source))?;
+        let name = self.name.clone();
+        S3Destination::new(name.clone(), options, Arc::new(SystemClock))
+            .map_err(|source| OpenError::S3 { name, source })
+    }
+
+    fn open_sftp(&self, place: &SftpPlace) -> Result<SftpDestination, OpenError> {
+        let options = place
+            .options(&self.name)
+            .map_err(|source| self.secret(source))?;
+        Ok(SftpDestination::new(self.name.clone(), options))
+    }
+
+    fn root(&self, source: RootError) -> OpenError {
+        OpenError::Root {
+            name: self.name.clone(),
+            source,
+        }
+    }
+
+    fn secret(&self, source: SecretError) -> OpenError {
+        OpenError::Secret {
+            name: self.name.clone(),
+            source,
         }
     }
 }

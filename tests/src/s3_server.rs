@@ -63,11 +63,6 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Stops answering; what is stored stays, for rclone, which keeps it in files.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {

@@ -56,7 +56,6 @@ fn credentials(secret: &str) -> S3Credentials {
     S3Credentials::Static {
         access_key_id: ACCESS_KEY_ID.to_owned(),
         secret_key: secret.to_owned().into(),
-        session_token: None,
     }
 }
 

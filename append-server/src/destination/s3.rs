@@ -22,7 +22,6 @@ use tokio::sync::OnceCell;
 
 use crate::clock::Clock;
 use crate::destination::s3::client::Clients;
-use crate::destination::s3::conditional::Conditional;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::options::S3Options;
 use crate::destination::{
@@ -59,7 +58,7 @@ struct Inner {
     clients: Clients,
     clock: Arc<dyn Clock>,
     /// What the service does with a conditional write; found out before the first put.
-    conditional: OnceCell<Conditional>,
+    conditional: OnceCell<ConditionalWrites>,
     /// Whether a lock was asked for and did not show.
     lock_missed: AtomicBool,
 }
@@ -84,7 +83,7 @@ impl S3Destination {
 
     /// What the service does with conditional writes.
     pub async fn conditional_writes(&self) -> Result<ConditionalWrites, DestinationError> {
-        Ok(self.0.conditional().await?.found)
+        self.0.conditional().await
     }
 }
 

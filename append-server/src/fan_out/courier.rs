@@ -24,14 +24,8 @@ use crate::spool::{Purpose, Spool, SpoolError, SpooledObject};
 #[derive(Debug)]
 pub(super) struct Courier {
     pub(super) destination: Arc<dyn Destination>,
-    /// Where what is not in the spool any more is read.
-    sources: Vec<Arc<dyn Destination>>,
-    queue: Arc<Queue>,
-    spool: Arc<Spool>,
-    clock: Arc<dyn Clock>,
+    tools: CourierTools,
     wake: Notify,
-    /// Told after every delivery, and when none can be made.
-    delivered: Arc<Notify>,
     /// Objects that are still in the spool, to be delivered without reading them again.
     fresh: Mutex<HashMap<ObjectKey, SpooledObject>>,
     problem: Mutex<Option<String>>,
@@ -70,24 +64,21 @@ impl DeliveryError {
 /// What every courier of a server works with.
 #[derive(Debug, Clone)]
 pub(super) struct CourierTools {
+    /// Where what is not in the spool any more is read.
     pub(super) sources: Vec<Arc<dyn Destination>>,
     pub(super) queue: Arc<Queue>,
     pub(super) spool: Arc<Spool>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Told after every delivery, and when none can be made.
     pub(super) delivered: Arc<Notify>,
 }
 
 impl Courier {
     pub(super) fn new(destination: Arc<dyn Destination>, tools: &CourierTools) -> Self {
-        let tools = tools.clone();
         Self {
             destination,
-            sources: tools.sources,
-            queue: tools.queue,
-            spool: tools.spool,
-            clock: tools.clock,
+            tools: tools.clone(),
             wake: Notify::new(),
-            delivered: tools.delivered,
             fresh: Mutex::new(HashMap::new()),
             problem: Mutex::new(None),
         }
@@ -152,7 +143,7 @@ impl Courier {
                     self.set_problem(Some(text));
                     // Room in the spool is for uploads, not for a destination that is away.
                     self.fresh().clear();
-                    self.delivered.notify_waiters();
+                    self.tools.delivered.notify_waiters();
                     let pause = back_off;
                     back_off = (back_off * 2).min(DELIVERY_BACK_OFF_MAX);
                     Some(pause)
@@ -183,8 +174,8 @@ impl Courier {
     /// Delivers what is due, a few objects at a time; says how many were.
     async fn round(&self) -> Result<usize, DeliveryError> {
         let name = self.destination.name();
-        let now = self.clock.now_unix_secs();
-        let due = self.queue.due(name, now, LATE_DELIVERIES_MAX)?;
+        let now = self.tools.clock.now_unix_secs();
+        let due = self.tools.queue.due(name, now, LATE_DELIVERIES_MAX)?;
         let count = due.len();
         let deliveries = due.into_iter().map(|object| async move {
             let delivered = self.deliver(&object).await;
@@ -195,14 +186,15 @@ impl Courier {
         while let Some((key, delivered)) = deliveries.next().await {
             match delivered {
                 Ok(()) => {
-                    self.queue.done(name, &key)?;
+                    self.tools.queue.done(name, &key)?;
                     self.set_problem(None);
-                    self.delivered.notify_waiters();
+                    self.tools.delivered.notify_waiters();
                 }
                 Err(error) if error.is_of_object() => {
                     let text = chain(&error);
                     tracing::error!(destination = %name, object = %key, error = text, "an object could not be delivered");
-                    self.queue
+                    self.tools
+                        .queue
                         .postpone(name, &key, now + CONFLICT_RETRY_SECS, &text)?;
                 }
                 Err(error) => failed = Some(error),
@@ -231,7 +223,7 @@ impl Courier {
     /// The object from the first place that has it as it was stored.
     async fn read_again(&self, object: &QueuedObject) -> Result<SpooledObject, DeliveryError> {
         let mut failed = None;
-        for source in &self.sources {
+        for source in &self.tools.sources {
             match self.read_from(source, object).await {
                 Err(error @ (DeliveryError::Source(_) | DeliveryError::Damaged)) => {
                     tracing::warn!(
@@ -263,7 +255,7 @@ impl Courier {
             return Err(DeliveryError::Damaged);
         }
         // Uploads come first; they may even wait for this very destination.
-        let begun = self.spool.begin(object.bytes, Purpose::Data);
+        let begun = self.tools.spool.begin(object.bytes, Purpose::Data);
         let mut writer = tokio::time::timeout(DELIVERY_ROOM_DEADLINE, begun)
             .await
             .map_err(|_| DeliveryError::NoRoom)??;

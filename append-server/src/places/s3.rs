@@ -93,16 +93,6 @@ impl S3Place {
             .to_owned()
     }
 
-    /// The bucket's name.
-    pub fn bucket(&self) -> &str {
-        &self.bucket
-    }
-
-    /// What every key begins with.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
     /// Fetches the secrets.
     pub(super) fn options(&self) -> Result<S3Options, SecretError> {
         let role = |name: &str| {
@@ -139,7 +129,6 @@ impl CredentialSource {
             } => S3Credentials::Static {
                 access_key_id: access_key_id.clone(),
                 secret_key: secret_key.fetch()?,
-                session_token: None,
             },
             Self::Chain => S3Credentials::Chain,
         })

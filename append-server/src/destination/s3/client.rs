@@ -90,11 +90,10 @@ impl Clients {
             S3Credentials::Static {
                 access_key_id,
                 secret_key,
-                session_token,
             } => SharedCredentialsProvider::new(Credentials::new(
                 access_key_id.clone(),
                 secret_key.to_string(),
-                session_token.as_ref().map(|token| token.to_string()),
+                None,
                 None,
                 "configuration",
             )),

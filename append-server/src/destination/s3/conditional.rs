@@ -39,38 +39,31 @@ impl fmt::Display for ConditionalWrites {
     }
 }
 
-/// What was found.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Conditional {
-    pub(super) found: ConditionalWrites,
-}
-
-impl Conditional {
+impl ConditionalWrites {
     /// Whether puts carry the condition.
     pub(super) fn is_used(self) -> bool {
-        self.found == ConditionalWrites::Enforced
+        self == Self::Enforced
     }
 }
 
 impl Inner {
     /// What the service does with a conditional write; asked once.
-    pub(super) async fn conditional(&self) -> Result<Conditional, DestinationError> {
+    pub(super) async fn conditional(&self) -> Result<ConditionalWrites, DestinationError> {
         let found = self.conditional.get_or_try_init(|| self.find_out());
         Ok(*found.await?)
     }
 
-    async fn find_out(&self) -> Result<Conditional, DestinationError> {
+    async fn find_out(&self) -> Result<ConditionalWrites, DestinationError> {
         let policy = self.options.conditional_writes;
         if policy == ConditionalPolicy::Off {
-            let found = ConditionalWrites::Off;
-            return Ok(Conditional { found });
+            return Ok(ConditionalWrites::Off);
         }
         let found = self
             .probe()
             .await
             .map_err(|failure| self.error("try a conditional write of", PROBE, failure))?;
-        if found == ConditionalWrites::Enforced {
-            return Ok(Conditional { found });
+        if found.is_used() {
+            return Ok(found);
         }
         if policy == ConditionalPolicy::Require {
             return Err(DestinationError::Permanent {
@@ -88,7 +81,7 @@ impl Inner {
             conditional_writes = %found,
             "the service does not keep names from being overwritten: who has its credentials can; prefer one that does"
         );
-        Ok(Conditional { found })
+        Ok(found)
     }
 
     async fn probe(&self) -> Result<ConditionalWrites, S3Failure> {

@@ -7,7 +7,6 @@ use aws_sdk_s3::types::{
 };
 
 use crate::destination::ObjectKey;
-use crate::destination::s3::conditional::ConditionalWrites;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::{Inner, within_deadline};
 use crate::examination::{Finding, Verdict};
@@ -29,13 +28,8 @@ impl Inner {
     async fn conditional_finding(&self) -> Finding {
         const WHAT: &str = "conditional writes";
         match self.conditional().await {
-            Ok(conditional) => {
-                let verdict = match conditional.found {
-                    ConditionalWrites::Enforced => Verdict::Good,
-                    _ => Verdict::Warning,
-                };
-                Finding::new(WHAT, conditional.found.to_string(), verdict)
-            }
+            Ok(found) if found.is_used() => Finding::new(WHAT, found.to_string(), Verdict::Good),
+            Ok(found) => Finding::new(WHAT, found.to_string(), Verdict::Warning),
             Err(error) => Finding::failed(WHAT, &error),
         }
     }

@@ -120,8 +120,6 @@ pub enum S3Credentials {
         access_key_id: String,
         /// The proof.
         secret_key: Zeroizing<String>,
-        /// For a key pair that expires.
-        session_token: Option<Zeroizing<String>>,
     },
     /// The SDK's own chain: environment, profile files, web identity, container and instance roles.
     Chain,
