@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use append_server::ssh::error::SshError;
 use formats::ids::{ChunkId, PackId};
 use formats::keys::repository::MissingKeyError;
 use formats::keys::secret::RandomError;
@@ -21,13 +22,11 @@ use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::lock::LockError;
-
 use crate::snapshot::listing::ListingError;
 use crate::ssh::deploy::DeployError;
 use crate::ssh::exec::ExecError;
 use crate::ssh::tunnel::TunnelError;
 use crate::storage::StorageError;
-use append_server::ssh::error::SshError;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,11 @@
 //! A host of the configuration as the SSH connection wants it. Never reads a key file itself.
 
-use crate::config::host::{Host, HostLimits, Login};
 use append_server::ssh::host_key::Fingerprint;
 use append_server::ssh::target::{
     AddressError, SshTarget, Timeouts, agent_socket_from_environment,
 };
+
+use crate::config::host::{Host, HostLimits, Login};
 
 /// Why a host's configuration gives no connection.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use append_server::ssh::connect::connect;
 use formats::ids::{RecordId, RunId};
 use formats::keys::secret::{RunToken, random};
 use formats::limits::GIB;
@@ -31,7 +32,6 @@ use crate::config::host::Host;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::lock::HostLock;
 use crate::snapshot::listing::Listing;
-use append_server::ssh::connect::connect;
 
 /// New bytes of a run without a limit of its own.
 const NEW_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * GIB;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use append_server::ssh::connect::SshConnection;
 use formats::ids::RepositoryId;
 use formats::keys::secret::random;
 use formats::limits::{TUNNEL_BYTES_MAX, TUNNEL_CONNECTIONS_MAX};
@@ -27,7 +28,6 @@ use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tunnel::{Transport, Tunnel, TunnelLimits, open_tunnel};
 use crate::storage::ingest::Ingest;
-use append_server::ssh::connect::SshConnection;
 
 /// How long the agent may take to say hello, and to stand ready.
 const GREETING_MAX: Duration = Duration::from_secs(60);

@@ -5,14 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use append_server::ssh::connect::connect;
+use append_server::ssh::host_key::{Fingerprint, scan_host_key};
+use append_server::ssh::target::{SshTarget, Timeouts};
+
 use crate::demo::embedded_sshd::EmbeddedSshd;
 use crate::demo::error::DemoError;
 use crate::demo::keys;
 use crate::demo::system_sshd::SystemSshd;
 use crate::ssh::exec::{self, Command};
-use append_server::ssh::connect::connect;
-use append_server::ssh::host_key::{Fingerprint, scan_host_key};
-use append_server::ssh::target::{SshTarget, Timeouts};
 
 /// How long the first login may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);

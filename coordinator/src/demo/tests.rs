@@ -12,6 +12,11 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::SshError;
+use append_server::ssh::host_key::scan_host_key;
+use append_server::ssh::stream::ExitStatus;
+use append_server::ssh::target::SshTarget;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -25,11 +30,6 @@ use crate::demo::workspace::Workspace;
 use crate::demo::{keys, sample_tree, tree_copy};
 use crate::ssh::exec::{self, Command, Output};
 use crate::ssh::tunnel::{Transport, TransportChoice, TunnelLimits, open_tunnel};
-use append_server::ssh::connect::{SshConnection, connect};
-use append_server::ssh::error::SshError;
-use append_server::ssh::host_key::scan_host_key;
-use append_server::ssh::stream::ExitStatus;
-use append_server::ssh::target::SshTarget;
 
 async fn target(server: &SshServer) -> SshTarget {
     let shown = scan_host_key(&server.target(Vec::new()).unwrap())

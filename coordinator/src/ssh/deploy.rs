@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::escape::escape_trimmed;
+use append_server::ssh::stream::ExitStatus;
+
 use crate::ssh::exec::{self, Command, ExecError, RemoteProcess};
 use crate::ssh::janitor::{
     Candidate, DirectoryName, Janitor, JanitorError, Platform, Search, Skipped, search,
 };
 use crate::ssh::shell;
-use append_server::ssh::connect::SshConnection;
-use append_server::ssh::escape::escape_trimmed;
-use append_server::ssh::stream::ExitStatus;
 
 /// How long the upload may take: five MiB over a slow modem line.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(600);

@@ -5,17 +5,16 @@ use std::io;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use russh::client::Msg;
-use russh::{Channel, ChannelMsg};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-
 use append_server::ssh::connect::SshConnection;
 use append_server::ssh::escape::escape_trimmed;
 use append_server::ssh::stream::{
     ChannelReader, ChannelWriter, ExitStatus, SharedStderr, open_parts,
 };
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// A command to run to its end.
 #[derive(Debug, Clone, Copy)]

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::escape::escape_trimmed;
+use append_server::ssh::stream::ChannelWriter;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
 use crate::ssh::exec::{self, ExecError, ProcessControl};
 use crate::ssh::shell;
-use append_server::ssh::connect::SshConnection;
-use append_server::ssh::escape::escape_trimmed;
-use append_server::ssh::stream::ChannelWriter;
 
 /// How long picking a directory may take; a slow home directory on NFS counts.
 const START_LIMIT: Duration = Duration::from_secs(60);

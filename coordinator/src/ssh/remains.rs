@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use append_server::ssh::connect::SshConnection;
+use append_server::ssh::escape::escape_trimmed;
+
 use crate::ssh::exec::{self, Command, ExecError};
 use crate::ssh::janitor::{Candidate, DirectoryName};
 use crate::ssh::shell;
-use append_server::ssh::connect::SshConnection;
-use append_server::ssh::escape::escape_trimmed;
 
 /// How long looking may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);

@@ -7,12 +7,11 @@ use std::collections::VecDeque;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
-
 use append_server::ssh::connect::SshConnection;
 use append_server::ssh::gate::{Endpoint, Gate, Route};
 use append_server::ssh::stream::ChannelStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 
 /// The longest path that fits a Unix socket address on Linux.
 const SOCKET_PATH_BYTES_MAX: usize = 107;

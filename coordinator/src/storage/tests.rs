@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use append_server::places::Place;
 use bytes::Bytes;
 use formats::ids::{PackId, RepositoryId, RunId};
 use formats::keys::secret::RunToken;
@@ -17,7 +18,6 @@ use crate::storage::client::{OBJECT_BYTES_MAX, ReadRange, StorageClient};
 use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer, create_destination};
 use crate::storage::error::StorageError;
 use crate::storage::ingest::Ingest;
-use append_server::places::Place;
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 const RUN: RunId = RunId([2; 16]);

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::{SshError, Stage};
 use serde::Serialize;
 
 use crate::agents::Agent;
@@ -19,8 +21,6 @@ use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tunnel::{Transport, TunnelLimits, open_tunnel};
 use crate::terminal::{error_line, printable, visible, write_json};
-use append_server::ssh::connect::{SshConnection, connect};
-use append_server::ssh::error::{SshError, Stage};
 
 /// How long looking for the sources may take; an automounted path takes its time.
 const SOURCES_LIMIT: Duration = Duration::from_secs(60);

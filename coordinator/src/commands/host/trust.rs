@@ -4,6 +4,9 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
+use append_server::ssh::error::SshError;
+use append_server::ssh::host_key::{Fingerprint, FingerprintError, ScannedKey, scan_host_key};
+use append_server::ssh::target::SshTarget;
 use serde::Serialize;
 
 use crate::backup::login::{LoginError, ssh_target};
@@ -14,9 +17,6 @@ use crate::config::pin::{PinError, Pinned, add_host_keys};
 use crate::config::{Config, UnknownHost};
 use crate::exit_code::ExitCode;
 use crate::terminal::write_json;
-use append_server::ssh::error::SshError;
-use append_server::ssh::host_key::{Fingerprint, FingerprintError, ScannedKey, scan_host_key};
-use append_server::ssh::target::SshTarget;
 
 /// Why a host is not trusted now.
 #[derive(Debug, thiserror::Error)]

@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::ssh::exec::{self, Command};
-use crate::ssh::tests::sshd::{PATIENCE, Sshd};
 use append_server::ssh::connect::connect;
 use append_server::ssh::error::{SshError, Stage};
 use append_server::ssh::host_key::scan_host_key;
+
+use crate::ssh::exec::{self, Command};
+use crate::ssh::tests::sshd::{PATIENCE, Sshd};
 
 pub(super) fn command(line: &str) -> Command<'_> {
     Command {

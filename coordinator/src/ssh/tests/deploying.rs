@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::stream::ExitStatus;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::ssh::deploy::{
@@ -12,8 +14,6 @@ use crate::ssh::deploy::{
 use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tests::sshd::{Sshd, Tmpfs, entries, eventually, program, text};
-use append_server::ssh::connect::{SshConnection, connect};
-use append_server::ssh::stream::ExitStatus;
 
 const DIGEST: [u8; 32] = [0xab; 32];
 

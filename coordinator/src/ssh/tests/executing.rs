@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use append_server::ssh::connect::connect;
+use append_server::ssh::stream::ExitStatus;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::ssh::exec::{self, ExecError};
 use crate::ssh::tests::connecting::command;
 use crate::ssh::tests::sshd::Sshd;
-use append_server::ssh::connect::connect;
-use append_server::ssh::stream::ExitStatus;
 
 #[tokio::test]
 async fn output_status_and_standard_error_come_back() {

@@ -4,6 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::{SshError, Stage};
+use append_server::ssh::gate::UNASKED_CHANNELS_MAX;
+use append_server::ssh::host_key::Fingerprint;
+use append_server::ssh::target::{SshTarget, Timeouts};
 use russh::keys::{PrivateKey, load_secret_key};
 use russh::server::{self, Auth, Handle, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Preferred, cipher, kex};
@@ -16,11 +21,6 @@ use crate::ssh::exec::{self, ExecError};
 use crate::ssh::tests::connecting::command;
 use crate::ssh::tests::sshd::{PATIENCE, keygen};
 use crate::ssh::tunnel::{Transport, TransportChoice, TunnelLimits, open_tunnel};
-use append_server::ssh::connect::{SshConnection, connect};
-use append_server::ssh::error::{SshError, Stage};
-use append_server::ssh::gate::UNASKED_CHANNELS_MAX;
-use append_server::ssh::host_key::Fingerprint;
-use append_server::ssh::target::{SshTarget, Timeouts};
 
 /// A server that lets everybody in and hands its side of the connection to the test.
 struct Hostile {

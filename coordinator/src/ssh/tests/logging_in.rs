@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::ssh::tests::sshd::{Agent, Sshd, keygen, text, tool};
 use append_server::ssh::connect::connect;
 use append_server::ssh::credentials::CredentialError;
 use append_server::ssh::error::{SshError, Stage};
 use append_server::ssh::target::SshTarget;
+
+use crate::ssh::tests::sshd::{Agent, Sshd, keygen, text, tool};
 
 async fn credential_error(target: &SshTarget) -> CredentialError {
     match connect(target).await.unwrap_err() {

@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
+use append_server::ssh::escape::escape_for_log;
+use append_server::ssh::host_key::Fingerprint;
+use append_server::ssh::target::{Address, AddressError};
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use crate::ssh::janitor::DirectoryName;
 use crate::ssh::shell::{command_line, words};
 use crate::ssh::tunnel::TransportChoice;
-use append_server::ssh::escape::escape_for_log;
-use append_server::ssh::host_key::Fingerprint;
-use append_server::ssh::target::{Address, AddressError};
 
 #[test]
 fn addresses_are_parsed_and_printed() {

@@ -9,10 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use append_server::ssh::host_key::Fingerprint;
 use append_server::ssh::target::{SshTarget, Timeouts};
+use tempfile::TempDir;
 
 /// How often a server is started again because something else took its port.
 const STARTS_MAX: usize = 5;

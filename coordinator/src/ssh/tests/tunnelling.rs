@@ -4,14 +4,14 @@ use std::io::Read as _;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::stream::ChannelStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::ssh::tests::sshd::{Sshd, eventually, text};
 use crate::ssh::tunnel::{
     Transport, TransportChoice, Tunnel, TunnelError, TunnelLimits, open_tunnel,
 };
-use append_server::ssh::connect::{SshConnection, connect};
-use append_server::ssh::stream::ChannelStream;
 
 async fn tunnel(sshd: &Sshd, choice: TransportChoice) -> (SshConnection, Tunnel) {
     let connection = connect(&sshd.target()).await.unwrap();
