@@ -66,9 +66,11 @@ pub fn text(seed: u64, length: usize) -> Vec<u8> {
     content
 }
 
-/// Writes a big file: a third fresh random bytes, a third text, a third repeats of earlier blocks.
+/// Writes a big file: a third fresh random bytes, a third text, a third repeats of earlier blocks, and nothing but
+/// repeats once there are half a gibibyte of blocks, so that the repository beside it stays small.
 pub fn write_big(mut into: impl Write, seed: u64, length: u64) -> Result<()> {
     const BLOCK_BYTES: u64 = 4 << 20;
+    const MOST_FRESH_BLOCKS: u64 = 128;
     let mut numbers = Numbers::new(seed);
     let mut rest = length;
     let mut fresh_blocks = 0;
@@ -76,6 +78,7 @@ pub fn write_big(mut into: impl Write, seed: u64, length: u64) -> Result<()> {
         let size = rest.min(BLOCK_BYTES);
         let block_seed = match numbers.below(3) {
             0 if fresh_blocks > 0 => numbers.below(fresh_blocks),
+            _ if fresh_blocks == MOST_FRESH_BLOCKS => numbers.below(fresh_blocks),
             _ => {
                 fresh_blocks += 1;
                 fresh_blocks - 1
