@@ -123,13 +123,17 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         FanOutError::Read(source) if matches!(**source, DestinationError::PastEnd { .. }) => {
             RefusalKind::Malformed
         }
-        FanOutError::NotAFollower { .. } => RefusalKind::Malformed,
+        FanOutError::NotAFollower { .. }
+        | FanOutError::NoSuchDestination { .. }
+        | FanOutError::OtherDigest { .. } => RefusalKind::Malformed,
         FanOutError::TooFewReplicas { .. }
         | FanOutError::TooFewCopies { .. }
         | FanOutError::TooManyCopies { .. }
         | FanOutError::RequiredIsBehind { .. }
         | FanOutError::Cut(_)
         | FanOutError::Queue(_)
+        | FanOutError::NoGoodCopy { .. }
+        | FanOutError::Spool(_)
         | FanOutError::Read(_)
         | FanOutError::NothingRequired => RefusalKind::Storage,
     }

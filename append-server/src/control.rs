@@ -3,6 +3,7 @@
 
 mod destinations;
 mod objects;
+mod repairs;
 mod runs;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tower_service::Service as _;
 
 use crate::answer::{self, SmallAnswer};
 use crate::fan_out::FanOut;
-use crate::grants::{AdmittedPeer, CommitGrant, ReadGrant, RunGrants};
+use crate::grants::{AdmittedPeer, CommitGrant, ReadGrant, RepairGrant, RunGrants};
 use crate::limits::{CONNECTION_BUFFER_BYTES, HEAD_BYTES_MAX, HEADERS_MAX, LAST_ANSWER_DEADLINE};
 use crate::paced_stream::PacedStream;
 use crate::receive::Pace;
@@ -75,6 +76,18 @@ impl Control {
                 &format!("{PATH_DESTINATIONS}/{{name}}/sync"),
                 post(destinations::sync),
             )
+            .route(
+                &format!("{PATH_DESTINATIONS}/{{name}}/pending"),
+                get(repairs::pending),
+            )
+            .route(
+                &format!("{PATH_DESTINATIONS}/{{name}}/heal"),
+                post(repairs::heal),
+            )
+            .route(
+                &format!("{PATH_DESTINATIONS}/{{name}}/lock"),
+                post(repairs::lock),
+            )
             .fallback(async || small(answer::no_such_path()))
             .method_not_allowed_fallback(async || small(answer::no_such_method("GET, HEAD, PUT")))
             .with_state(Arc::clone(self))
@@ -98,6 +111,7 @@ where
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.read_grant());
         request.extensions_mut().insert(peer.commit_grant());
+        request.extensions_mut().insert(peer.repair_grant());
         async move {
             let answer = router.call(request).await;
             drop(in_request);
@@ -134,6 +148,14 @@ fn not_granted() -> Response {
 }
 
 impl<S: Sync> FromRequestParts<S> for ReadGrant {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        parts.extensions.get().copied().ok_or_else(not_granted)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RepairGrant {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {

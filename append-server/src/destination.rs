@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::examination::Finding;
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::spool::SpooledObject;
 use crate::ssh::escape::escape_for_log;
 
@@ -76,6 +76,33 @@ pub trait Destination: Send + Sync + fmt::Debug {
         until_unix_secs: u64,
         grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>>;
+
+    /// Prolongs an object's lock to the configured time from `now_unix_secs` when less than half of that time is left.
+    fn renew_lock<'a>(
+        &'a self,
+        _key: ObjectKey,
+        _now_unix_secs: u64,
+        _grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<LockState, DestinationError>> {
+        Box::pin(async {
+            Err(DestinationError::Unsupported {
+                destination: self.name().clone(),
+                action: "lock objects",
+            })
+        })
+    }
+
+    /// Puts good bytes in the place of damaged ones, which are kept elsewhere; says where. The caller has made sure that
+    /// those are damaged and these are good.
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>>;
+
+    /// The repositories that have something here, in no order.
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>>;
 
     /// What there is to say about this kind of destination in particular, tried out with an object of the caller's own.
     fn findings(&self, _key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {
@@ -180,6 +207,25 @@ pub struct ObjectRead {
     pub bytes: u64,
     /// The bytes themselves. It ends with an error when it cannot bring all of them.
     pub body: BoxStream<'static, Result<Bytes, DestinationError>>,
+}
+
+/// How long an object is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockState {
+    /// Until when nobody may remove it.
+    pub until_unix_secs: u64,
+    /// Whether it was prolonged just now.
+    pub renewed: bool,
+}
+
+/// The folder of a repository where damaged objects are kept that good ones took the place of; no kind of object has it.
+pub(crate) const DAMAGED_FOLDER: &str = "damaged";
+
+/// What a damaged object is called where it is kept: its name without slashes, and a number that no other has.
+pub(crate) fn damaged_name(key: &ObjectKey) -> Result<String, formats::keys::secret::RandomError> {
+    let random: [u8; 8] = formats::keys::secret::random()?;
+    let flat = key.name.to_string().replace('/', "-");
+    Ok(format!("{flat}.{}", formats::ids::to_hex(&random)))
 }
 
 /// A page of a folder.

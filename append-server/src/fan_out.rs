@@ -6,6 +6,7 @@ mod courier;
 mod error;
 mod failures;
 mod followers;
+mod heal;
 pub mod queue;
 
 use std::path::PathBuf;
@@ -20,16 +21,18 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::destination::{
-    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
-    PutOutcome,
+    ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
+    ObjectRead, PutOutcome,
 };
 use crate::fan_out::failures::Failures;
 use crate::fan_out::followers::Followers;
 use crate::fan_out::queue::{Lag, Queue};
+use crate::grants::RepairGrant;
 use crate::limits::{PUT_BACK_OFF_MAX, PUT_BACK_OFF_MIN};
 use crate::spool::{Spool, SpooledObject};
 
 pub use error::FanOutError;
+pub use heal::Healed;
 
 /// A destination and what it is worth to an acknowledgement.
 #[derive(Debug, Clone)]
@@ -285,12 +288,17 @@ impl FanOut {
         }
     }
 
-    /// Reads from the first destination that can.
+    /// Reads from one destination, or from the first that can.
     pub async fn get_range(
         &self,
+        from: Option<&DestinationName>,
         key: &ObjectKey,
         range: ByteRange,
     ) -> Result<ObjectRead, FanOutError> {
+        if let Some(name) = from {
+            let read = self.destination(name)?.get_range(key.clone(), range).await;
+            return read.map_err(|error| FanOutError::Read(Box::new(error)));
+        }
         let mut failures = Failures::default();
         for (destination, required) in self.in_reading_order() {
             match destination.get_range(key.clone(), range).await {
@@ -305,7 +313,15 @@ impl FanOut {
     }
 
     /// An object's bytes.
-    pub async fn head(&self, key: &ObjectKey) -> Result<u64, FanOutError> {
+    pub async fn head(
+        &self,
+        from: Option<&DestinationName>,
+        key: &ObjectKey,
+    ) -> Result<u64, FanOutError> {
+        if let Some(name) = from {
+            let bytes = self.destination(name)?.head(key.clone()).await;
+            return bytes.map_err(|error| FanOutError::Read(Box::new(error)));
+        }
         let mut failures = Failures::default();
         for (destination, required) in self.in_reading_order() {
             match destination.head(key.clone()).await {
@@ -316,15 +332,22 @@ impl FanOut {
         Err(failures.verdict())
     }
 
-    /// A folder's objects on the first required destination that can answer. One that is not required may be
+    /// A folder's objects on one destination, or on the first required one that can answer. One that is not required may be
     /// behind, and is not asked: a list that lacks the newest looks like a rollback.
     pub async fn list(
         &self,
+        from: Option<&DestinationName>,
         repository: RepositoryId,
         kind: ObjectKind,
         after: Option<ObjectName>,
         limit: usize,
     ) -> Result<ObjectList, FanOutError> {
+        if let Some(name) = from {
+            let listed = self.destination(name)?.list(repository, kind, after, limit);
+            return listed
+                .await
+                .map_err(|error| FanOutError::Read(Box::new(error)));
+        }
         let mut failures = Failures::default();
         for destination in &self.required {
             match destination
@@ -336,6 +359,43 @@ impl FanOut {
             }
         }
         Err(failures.verdict())
+    }
+
+    /// Prolongs a lock, where the destination has locks and less than half of its time is left.
+    pub async fn renew_lock(
+        &self,
+        name: &DestinationName,
+        key: &ObjectKey,
+        now_unix_secs: u64,
+        grant: RepairGrant,
+    ) -> Result<LockState, FanOutError> {
+        let destination = self.destination(name)?;
+        let renewed = destination.renew_lock(key.clone(), now_unix_secs, &grant);
+        renewed
+            .await
+            .map_err(|error| FanOutError::Read(Box::new(error)))
+    }
+
+    /// What a destination still is to get of a repository, in byte order of names.
+    pub fn pending(
+        &self,
+        name: &DestinationName,
+        repository: RepositoryId,
+        after: Option<&ObjectName>,
+        limit: usize,
+    ) -> Result<ObjectList, FanOutError> {
+        self.destination(name)?;
+        match &self.followers {
+            Some(followers) => Ok(followers.pending(name, repository, after, limit)?),
+            None => Ok(ObjectList::default()),
+        }
+    }
+
+    fn destination(&self, name: &DestinationName) -> Result<&Arc<dyn Destination>, FanOutError> {
+        self.in_reading_order()
+            .map(|(destination, _)| destination)
+            .find(|destination| destination.name() == name)
+            .ok_or_else(|| FanOutError::NoSuchDestination { name: name.clone() })
     }
 
     fn in_reading_order(&self) -> impl Iterator<Item = (&Arc<dyn Destination>, bool)> {

@@ -7,9 +7,9 @@ pub mod handshake;
 pub mod peer;
 
 pub use append::{AppendGrant, GrantError, OpenRunError, RunGrants, RunTotals, UploadAllowance};
-pub use peer::{AdmittedPeer, AllowedUids, CommitGrant, PeerRefused, ReadGrant};
+pub use peer::{AdmittedPeer, AllowedUids, CommitGrant, PeerRefused, ReadGrant, RepairGrant};
 
-/// The right to delete and to extend locks. No route of this server leads here: only a program that opened the
+/// The right to delete and to set locks to any time. No route of this server leads here: only a program that opened the
 /// destination itself holds one.
 #[derive(Debug)]
 pub struct MaintenanceGrant(());

@@ -125,6 +125,14 @@ pub enum OpenError {
 }
 
 impl Place {
+    /// Whether what is stored there is locked for a time.
+    pub fn has_lock(&self) -> bool {
+        match &self.kind {
+            PlaceKind::S3(s3) => s3.lock.is_some(),
+            PlaceKind::Local(_) | PlaceKind::Sftp(_) => false,
+        }
+    }
+
     /// Reads a table of a configuration file.
     pub fn read(table: &DestinationTable, file: FileFacts<'_>) -> Result<Self, PlaceError> {
         let name: DestinationName = table.name.get_ref().parse()?;

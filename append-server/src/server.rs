@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer;
 use crate::clock::SystemClock;
 use crate::control::{self, Control};
-use crate::destination::{ByteRange, ObjectKey, ObjectRead};
+use crate::destination::{ByteRange, DestinationName, ObjectKey, ObjectRead};
 use crate::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use crate::grants::{AdmittedPeer, AllowedUids, RunGrants};
 use crate::ingest::{Ingest, IngestError};
@@ -116,10 +116,11 @@ impl ObjectReader {
     /// A part of an object, or why not, as the control socket would say it.
     pub async fn get_range(
         &self,
+        from: Option<&DestinationName>,
         key: &ObjectKey,
         range: ByteRange,
     ) -> Result<ObjectRead, Refusal> {
-        let read = self.shared.fan_out.get_range(key, range).await;
+        let read = self.shared.fan_out.get_range(from, key, range).await;
         read.map_err(|error| answer::refusal_of(&error))
     }
 }

@@ -237,7 +237,7 @@ async fn a_destination_that_is_not_required_holds_up_nothing() {
         .unwrap();
     let outcome = fan_out.put(&log(1), body).await.unwrap();
     assert_eq!(outcome, PutOutcome::Created);
-    assert_eq!(fan_out.head(&log(1)).await.unwrap(), 6);
+    assert_eq!(fan_out.head(None, &log(1)).await.unwrap(), 6);
     fan_out.drain(Duration::from_secs(10)).await;
     assert!(files_under(spool.path()).is_empty());
 }
@@ -289,9 +289,9 @@ async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
         &spool,
     );
     for error in [
-        fan_out.head(&log(1)).await.unwrap_err(),
+        fan_out.head(None, &log(1)).await.unwrap_err(),
         fan_out
-            .get_range(&log(1), ByteRange::ALL)
+            .get_range(None, &log(1), ByteRange::ALL)
             .await
             .map(|read| read.bytes)
             .unwrap_err(),
@@ -310,7 +310,7 @@ async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
         &spool,
     );
     let list = only_broken
-        .list(REPOSITORY, ObjectKind::Log, None, 10)
+        .list(None, REPOSITORY, ObjectKind::Log, None, 10)
         .await;
     assert!(list.is_err());
     assert!(matches!(

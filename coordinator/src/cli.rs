@@ -6,6 +6,7 @@ pub mod host;
 pub mod keys;
 pub mod restore;
 pub mod run;
+pub mod scan;
 pub mod setup;
 pub mod snapshot;
 
@@ -19,6 +20,7 @@ use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
 use crate::cli::restore::RestoreArgs;
 use crate::cli::run::{DemoArgs, RunArgs};
+use crate::cli::scan::ScanArgs;
 use crate::cli::setup::{ConfigCommand, InitArgs};
 use crate::cli::snapshot::{CatArgs, LsArgs, ShowArgs, SnapshotsArgs, VerifyArgs};
 
@@ -113,6 +115,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Read snapshots back from the destination and check every byte
     Verify(VerifyArgs),
+    /// Look at every destination for what is missing or damaged, and put it right
+    Scan(ScanArgs),
     /// List destinations, try one out, fill one that was added later
     #[command(subcommand)]
     Destination(DestinationCommand),

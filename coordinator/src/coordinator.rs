@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use append_server::destination::DestinationName;
+use append_server::places::Place;
 use bytes::Bytes;
 use formats::keys::repository::MissingKeyError;
 use formats::object::UserName;
@@ -26,8 +28,9 @@ use crate::repository::packs::RepositoryPacks;
 use crate::repository::{Repository, RepositoryError, RepositoryRequest, create_or_open, open};
 use crate::snapshot::chunks::{ChunkReader, ReadLimits};
 use crate::storage::StorageClient;
-use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer};
+use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer, QueueUse};
 use crate::storage::ingest::Ingest;
+use crate::terminal::error_line;
 
 /// Why the coordinator could not be opened, or a host's repository.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,14 @@ pub enum OpenError {
     /// Its index, which is behind the log.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
+    /// No such destination.
+    #[error("there is no destination {name:?} in coordinator.toml: there are {known}")]
+    NoSuchDestination {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// The host was never backed up.
     #[error("host {host} has no snapshot yet: run `coordinator run {host}`")]
     NoRepository {
@@ -76,7 +87,7 @@ impl OpenError {
                 ExitCode::Integrity
             }
             Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
-            Self::NoRepository { .. } => ExitCode::NotFound,
+            Self::NoRepository { .. } | Self::NoSuchDestination { .. } => ExitCode::NotFound,
             _ => ExitCode::Error,
         }
     }
@@ -101,6 +112,14 @@ pub struct Coordinator {
     pub state: Mutex<State>,
     bundles: Vec<(UserName, Bytes)>,
     embedded: Option<EmbeddedServer>,
+    reading: Reading,
+}
+
+/// What of the destinations is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reading {
+    Everywhere,
+    One(DestinationName),
 }
 
 /// A host's repository with its caches, caught up with the log on storage.
@@ -117,6 +136,32 @@ pub struct HostRepository {
 impl Coordinator {
     /// Unlocks the keys, opens the state, and starts the append-server or finds the one that runs.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_to(config, clock, Reading::Everywhere).await
+    }
+
+    /// The same, to read one destination alone, whatever the others are like. Nothing can be backed up with it.
+    pub async fn open_at(
+        mut config: Config,
+        clock: Arc<dyn Clock>,
+        destination: &str,
+    ) -> Result<Self, OpenError> {
+        if matches!(config.append_server, AppendServer::Embedded) {
+            let mut alone = find_place(&config.destinations, destination)?.clone();
+            alone.required = true;
+            config.destinations = vec![alone];
+            config.limits.min_copies = 1;
+        }
+        let name = destination
+            .parse()
+            .map_err(|_| no_such_destination(&config.destinations, destination))?;
+        Self::open_to(config, clock, Reading::One(name)).await
+    }
+
+    async fn open_to(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        reading: Reading,
+    ) -> Result<Self, OpenError> {
         let bundle = config.keys.bundle.clone().ok_or(OpenError::NoBundle)?;
         let keyring = Keyring::unlock(&bundle, &unlock_from(&config.keys.unlock))?;
         let state_dir = StateDir::new(&config.state_dir);
@@ -124,12 +169,21 @@ impl Coordinator {
         let bundles = stored_bundles(&bundle, &keyring)?;
         let (embedded, storage, ingest) = match &config.append_server {
             AppendServer::Embedded => {
-                let server = start_embedded(&config).await?;
+                let server = start_embedded(&config, &reading).await?;
                 let (client, ingest) = (server.client(), server.ingest());
-                (Some(server), client, ingest)
+                let places = config.destinations.iter();
+                let names = places.map(|place| place.name.clone()).collect();
+                (Some(server), client.with_destinations(names), ingest)
             }
             AppendServer::External { socket_dir } => {
                 let client = StorageClient::new(&socket_dir.join("control"));
+                let client = match &reading {
+                    Reading::One(name) => client.at(name),
+                    Reading::Everywhere => {
+                        let names = names_told(&client).await;
+                        client.with_destinations(names)
+                    }
+                };
                 (None, client, Ingest::Socket(socket_dir.join("ingest")))
             }
         };
@@ -143,6 +197,7 @@ impl Coordinator {
             state: Mutex::new(state),
             bundles,
             embedded,
+            reading,
         })
     }
 
@@ -186,9 +241,55 @@ impl Coordinator {
         }
     }
 
+    /// The repository of a name, to look at what is wrong with it: a log or an index that is damaged is no error, but told
+    /// beside what is known without it.
+    pub async fn find_damaged(
+        &self,
+        name: &str,
+    ) -> Result<Option<(HostRepository, Vec<String>)>, OpenError> {
+        let state = self.state.lock().await;
+        let repository = open(&self.request(name), &self.storage, &state).await?;
+        drop(state);
+        let Some(repository) = repository else {
+            return Ok(None);
+        };
+        let mut problems = Vec::new();
+        let mut catalog = repository.open_catalog(&self.state_dir)?;
+        match catalog.sync(&self.storage, &repository.keys).await {
+            Err(error) if error.is_integrity() => problems.push(error_line(&error)),
+            synced => {
+                synced?;
+            }
+        }
+        let index = repository.open_index(&self.state_dir)?;
+        let now = self.clock.now();
+        let index = match catch_up(index, &catalog, &repository, &self.storage, now).await {
+            Ok(index) => index,
+            Err(error) if error.is_integrity() => {
+                problems.push(error_line(&error));
+                repository.open_index(&self.state_dir)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let opened = HostRepository {
+            repository,
+            index: SharedIndex::new(index, Arc::clone(&self.clock)),
+            catalog,
+        };
+        Ok(Some((opened, problems)))
+    }
+
     async fn caught_up(&self, repository: Repository) -> Result<HostRepository, OpenError> {
         let mut catalog = repository.open_catalog(&self.state_dir)?;
-        catalog.sync(&self.storage, &repository.keys).await?;
+        match catalog.sync(&self.storage, &repository.keys).await {
+            // One that was asked for by name may be behind: what it has can be read.
+            Err(error @ SyncError::Rollback { .. }) if self.reading != Reading::Everywhere => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "reading on");
+            }
+            synced => {
+                synced?;
+            }
+        }
         let index = repository.open_index(&self.state_dir)?;
         let index = catch_up(
             index,
@@ -207,12 +308,18 @@ impl Coordinator {
 
     /// A reader of the repository's chunks.
     pub fn chunk_reader(&self, host: &HostRepository) -> Result<ChunkReader, MissingKeyError> {
+        self.chunk_reader_at(host, &self.storage)
+    }
+
+    /// A reader of the repository's chunks at this storage.
+    pub fn chunk_reader_at(
+        &self,
+        host: &HostRepository,
+        storage: &StorageClient,
+    ) -> Result<ChunkReader, MissingKeyError> {
         ChunkReader::new(
             Arc::new(host.index.clone()),
-            Arc::new(RepositoryPacks::new(
-                host.repository.id(),
-                self.storage.clone(),
-            )),
+            Arc::new(RepositoryPacks::new(host.repository.id(), storage.clone())),
             host.repository.keys.clone(),
             ReadLimits::default(),
         )
@@ -252,11 +359,37 @@ fn stored_bundles(
     Ok(bundles)
 }
 
-async fn start_embedded(config: &Config) -> Result<EmbeddedServer, OpenError> {
+/// The destinations of an append-server of its own. One that does not answer now is asked for more, and says why, later.
+async fn names_told(client: &StorageClient) -> Vec<DestinationName> {
+    let states = client.destinations().await.unwrap_or_default();
+    let names = states.iter().filter_map(|state| state.name.parse().ok());
+    names.collect()
+}
+
+/// The destination of a name.
+pub fn find_place<'a>(places: &'a [Place], name: &str) -> Result<&'a Place, OpenError> {
+    let found = places.iter().find(|place| place.name.to_string() == name);
+    found.ok_or_else(|| no_such_destination(places, name))
+}
+
+fn no_such_destination(places: &[Place], name: &str) -> OpenError {
+    let names: Vec<_> = places.iter().map(|place| place.name.to_string()).collect();
+    OpenError::NoSuchDestination {
+        name: name.to_owned(),
+        known: names.join(", "),
+    }
+}
+
+async fn start_embedded(config: &Config, reading: &Reading) -> Result<EmbeddedServer, OpenError> {
     let limits = EmbeddedLimits {
         spool_bytes_max: config.limits.spool.bytes(),
         reserve_bytes: config.limits.reserve.bytes(),
         copies_min: usize::try_from(config.limits.min_copies).unwrap_or(usize::MAX),
     };
-    Ok(EmbeddedServer::start(&config.state_dir, &config.destinations, limits).await?)
+    let queue = match reading {
+        Reading::Everywhere => QueueUse::Deliver,
+        Reading::One(_) => QueueUse::LeaveAlone,
+    };
+    let places = &config.destinations;
+    Ok(EmbeddedServer::start(&config.state_dir, places, limits, queue).await?)
 }

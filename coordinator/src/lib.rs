@@ -15,6 +15,7 @@ pub mod backup;
 pub mod ssh;
 
 pub mod restore;
+pub mod scan;
 pub mod snapshot;
 
 pub mod catalog;

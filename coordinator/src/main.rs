@@ -27,6 +27,7 @@ use coordinator::commands::ls::ls_command;
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
 use coordinator::commands::restore::{Answer, restore_command};
+use coordinator::commands::scan::scan_command;
 use coordinator::commands::show::show_command;
 use coordinator::commands::verify::verify_command;
 use coordinator::config::Config;
@@ -194,6 +195,15 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         }
         Command::Destination(command) => {
             destination_command(command, open(global, screen)?, global.json)
+                .await
+                .map_err(|error| {
+                    let code = error.exit_code();
+                    Failure::new(error, code)
+                })
+        }
+        Command::Scan(args) => {
+            let config = open(global, screen)?;
+            scan_command(args, config, global.json, &mut io::stdout())
                 .await
                 .map_err(|error| {
                     let code = error.exit_code();

@@ -32,7 +32,9 @@ use formats::wire::control::{Bitmap, FromAgent, FromCoordinator};
 use formats::wire::framing::frame_length;
 use formats::wire::handshake::{Opening, agent_proof, proof_is_good, server_proof};
 use formats::wire::start::Transport;
-use formats::wire::upload::{DestinationStates, ObjectPage, OpenRun, Queued, Refusal, Stored};
+use formats::wire::upload::{
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal, Stored,
+};
 
 use samples::messages;
 
@@ -239,9 +241,8 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         | "recovery_kit"
         | "derivation" => describe_sealed(name, bytes),
         "framed" | "handshake_opening" | "handshake_answer" | "handshake_proof" | "stored"
-        | "open_run" | "refusal" | "object_page" | "destination_states" | "queued" => {
-            describe_wire(name, bytes)
-        }
+        | "open_run" | "refusal" | "object_page" | "destination_states" | "queued"
+        | "healed_object" | "locked_object" => describe_wire(name, bytes),
         "codec" => {
             let mut reader = Reader::new(bytes);
             let mut numbers = Vec::new();
@@ -570,6 +571,14 @@ fn describe_wire(name: &str, bytes: &[u8]) -> String {
         "queued" => {
             let queued = Queued::decode(bytes).expect("a body");
             format!("{} of {}", queued.objects, queued.bytes)
+        }
+        "healed_object" => format!("{:?}", HealedObject::decode(bytes).expect("a body")),
+        "locked_object" => {
+            let locked = LockedObject::decode(bytes).expect("a body");
+            format!(
+                "until {} renewed {}",
+                locked.until_unix_secs, locked.renewed
+            )
         }
         _ => {
             let page = ObjectPage::decode(bytes).expect("a body");

@@ -105,6 +105,8 @@ fn own_seeds(target: &str) -> &[&str] {
             "object_page",
             "destination_states",
             "queued",
+            "healed_object",
+            "locked_object",
         ],
         "codec" => &["codec.bin"],
         "config" => &["config.bin"],

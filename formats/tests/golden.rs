@@ -33,7 +33,9 @@ use formats::seal::run_header::{Purpose, RunHeader};
 use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{Opening, agent_proof, server_proof};
-use formats::wire::upload::{DestinationStates, ObjectPage, OpenRun, Queued, Refusal, Stored};
+use formats::wire::upload::{
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal, Stored,
+};
 
 use samples::messages;
 use samples::reader::{Names, Objects, restore};
@@ -124,6 +126,8 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     let states = messages::destination_states();
     add("destination_states.bin", states.encode());
     add("queued.bin", messages::queued().encode());
+    add("healed_object.bin", messages::healed_object().encode());
+    add("locked_object.bin", messages::locked_object().encode());
     files
 }
 
@@ -422,6 +426,14 @@ fn messages_decode_to_their_values() {
     assert_eq!(
         Queued::decode(&golden("queued.bin")),
         Ok(messages::queued())
+    );
+    assert_eq!(
+        HealedObject::decode(&golden("healed_object.bin")),
+        Ok(messages::healed_object())
+    );
+    assert_eq!(
+        LockedObject::decode(&golden("locked_object.bin")),
+        Ok(messages::locked_object())
     );
 }
 

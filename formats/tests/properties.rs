@@ -37,7 +37,8 @@ use formats::wire::facts::HostFacts;
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::upload::{
-    DestinationState, DestinationStates, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, Stored,
+    DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
+    Refusal, RefusalKind, Stored,
 };
 
 /// Runs a property and prints what a failure needs to be seen again.
@@ -828,6 +829,22 @@ fn bodies_of_the_append_server_round_trip() {
     check(any::<(u64, u64)>(), |(objects, bytes)| {
         let queued = Queued { objects, bytes };
         assert_eq!(Queued::decode(&queued.encode()), Ok(queued));
+    });
+    check(any::<(u64, bool)>(), |(until_unix_secs, renewed)| {
+        let locked = LockedObject {
+            until_unix_secs,
+            renewed,
+        };
+        assert_eq!(LockedObject::decode(&locked.encode()), Ok(locked));
+    });
+    check((0u8..4, ".{0,60}", ".{0,60}"), |(tag, from, kept)| {
+        let healed = match tag {
+            0 => HealedObject::Good,
+            1 => HealedObject::Pending,
+            2 => HealedObject::Stored { from },
+            _ => HealedObject::Replaced { from, kept },
+        };
+        assert_eq!(HealedObject::decode(&healed.encode()), Ok(healed));
     });
     check(
         any::<([u8; 16], [u8; 16], [u8; 32], [u64; 3])>(),

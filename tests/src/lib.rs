@@ -10,6 +10,7 @@ pub mod escape;
 pub mod hostile_agent;
 pub mod hostile_sshd;
 pub mod killer;
+pub mod places;
 pub mod processes;
 pub mod s3_server;
 pub mod small_disk;

@@ -6,9 +6,9 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tests::corpus::bytes::incompressible;
-use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server, SECRET_KEY};
+use tests::places::{add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table};
+use tests::s3_server::{S3Kind, S3Server};
 use tests::shapes::{Outcome, exit};
-use tests::sshd::{Sshd, SshdOptions};
 use tests::world::World;
 
 /// One element of `destination ls --json`.
@@ -28,43 +28,6 @@ fn destinations(world: &World) -> Result<Vec<DestinationLine>> {
         .json()
 }
 
-fn add_to_config(world: &World, table: &str) -> Result<()> {
-    let config = fs::read_to_string(world.config())?;
-    let secret = world.coordinator_dir().join("keys/s3.secret");
-    fs::write(&secret, SECRET_KEY)?;
-    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    world.write_config(&format!("{config}\n{table}"))
-}
-
-fn s3_table(endpoint: &str, required: bool) -> String {
-    format!(
-        "[[destination]]\nname = \"s3\"\nurl = \"s3://backups/capstan\"\nrequired = {required}\n\
-         endpoint = \"{endpoint}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\nsecret_key_file = \"keys/s3.secret\"\n"
-    )
-}
-
-fn sftp_table(sshd: &Sshd, path: &str) -> Result<String> {
-    Ok(format!(
-        "[[destination]]\nname = \"nas\"\nurl = \"sftp://root@{}{path}\"\nrequired = false\n\
-         host_key = [\"{}\"]\nidentity_file = \"{}\"\n",
-        sshd.address(),
-        sshd.fingerprint()?,
-        sshd.identity_file().display()
-    ))
-}
-
-/// Only this destination is left in coordinator.toml, and everything is waited for there.
-fn leave_only(world: &World, table: &str) -> Result<()> {
-    let config = fs::read_to_string(world.config())?;
-    let mut document: toml::Table = config.parse()?;
-    let tables: toml::Table = table
-        .replace("required = false", "required = true")
-        .parse()?;
-    let destination = tables.get("destination").context("a destination")?;
-    document.insert("destination".into(), destination.clone());
-    world.write_config(&toml::to_string(&document)?)
-}
-
 /// `destination test` of each kind says what it found.
 fn expect_trials(world: &World) -> Result<()> {
     for (name, words) in [
@@ -81,21 +44,6 @@ fn expect_trials(world: &World) -> Result<()> {
             ensure!(tested.contains(word), "{name}: {tested}");
         }
     }
-    Ok(())
-}
-
-fn sftp_server(directory: &std::path::Path) -> Result<Sshd> {
-    fs::create_dir(directory)?;
-    let options = SshdOptions {
-        config: vec!["Subsystem sftp internal-sftp".into()],
-        ..SshdOptions::default()
-    };
-    Sshd::start(directory, options)
-}
-
-async fn make_bucket(server: &S3Server) -> Result<()> {
-    let client = tests::s3_server::admin(server);
-    client.create_bucket().bucket("backups").send().await?;
     Ok(())
 }
 

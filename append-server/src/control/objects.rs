@@ -17,26 +17,41 @@ use serde::Deserialize;
 
 use crate::answer::{self, fan_out_kind, last, receive_kind, refused};
 use crate::control::{Control, small};
-use crate::destination::{ByteRange, DestinationError, ObjectKey, ObjectRead, PutOutcome};
+use crate::destination::{
+    ByteRange, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
+    ParseDestinationNameError, PutOutcome,
+};
 use crate::fan_out::FanOutError;
 use crate::grants::{CommitGrant, ReadGrant};
 use crate::receive::{BodyRules, receive};
 use crate::spool::{Purpose, SpooledObject};
 
-/// `GET /v1/repositories/<repository>/<name>`, whole or one range.
+/// Where to read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    destination: Option<String>,
+}
+
+/// `GET /v1/repositories/<repository>/<name>?destination=<name>`, whole or one range; from any destination without one.
 pub(super) async fn get(
     State(control): State<Arc<Control>>,
     _grant: ReadGrant,
     Path(path): Path<(String, String)>,
+    Query(query): Query<ReadQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let (key, range) = match parse_key(&path).and_then(|key| Ok((key, parse_range(&headers)?))) {
+    let parsed = parse_key(&path).and_then(|key| {
+        let from = parse_destination(query.destination.as_deref())?;
+        Ok((key, from, parse_range(&headers)?))
+    });
+    let (key, from, range) = match parsed {
         Ok(parsed) => parsed,
         Err(refusal) => return *refusal,
     };
     match control
         .fan_out
-        .get_range(&key, range.unwrap_or(ByteRange::ALL))
+        .get_range(from.as_ref(), &key, range.unwrap_or(ByteRange::ALL))
         .await
     {
         Ok(read) => found(read, range),
@@ -72,17 +87,20 @@ fn set<B>(answer: &mut http::Response<B>, header: http::HeaderName, value: &str)
     }
 }
 
-/// `HEAD /v1/repositories/<repository>/<name>`.
+/// `HEAD /v1/repositories/<repository>/<name>?destination=<name>`.
 pub(super) async fn head(
     State(control): State<Arc<Control>>,
     _grant: ReadGrant,
     Path(path): Path<(String, String)>,
+    Query(query): Query<ReadQuery>,
 ) -> Response {
-    let key = match parse_key(&path) {
-        Ok(key) => key,
+    let parsed = parse_key(&path)
+        .and_then(|key| Ok((key, parse_destination(query.destination.as_deref())?)));
+    let (key, from) = match parsed {
+        Ok(parsed) => parsed,
         Err(refusal) => return *refusal,
     };
-    match control.fan_out.head(&key).await {
+    match control.fan_out.head(from.as_ref(), &key).await {
         Ok(bytes) => {
             let mut answer = Response::new(Body::empty());
             set(&mut answer, CONTENT_LENGTH, &bytes.to_string());
@@ -98,9 +116,10 @@ pub(super) async fn head(
 pub(super) struct ListQuery {
     kind: String,
     after: Option<String>,
+    destination: Option<String>,
 }
 
-/// `GET /v1/repositories/<repository>?kind=<folder>&after=<name>`.
+/// `GET /v1/repositories/<repository>?kind=<folder>&after=<name>&destination=<name>`.
 pub(super) async fn list(
     State(control): State<Arc<Control>>,
     _grant: ReadGrant,
@@ -124,8 +143,20 @@ pub(super) async fn list(
         Some(Ok(name)) => return malformed(format!("{name} is not in {}", kind.folder())),
         Some(Err(error)) => return small(answer::failed(&error, RefusalKind::Malformed)),
     };
+    let from = match parse_destination(query.destination.as_deref()) {
+        Ok(from) => from,
+        Err(refusal) => return *refusal,
+    };
     let limit = usize::try_from(OBJECT_PAGE_MAX).unwrap_or(usize::MAX);
-    match control.fan_out.list(repository, kind, after, limit).await {
+    let list = control
+        .fan_out
+        .list(from.as_ref(), repository, kind, after, limit);
+    page(list.await)
+}
+
+/// A page of names as an answer.
+pub(super) fn page(list: Result<ObjectList, FanOutError>) -> Response {
+    match list {
         Ok(list) => {
             let page = ObjectPage {
                 objects: list
@@ -139,6 +170,14 @@ pub(super) async fn list(
         }
         Err(error) => small(answer::failed(&error, fan_out_kind(&error))),
     }
+}
+
+fn parse_destination(text: Option<&str>) -> Result<Option<DestinationName>, Box<Response>> {
+    text.map(str::parse)
+        .transpose()
+        .map_err(|error: ParseDestinationNameError| {
+            Box::new(small(refused(RefusalKind::Malformed, error.to_string())))
+        })
 }
 
 /// `PUT /v1/repositories/<repository>/<name>`: creates, never replaces.

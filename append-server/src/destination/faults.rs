@@ -10,10 +10,10 @@ use futures_util::future::BoxFuture;
 use rustix::io::Errno;
 
 use crate::destination::{
-    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
-    PutOutcome,
+    ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
+    ObjectRead, PutOutcome,
 };
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::spool::SpooledObject;
 
 /// When a planned call fails.
@@ -160,6 +160,31 @@ impl<D: Destination> Destination for FaultyDestination<D> {
         let work =
             Box::pin(async move { self.inner.extend_lock(key, until_unix_secs, grant).await });
         Box::pin(self.call("extend the lock of", work))
+    }
+
+    fn renew_lock<'a>(
+        &'a self,
+        key: ObjectKey,
+        now_unix_secs: u64,
+        grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<LockState, DestinationError>> {
+        let work = Box::pin(async move { self.inner.renew_lock(key, now_unix_secs, grant).await });
+        Box::pin(self.call("prolong the lock of", work))
+    }
+
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>> {
+        let work = Box::pin(async move { self.inner.replace_damaged(key, good, grant).await });
+        Box::pin(self.call("repair", work))
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
+        let work = Box::pin(async move { self.inner.repositories().await });
+        Box::pin(self.call("list", work))
     }
 
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {

@@ -8,10 +8,10 @@ use formats::object::{ObjectKind, ObjectName};
 use futures_util::future::BoxFuture;
 
 use crate::destination::{
-    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
-    PutOutcome,
+    ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
+    ObjectRead, PutOutcome,
 };
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::places::Place;
 use crate::spool::SpooledObject;
 
@@ -100,6 +100,28 @@ impl Destination for LateDestination {
         grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>> {
         Box::pin(async move { self.open()?.extend_lock(key, until_unix_secs, grant).await })
+    }
+
+    fn renew_lock<'a>(
+        &'a self,
+        key: ObjectKey,
+        now_unix_secs: u64,
+        grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<LockState, DestinationError>> {
+        Box::pin(async move { self.open()?.renew_lock(key, now_unix_secs, grant).await })
+    }
+
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>> {
+        Box::pin(async move { self.open()?.replace_damaged(key, good, grant).await })
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
+        Box::pin(async move { self.open()?.repositories().await })
     }
 
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {

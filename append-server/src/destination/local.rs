@@ -26,7 +26,7 @@ use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
     Outlook, PutOutcome, local_list,
 };
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::io_faults::IoFaults;
 use crate::limits::IO_BYTES;
 use crate::spool::{SpooledObject, is_no_space};
@@ -157,6 +157,29 @@ impl Destination for LocalDestination {
                 destination: self.0.name.clone(),
                 action: "extend an object's lock",
             })
+        })
+    }
+
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        _grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>> {
+        self.blocking("repair", key, move |inner, key| {
+            inner.replace_damaged(key, &good)
+        })
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
+        let inner = Arc::clone(&self.0);
+        let listing = tokio::task::spawn_blocking(move || {
+            local_list::repositories(&inner.beneath)
+                .map_err(|error| inner.io("list", inner.path.display().to_string(), error))
+        });
+        Box::pin(async move {
+            let lost = |error| self.0.io("list", String::new(), io::Error::other(error));
+            listing.await.unwrap_or_else(|error| Err(lost(error)))
         })
     }
 

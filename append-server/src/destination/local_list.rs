@@ -53,6 +53,12 @@ pub(super) fn list(
     Ok(page.list)
 }
 
+/// The folders that are named like repositories.
+pub(super) fn repositories(beneath: &Beneath) -> io::Result<Vec<RepositoryId>> {
+    let names = sorted_names(&beneath.open_folder("")?)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
 fn add_folder(page: &mut ListPage, beneath: &Beneath, path: &str, prefix: &str) -> io::Result<()> {
     let Some(folder) = open_if_there(beneath, path)? else {
         return Ok(());

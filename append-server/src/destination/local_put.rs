@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::claimed_dir::ClaimedDir;
 use crate::destination::local::Inner;
-use crate::destination::{DestinationError, ObjectKey, PutOutcome};
+use crate::destination::{DAMAGED_FOLDER, DestinationError, ObjectKey, PutOutcome, damaged_name};
 use crate::io_faults::IoStep;
 use crate::limits::IO_BYTES;
 use crate::spool::SpooledObject;
@@ -64,6 +64,30 @@ impl Inner {
             Ok(()) => self.settle(&name, leaf, &folder, locked),
             Err(error) if is_errno(&error, Errno::EXIST) => self.compare(key, source, &folder),
             Err(error) => Err(self.io("publish", name, error)),
+        }
+    }
+
+    /// Moves a damaged object into the folder of such, and stores the good one in its place. A crash in between leaves
+    /// the name free, which the next repair fills.
+    pub(super) fn replace_damaged(
+        &self,
+        key: &ObjectKey,
+        good: &SpooledObject,
+    ) -> Result<String, DestinationError> {
+        let name = key.to_string();
+        let fail = |error: io::Error| self.io("set aside", name.clone(), error);
+        let kept = damaged_name(key).map_err(|error| fail(io::Error::other(error)))?;
+        let damaged = format!("{}/{DAMAGED_FOLDER}", key.repository);
+        let aside = self.durable_folder(&damaged).map_err(fail)?;
+        let (folder_name, leaf) = name.rsplit_once('/').unwrap_or(("", &name));
+        let folder = self.beneath.open_folder(folder_name).map_err(fail)?;
+        rustix::fs::renameat(&folder, leaf, &aside, &kept)
+            .and_then(|()| rustix::fs::fsync(&aside))
+            .and_then(|()| rustix::fs::fsync(&folder))
+            .map_err(|errno| fail(errno.into()))?;
+        match self.put(key, good)? {
+            PutOutcome::Created | PutOutcome::ExistsSame => Ok(format!("{damaged}/{kept}")),
+            PutOutcome::ExistsDifferent => Err(fail(Errno::EXIST.into())),
         }
     }
 

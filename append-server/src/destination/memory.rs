@@ -13,10 +13,10 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 
 use crate::destination::{
-    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
-    PutOutcome,
+    BackendError, ByteRange, DAMAGED_FOLDER, Destination, DestinationError, DestinationName,
+    ObjectKey, ObjectList, ObjectRead, PutOutcome, damaged_name,
 };
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::spool::SpooledObject;
 
 /// Objects in memory.
@@ -24,6 +24,8 @@ use crate::spool::SpooledObject;
 pub struct MemoryDestination {
     name: DestinationName,
     objects: Mutex<BTreeMap<String, (ObjectKey, Bytes)>>,
+    /// What was damaged and is kept.
+    kept: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl MemoryDestination {
@@ -32,11 +34,16 @@ impl MemoryDestination {
         Self {
             name,
             objects: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<String, (ObjectKey, Bytes)>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, key: &ObjectKey) -> Result<Bytes, DestinationError> {
@@ -169,6 +176,39 @@ impl Destination for MemoryDestination {
                 destination: self.name.clone(),
                 action: "extend an object's lock",
             })
+        })
+    }
+
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        _grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>> {
+        Box::pin(async move {
+            let damaged = self.find(&key)?;
+            let fail = |source: BackendError| DestinationError::Permanent {
+                destination: self.name.clone(),
+                action: "repair",
+                subject: key.to_string(),
+                source,
+            };
+            let kept = damaged_name(&key).map_err(|error| fail(Box::new(error)))?;
+            let kept = format!("{}/{DAMAGED_FOLDER}/{kept}", key.repository);
+            self.kept().insert(kept.clone(), damaged);
+            self.objects().remove(&key.to_string());
+            self.put(key.clone(), &good)
+                .map_err(|error| fail(Box::new(error)))?;
+            Ok(kept)
+        })
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
+        Box::pin(async move {
+            let objects = self.objects();
+            let mut all: Vec<_> = objects.values().map(|(key, _)| key.repository).collect();
+            all.dedup();
+            Ok(all)
         })
     }
 

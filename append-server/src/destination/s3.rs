@@ -11,6 +11,7 @@ mod lock;
 pub mod options;
 mod put;
 mod read;
+mod repair;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,11 +26,11 @@ use crate::destination::s3::client::Clients;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::options::S3Options;
 use crate::destination::{
-    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
-    PutOutcome,
+    ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
+    ObjectRead, PutOutcome,
 };
 use crate::examination::Finding;
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::spool::SpooledObject;
 
 pub use conditional::ConditionalWrites;
@@ -160,6 +161,28 @@ impl Destination for S3Destination {
         _grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>> {
         Box::pin(async move { self.0.extend_lock(&key, until_unix_secs).await })
+    }
+
+    fn renew_lock<'a>(
+        &'a self,
+        key: ObjectKey,
+        now_unix_secs: u64,
+        _grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<LockState, DestinationError>> {
+        Box::pin(async move { self.0.renew_lock(&key, now_unix_secs).await })
+    }
+
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        _grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>> {
+        Box::pin(async move { self.0.replace_damaged(&key, &good).await })
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
+        Box::pin(async move { self.0.repositories().await })
     }
 
     fn findings(&self, key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {

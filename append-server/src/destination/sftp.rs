@@ -28,7 +28,7 @@ use crate::destination::{
     PutOutcome,
 };
 use crate::examination::Finding;
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::limits::{SFTP_CONNECTIONS, SFTP_OPERATIONS_MAX, SFTP_WINDOW_BYTES_ALL};
 use crate::spool::SpooledObject;
 
@@ -170,6 +170,19 @@ impl Destination for SftpDestination {
                 action: "lock objects: SFTP has no such thing",
             })
         })
+    }
+
+    fn replace_damaged<'a>(
+        &'a self,
+        key: ObjectKey,
+        good: SpooledObject,
+        _grant: &'a RepairGrant,
+    ) -> BoxFuture<'a, Result<String, DestinationError>> {
+        Box::pin(async move { self.0.replace_damaged(&key, &good).await })
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
+        Box::pin(async move { self.0.repositories().await })
     }
 
     fn findings(&self, _key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use formats::ids::PackId;
+
 use crate::destination::{DestinationError, DestinationName, ObjectKey};
 use crate::fan_out::queue::QueueError;
+use crate::spool::SpoolError;
 
 /// A fan-out did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,29 @@ pub enum FanOutError {
     /// A read failed.
     #[error("no destination could answer")]
     Read(#[source] Box<DestinationError>),
+    /// No such destination.
+    #[error("there is no destination {name}")]
+    NoSuchDestination {
+        /// The name.
+        name: DestinationName,
+    },
+    /// No destination has the object as it was stored.
+    #[error("no other destination has a good copy of {key}")]
+    NoGoodCopy {
+        /// What.
+        key: ObjectKey,
+    },
+    /// A name that is a digest, asked for with another one.
+    #[error("{key} is named by its digest, and {digest} is another")]
+    OtherDigest {
+        /// What.
+        key: ObjectKey,
+        /// What was asked for.
+        digest: PackId,
+    },
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// A destination that is waited for lacks nothing that was acknowledged.
     #[error("{name} is not a destination with required = false, and needs no sync")]
     NotAFollower {

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
-use crate::destination::{Destination, DestinationName, ObjectKey};
+use crate::destination::{Destination, DestinationName, ObjectKey, ObjectList};
 use crate::fan_out::courier::{Courier, CourierTools};
-use crate::fan_out::queue::{Queue, QueuedObject};
+use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::fan_out::{DestinationStatus, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use crate::limits::LIST_PAGE_OBJECTS;
 use crate::spool::SpooledObject;
@@ -153,6 +153,26 @@ impl Followers {
                 problem,
             })
         })
+    }
+
+    /// What one of them still is to get of a repository.
+    pub(super) fn pending(
+        &self,
+        name: &DestinationName,
+        repository: RepositoryId,
+        after: Option<&ObjectName>,
+        limit: usize,
+    ) -> Result<ObjectList, QueueError> {
+        self.queue.pending(name, repository, after, limit)
+    }
+
+    /// Whether one of them still is to get an object.
+    pub(super) fn is_pending(
+        &self,
+        name: &DestinationName,
+        key: &ObjectKey,
+    ) -> Result<bool, QueueError> {
+        self.queue.is_pending(name, key)
     }
 
     /// Writes to the queue, which takes a sync of its disk.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use formats::ids::PackId;
+use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::destination::{DestinationName, ObjectKey};
+use crate::destination::{DestinationName, ObjectKey, ObjectList};
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS delivery (
@@ -233,6 +233,50 @@ impl Queue {
             });
         }
         Ok(found)
+    }
+
+    /// What a destination still is to get of a repository after a name, in byte order of names.
+    pub fn pending(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        after: Option<&ObjectName>,
+        limit: usize,
+    ) -> Result<ObjectList, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let mut select = database
+            .prepare_cached(
+                "SELECT name, bytes FROM delivery
+                 WHERE destination = ?1 AND repository = ?2 AND name > ?3 ORDER BY name LIMIT ?4",
+            )
+            .map_err(&fail)?;
+        let after = after.map(ToString::to_string).unwrap_or_default();
+        let rows = select
+            .query_map(
+                params![
+                    destination.to_string(),
+                    repository.to_string(),
+                    after,
+                    limit_rows
+                ],
+                |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
+            )
+            .map_err(&fail)?;
+        let mut list = ObjectList::default();
+        for row in rows {
+            let (name, bytes) = row.map_err(&fail)?;
+            if list.objects.len() == limit {
+                list.more = true;
+                break;
+            }
+            if let Ok(name) = name.parse::<ObjectName>() {
+                let bytes = u64::try_from(bytes).unwrap_or_default();
+                list.objects.push((name, bytes));
+            }
+        }
+        Ok(list)
     }
 
     /// Whether a destination still is to get an object.

@@ -47,6 +47,18 @@ pub struct ReadGrant(());
 #[derive(Debug, Clone, Copy)]
 pub struct CommitGrant(());
 
+/// The right to put good bytes in the place of damaged ones, which are kept, and to prolong locks. Nothing that is good
+/// can be lost by it.
+#[derive(Debug, Clone, Copy)]
+pub struct RepairGrant(());
+
+impl RepairGrant {
+    /// For the process that holds the destination open, over that destination.
+    pub fn of_this_process() -> Self {
+        Self(())
+    }
+}
+
 impl AdmittedPeer {
     /// Checks a connection's credentials.
     pub fn admit(stream: &UnixStream, allowed: &AllowedUids) -> Result<Self, PeerRefused> {
@@ -71,5 +83,10 @@ impl AdmittedPeer {
     /// What it may commit.
     pub fn commit_grant(self) -> CommitGrant {
         CommitGrant(())
+    }
+
+    /// What it may repair.
+    pub fn repair_grant(self) -> RepairGrant {
+        RepairGrant(())
     }
 }

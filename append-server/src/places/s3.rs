@@ -24,7 +24,7 @@ pub struct S3Place {
     addressing: Addressing,
     conditional_writes: ConditionalPolicy,
     checksums: Checksums,
-    lock: Option<ObjectLock>,
+    pub(super) lock: Option<ObjectLock>,
     storage_classes: StorageClasses,
     ca_file: Option<PathBuf>,
     credentials: CredentialSource,

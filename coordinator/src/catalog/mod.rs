@@ -80,6 +80,39 @@ impl Catalog {
         Ok(self.database.read(last)?)
     }
 
+    /// The last record known and its place.
+    pub fn last_place(&self) -> Result<Option<(RecordPlace, RecordId)>, CatalogError> {
+        let Some((sequence, id)) = self.last()? else {
+            return Ok(None);
+        };
+        let before = sequence - 1;
+        let previous = match before {
+            0 => None,
+            before => Some((before, self.record_id(before)?)),
+        };
+        Ok(Some((self.place_after(previous), id)))
+    }
+
+    /// The names of all records, in the log's order.
+    pub fn record_ids(&self) -> Result<Vec<(u64, RecordId)>, CatalogError> {
+        Ok(self.database.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT sequence, record_id FROM records ORDER BY sequence")?;
+            let rows =
+                statement.query_map([], |row| Ok((unsigned(row, 0)?, RecordId(row.get(1)?))))?;
+            rows.collect()
+        })?)
+    }
+
+    /// The name of a record that is known.
+    pub fn record_id(&self, sequence: u64) -> Result<RecordId, CatalogError> {
+        Ok(self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT record_id FROM records WHERE sequence = ?1")?
+                .query_row([signed(sequence)?], |row| Ok(RecordId(row.get(0)?)))
+        })?)
+    }
+
     /// Takes in a record that stands at [`Catalog::head`] and is durable on storage. Its signature was
     /// checked, or it was made here.
     pub fn append(

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use formats::ids::{RecordId, RepositoryId};
 use formats::keys::repository::{MissingKeyError, RepositoryKeys};
+use formats::keys::secret::KemSeed;
 use formats::limits::RECORD_BYTES_MAX;
-use formats::log::record::{RecordError, SealedRecord};
+use formats::log::record::{Payload, RecordError, RecordPlace, SealedRecord};
 use formats::object::{ObjectKind, ObjectName};
 
 use crate::catalog::{Catalog, CatalogError};
@@ -22,7 +23,8 @@ pub enum SyncError {
     /// Storage has less than was there before.
     #[error(
         "repository {repository} was rolled back: its log ends with record {stored}, but record {known} was \
-         committed; use another destination, or restore this one's log, and do not back up to it before"
+         committed; read another destination with --destination, and heal this one with `coordinator scan --repair` \
+         before anything is backed up to it"
     )]
     Rollback {
         /// The repository.
@@ -102,11 +104,21 @@ impl Catalog {
         store: &S,
         keys: &RepositoryKeys,
     ) -> Result<u64, SyncError> {
-        let names = store.list(self.repository, ObjectKind::Log).await?;
-        let known = self.last()?;
-        let last = check_sequences(self.repository, &names, known.map(|(sequence, _)| sequence))?;
-        if let Some((sequence, id)) = known {
-            check_not_forked(store, self.repository, sequence, id).await?;
+        let mut names = store.list(self.repository, ObjectKind::Log).await?;
+        let known = self.last()?.map(|(sequence, _)| sequence);
+        let last = match check_sequences(self.repository, &names, known) {
+            Err(gap @ SyncError::Gap { .. }) => {
+                for copy in store.copies() {
+                    names.extend(copy.list(self.repository, ObjectKind::Log).await?);
+                }
+                let last = check_sequences(self.repository, &names, known)?;
+                tell_bad_copy(&gap);
+                last
+            }
+            checked => checked?,
+        };
+        if let Some((place, id)) = self.last_place()? {
+            check_not_forked(store, &keys.verifying()?, &place, id).await?;
         }
         self.take_in(store, keys, last).await
     }
@@ -117,24 +129,15 @@ impl Catalog {
         keys: &RepositoryKeys,
         last: u64,
     ) -> Result<u64, SyncError> {
-        let repository = self.repository;
         let verifying = keys.verifying()?;
         let seed = keys.log()?;
         let mut expected = self.head()?;
         let mut records = Vec::with_capacity(RECORDS_AT_ONCE);
         let mut taken = 0;
         while expected.sequence <= last {
-            let sequence = expected.sequence;
-            let bytes = fetch(store, repository, sequence).await?;
-            let refused = |source| SyncError::Record {
-                repository,
-                sequence,
-                source,
-            };
-            let record = SealedRecord::check(&bytes, &verifying, &expected).map_err(refused)?;
-            let payload = record.open(seed).map_err(refused)?;
-            records.push((record.place, record.id, payload));
-            expected = self.place_after(Some((sequence, record.id)));
+            let read = read_record(store, &verifying, seed, &expected).await?;
+            expected = self.place_after(Some((expected.sequence, read.1)));
+            records.push(read);
             taken += 1;
             if records.len() == RECORDS_AT_ONCE {
                 self.append_all(&records)?;
@@ -146,25 +149,90 @@ impl Catalog {
     }
 }
 
-/// The last record known must still be the one on storage: it chains all before it.
+/// A record that was checked and opened.
+type ReadRecord = (RecordPlace, RecordId, Payload);
+
+/// The record of a place: where a copy is missing or refused, from another. The first copy's failure is what is told.
+async fn read_record<S: ObjectStore>(
+    store: &S,
+    verifying: &[u8; 32],
+    seed: &KemSeed,
+    expected: &RecordPlace,
+) -> Result<ReadRecord, SyncError> {
+    let first = match read_copy(store, verifying, seed, expected).await {
+        Ok(record) => return Ok(record),
+        Err(error) => error,
+    };
+    for copy in store.copies() {
+        if let Ok(record) = read_copy(&copy, verifying, seed, expected).await {
+            tell_bad_copy(&first);
+            return Ok(record);
+        }
+    }
+    Err(first)
+}
+
+async fn read_copy<S: ObjectStore>(
+    store: &S,
+    verifying: &[u8; 32],
+    seed: &KemSeed,
+    expected: &RecordPlace,
+) -> Result<ReadRecord, SyncError> {
+    let (repository, sequence) = (expected.repository, expected.sequence);
+    let bytes = fetch(store, repository, sequence).await?;
+    let refused = |source| SyncError::Record {
+        repository,
+        sequence,
+        source,
+    };
+    let record = SealedRecord::check(&bytes, verifying, expected).map_err(refused)?;
+    let payload = record.open(seed).map_err(refused)?;
+    Ok((record.place, record.id, payload))
+}
+
+fn tell_bad_copy(error: &SyncError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "a bad copy: another was read instead; `coordinator scan --repair` heals it"
+    );
+}
+
+/// The last record known must still be the one on storage: it chains all before it. A copy that has it makes up for
+/// one that is damaged, and never for one that is another record of ours: then there are two histories.
 async fn check_not_forked<S: ObjectStore>(
     store: &S,
-    repository: RepositoryId,
-    sequence: u64,
+    verifying: &[u8; 32],
+    place: &RecordPlace,
     known: RecordId,
 ) -> Result<(), SyncError> {
-    let bytes = fetch(store, repository, sequence).await?;
-    let found = RecordId(blake3::hash(&bytes).into());
-    if found == known {
-        Ok(())
-    } else {
-        Err(SyncError::Fork {
-            repository,
-            sequence,
-            found,
-            known,
-        })
+    let (repository, sequence) = (place.repository, place.sequence);
+    let damage = match fetch(store, repository, sequence).await {
+        Ok(bytes) => {
+            let found = RecordId(blake3::hash(&bytes).into());
+            if found == known {
+                return Ok(());
+            }
+            let fork = SyncError::Fork {
+                repository,
+                sequence,
+                found,
+                known,
+            };
+            if SealedRecord::check(&bytes, verifying, place).is_ok() {
+                return Err(fork);
+            }
+            fork
+        }
+        Err(error) => error.into(),
+    };
+    for copy in store.copies() {
+        let bytes = fetch(&copy, repository, sequence).await;
+        if bytes.is_ok_and(|bytes| RecordId(blake3::hash(&bytes).into()) == known) {
+            tell_bad_copy(&damage);
+            return Ok(());
+        }
     }
+    Err(damage)
 }
 
 async fn fetch<S: ObjectStore>(

@@ -62,6 +62,9 @@ pub struct RestoreArgs {
     /// Do not restore extended attributes and ACLs
     #[arg(long)]
     pub no_xattrs: bool,
+    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
 }
 
 /// Which existing files are replaced.

@@ -15,6 +15,9 @@ Examples:
 pub struct SnapshotsArgs {
     /// Only this host
     pub host: Option<String>,
+    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
 }
 
 /// `show`.
@@ -29,6 +32,9 @@ pub struct ShowArgs {
     /// latest, latest~2, the beginning of an id, 2026-11-20, or before:2026-11-20
     #[arg(value_name = "SNAP")]
     pub snapshot: Selector,
+    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
 }
 
 /// `ls`.
@@ -56,6 +62,9 @@ pub struct LsArgs {
     /// Print numeric user and group ids
     #[arg(long)]
     pub numeric_ids: bool,
+    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
 }
 
 /// `cat`.
@@ -71,6 +80,9 @@ pub struct CatArgs {
     pub snapshot: Selector,
     /// The file, as it was on the host
     pub path: OsString,
+    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
 }
 
 /// `verify`.
@@ -89,4 +101,7 @@ pub struct VerifyArgs {
     /// Only this snapshot [default: all]
     #[arg(value_name = "SNAP")]
     pub snapshot: Option<Selector>,
+    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
 }

@@ -32,7 +32,13 @@ pub async fn cat_command(
     config: Config,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
-    let opened = OpenedSnapshot::open(config, &args.host, &args.snapshot).await?;
+    let opened = OpenedSnapshot::open(
+        config,
+        &args.host,
+        &args.snapshot,
+        args.destination.as_deref(),
+    )
+    .await?;
     let listing = opened.listing().await?;
     write_file(&listing, args.path.as_bytes(), out).await?;
     opened.coordinator.close().await;

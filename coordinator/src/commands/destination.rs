@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs, DestinationTestArgs};
 use crate::clock::{SystemClock, utc};
 use crate::config::Config;
-use crate::coordinator::{Coordinator, OpenError};
+use crate::coordinator::{Coordinator, OpenError, find_place};
 use crate::exit_code::ExitCode;
 use crate::storage::error::StorageError;
 use crate::terminal::{Align, count_text, size_text, write_json, write_table};
@@ -50,14 +50,6 @@ pub enum DestinationCommandError {
     /// A place for what is tried out.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// No such destination.
-    #[error("there is no destination {name:?} in coordinator.toml: there are {known}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
     /// The destination takes nothing.
     #[error(
         "destination {name} still lacks {objects} objects: {problem}; what is left goes on by itself"
@@ -80,7 +72,6 @@ impl DestinationCommandError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Open(error) => error.exit_code(),
-            Self::Unknown { .. } => ExitCode::NotFound,
             _ => ExitCode::Error,
         }
     }
@@ -187,7 +178,7 @@ pub async fn destination_create(
     config: &Config,
     out: &mut impl Write,
 ) -> Result<ExitCode, DestinationCommandError> {
-    let place = find(&config.destinations, &args.name)?;
+    let place = find_place(&config.destinations, &args.name)?;
     let what = if place.create().await? {
         "is ready"
     } else {
@@ -195,17 +186,6 @@ pub async fn destination_create(
     };
     writeln!(out, "{} ({}) {what}", place.name, place.url)?;
     Ok(ExitCode::Ok)
-}
-
-fn find<'a>(places: &'a [Place], name: &str) -> Result<&'a Place, DestinationCommandError> {
-    let found = places.iter().find(|place| place.name.to_string() == name);
-    found.ok_or_else(|| {
-        let names: Vec<_> = places.iter().map(|place| place.name.to_string()).collect();
-        DestinationCommandError::Unknown {
-            name: name.to_owned(),
-            known: names.join(", "),
-        }
-    })
 }
 
 /// One thing that was tried; also one element of what `destination test --json` prints.
@@ -237,7 +217,7 @@ pub async fn destination_test(
     json: bool,
     out: &mut impl Write,
 ) -> Result<ExitCode, DestinationCommandError> {
-    let place = find(&config.destinations, &args.name)?;
+    let place = find_place(&config.destinations, &args.name)?;
     let destination = place.open()?;
     let directory = ClaimedDir::claim(&config.state_dir, "test-")?;
     let options = SpoolOptions {
@@ -287,7 +267,7 @@ pub async fn destination_sync(
     out: &mut impl Write,
 ) -> Result<ExitCode, DestinationCommandError> {
     let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
-    find(&coordinator.config.destinations, &args.name)?;
+    find_place(&coordinator.config.destinations, &args.name)?;
     let repositories = coordinator.state.lock().await.repositories()?;
     let mut queued = Queued::default();
     for repository in repositories {

@@ -42,7 +42,13 @@ pub async fn ls_command(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
-    let opened = OpenedSnapshot::open(config, &args.host, &args.snapshot).await?;
+    let opened = OpenedSnapshot::open(
+        config,
+        &args.host,
+        &args.snapshot,
+        args.destination.as_deref(),
+    )
+    .await?;
     let listing = opened.listing().await?;
     let options = LsOptions {
         long: args.long,

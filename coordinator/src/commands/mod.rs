@@ -12,6 +12,7 @@ pub mod on_storage;
 pub mod opened_snapshot;
 pub mod restore;
 pub mod run;
+pub mod scan;
 pub mod show;
 pub mod snapshots;
 pub mod verify;

@@ -85,10 +85,16 @@ impl CommandError {
     }
 }
 
-/// An opened coordinator, for a command.
-pub async fn open_coordinator(config: Config) -> Result<Coordinator, CommandError> {
+/// An opened coordinator, for a command; one that reads a single destination when it is named.
+pub async fn open_coordinator(
+    config: Config,
+    destination: Option<&str>,
+) -> Result<Coordinator, CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Ok(Coordinator::open(config, clock).await?)
+    Ok(match destination {
+        Some(name) => Coordinator::open_at(config, clock, name).await?,
+        None => Coordinator::open(config, clock).await?,
+    })
 }
 
 /// `init`: makes everything and says where it is.
@@ -157,7 +163,7 @@ pub async fn snapshots_command(
         Some(name) => vec![config.host(name)?.clone()],
         None => config.hosts.values().cloned().collect(),
     };
-    let coordinator = open_coordinator(config).await?;
+    let coordinator = open_coordinator(config, args.destination.as_deref()).await?;
     let mut lines = Vec::new();
     for host in &hosts {
         let Some(found) = coordinator.find(host).await? else {
@@ -219,7 +225,7 @@ pub async fn verify_kit_command(
     args: &VerifyKitArgs,
     config: Config,
 ) -> Result<KitProof, CommandError> {
-    let coordinator = open_coordinator(config).await?;
+    let coordinator = open_coordinator(config, None).await?;
     let known = coordinator.state.lock().await.repositories()?;
     let proof = verify_kit(
         &args.kit,

@@ -122,8 +122,9 @@ impl OpenedSnapshot {
         config: Config,
         host: &str,
         selector: &Selector,
+        destination: Option<&str>,
     ) -> Result<Self, SnapshotCommandError> {
-        let coordinator = open_coordinator(config).await?;
+        let coordinator = open_coordinator(config, destination).await?;
         let (opened, row) = find_snapshot(&coordinator, host, selector).await?;
         let snapshot = opened
             .catalog

@@ -41,7 +41,13 @@ pub async fn restore_command(
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
     let exclude = exclude_patterns(&args.exclude, &args.exclude_file)?;
-    let opened = OpenedSnapshot::open(config, &args.host, &args.snapshot).await?;
+    let opened = OpenedSnapshot::open(
+        config,
+        &args.host,
+        &args.snapshot,
+        args.destination.as_deref(),
+    )
+    .await?;
     let listing = opened.listing().await?;
     let options = options(args, exclude, opened.snapshot.names.clone());
     let summary = if options.dry_run {

@@ -23,7 +23,13 @@ pub async fn show_command(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
-    let opened = OpenedSnapshot::open(config, &args.host, &args.snapshot).await?;
+    let opened = OpenedSnapshot::open(
+        config,
+        &args.host,
+        &args.snapshot,
+        args.destination.as_deref(),
+    )
+    .await?;
     let (id, sequence) = (opened.row.id, opened.row.sequence);
     let zone = (!json).then(TimeZone::system);
     write_snapshot(id, sequence, &opened.snapshot, zone.as_ref(), out)?;

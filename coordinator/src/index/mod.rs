@@ -28,7 +28,7 @@ use crate::index::recent::{Recent, Spot};
 use crate::index::schema::SCHEMA;
 
 pub use crate::index::error::IndexError;
-pub use crate::index::packs::{IndexedPack, Packs};
+pub use crate::index::packs::{IndexedPack, NamedPack, Packs};
 pub use crate::index::place::ChunkPlace;
 pub use crate::index::rebuild::{Rebuild, rebuild};
 

@@ -5,10 +5,11 @@ use std::vec;
 use formats::ids::{PackId, RunId};
 use formats::limits::PACK_RUN_HEADERS_MAX;
 use formats::pack::table::Table;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use formats::seal::run_header::Purpose;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::database::{bad_value, unsigned};
-use crate::index::place::purpose_at;
+use crate::index::place::{purpose_at, purpose_number};
 use crate::index::{Index, IndexError, PackFacts};
 
 /// A pack and its table, as it was taken in.
@@ -18,6 +19,19 @@ pub struct IndexedPack {
     pub facts: PackFacts,
     /// Its frames and chunks, those included whose first place is in another pack.
     pub table: Table,
+}
+
+/// A pack by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedPack {
+    /// The pack.
+    pub pack: PackId,
+    /// All of its bytes.
+    pub bytes: u64,
+    /// Its row, which is higher than those of packs that were taken in before.
+    pub row: i64,
+    /// Whether a log record's index object has it.
+    pub in_record: bool,
 }
 
 /// Packs, read as they are asked for.
@@ -59,6 +73,45 @@ impl Index {
             let mut statement = connection.prepare_cached(query)?;
             let facts = statement.query_map([], facts_at)?;
             facts.collect()
+        })?)
+    }
+
+    /// The row of the pack that was taken in last; 0 in an empty index.
+    pub fn last_pack_row(&self) -> Result<i64, IndexError> {
+        Ok(self.database.read(|connection| {
+            connection.query_row("SELECT coalesce(max(id), 0) FROM packs", [], |row| {
+                row.get(0)
+            })
+        })?)
+    }
+
+    /// Packs of one purpose in the order of their names, after a name, taken in no later than a row.
+    pub fn packs_by_name(
+        &self,
+        purpose: Purpose,
+        after: Option<PackId>,
+        last_row: i64,
+        limit: usize,
+    ) -> Result<Vec<NamedPack>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT pack_id, bytes, id, in_record IS NOT NULL FROM packs
+                 WHERE purpose = ?1 AND pack_id > ?2 AND id <= ?3 ORDER BY pack_id LIMIT ?4",
+            )?;
+            let after = after.as_ref().map_or(&[][..], |after| after.as_bytes());
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(
+                params![purpose_number(purpose), after, last_row, limit],
+                |row| {
+                    Ok(NamedPack {
+                        pack: PackId(row.get(0)?),
+                        bytes: unsigned(row, 1)?,
+                        row: row.get(2)?,
+                        in_record: row.get(3)?,
+                    })
+                },
+            )?;
+            rows.collect()
         })?)
     }
 

@@ -10,6 +10,7 @@ use formats::ids::{PackId, RunId};
 use formats::keys::repository::MissingKeyError;
 use formats::limits::PACK_BYTES_MAX;
 use formats::log::snapshot::Snapshot;
+use formats::object::ObjectName;
 use formats::pack::index::{IndexedFrames, decode_piece};
 use formats::pack::open::{PackError, Trailer, open_frame};
 use formats::pack::table::Table;
@@ -38,6 +39,14 @@ pub enum CatchUpError {
     /// The role lacks a key.
     #[error(transparent)]
     MissingKey(#[from] MissingKeyError),
+    /// No copy of a meta pack has the bytes that were stored.
+    #[error(
+        "no copy of meta pack {pack} has the bytes its name says; the index cannot be rebuilt from it"
+    )]
+    OtherBytes {
+        /// The pack.
+        pack: PackId,
+    },
     /// A meta pack is damaged.
     #[error("meta pack {pack} is damaged; the index cannot be rebuilt from it")]
     Pack {
@@ -64,6 +73,20 @@ pub enum CatchUpError {
     },
 }
 
+impl CatchUpError {
+    /// Whether stored data is not what was stored, as opposed to not being reachable now.
+    pub fn is_integrity(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherBytes { .. }
+                | Self::Pack { .. }
+                | Self::Gap { .. }
+                | Self::Piece { .. }
+                | Self::Store(StoreError::Missing { .. } | StoreError::TooLarge { .. })
+        )
+    }
+}
+
 /// Takes in what the records after [`Index::covered`] name.
 pub async fn catch_up<S: ObjectStore>(
     mut index: Index,
@@ -87,6 +110,29 @@ pub async fn catch_up<S: ObjectStore>(
     Ok(index)
 }
 
+/// A meta pack as it was stored: from another copy when the first is damaged or missing.
+async fn get_whole<S: ObjectStore>(
+    store: &S,
+    repository: &Repository,
+    pack: PackId,
+    name: &ObjectName,
+) -> Result<Bytes, CatchUpError> {
+    let is_whole = |bytes: &Bytes| blake3::hash(bytes).as_bytes() == pack.as_bytes();
+    let first = store.get(repository.id(), name, PACK_BYTES_MAX).await;
+    if first.as_ref().is_ok_and(is_whole) {
+        return Ok(first?);
+    }
+    for copy in store.copies() {
+        let bytes = copy.get(repository.id(), name, PACK_BYTES_MAX).await;
+        if bytes.as_ref().is_ok_and(is_whole) {
+            tracing::warn!(%pack, "a bad copy: another was read instead; `coordinator scan --repair` heals it");
+            return Ok(bytes?);
+        }
+    }
+    first?;
+    Err(CatchUpError::OtherBytes { pack })
+}
+
 async fn take_in<S: ObjectStore>(
     index: &mut Index,
     repository: &Repository,
@@ -98,7 +144,7 @@ async fn take_in<S: ObjectStore>(
     let mut gathered: BTreeMap<PackId, Vec<IndexedFrames>> = BTreeMap::new();
     for pack in &snapshot.meta_packs {
         let name = pack_name(*pack, Purpose::Meta);
-        let bytes = store.get(repository.id(), &name, PACK_BYTES_MAX).await?;
+        let bytes = get_whole(store, repository, *pack, &name).await?;
         let (run, table, pieces) = open_meta(*pack, &bytes, repository)?;
         let facts = PackFacts {
             pack: *pack,

@@ -28,6 +28,11 @@ impl StateDir {
         self.root.join("state.db")
     }
 
+    /// What scans have read.
+    pub fn scan_file(&self) -> PathBuf {
+        self.root.join("scan.db")
+    }
+
     /// The directory of the hosts' locks.
     pub fn hosts_dir(&self) -> PathBuf {
         self.root.join("hosts")

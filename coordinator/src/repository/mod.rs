@@ -268,7 +268,29 @@ async fn put<S: ObjectStore>(
     }
 }
 
+/// Opens with the first config that the keys vouch for; the first copy's failure is what is told.
 async fn open_established<S: ObjectStore>(
+    keyring: &Keyring,
+    store: &S,
+    known: &KnownRepository,
+) -> Result<Repository, RepositoryError> {
+    let first = match open_copy(keyring, store, known).await {
+        Ok(repository) => return Ok(repository),
+        Err(error) => error,
+    };
+    for copy in store.copies() {
+        if let Ok(repository) = open_copy(keyring, &copy, known).await {
+            tracing::warn!(
+                error = &first as &dyn std::error::Error,
+                "a bad copy: another was read instead; `coordinator scan --repair` heals it"
+            );
+            return Ok(repository);
+        }
+    }
+    Err(first)
+}
+
+async fn open_copy<S: ObjectStore>(
     keyring: &Keyring,
     store: &S,
     known: &KnownRepository,

@@ -1,6 +1,8 @@
 //! One repository's objects through the append-server: what the catalog, the index's rebuilding and every
 //! reader of packs ask of storage.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use formats::ids::{PackId, RepositoryId};
 use formats::limits::PACK_BYTES_MAX;
@@ -14,6 +16,10 @@ use crate::snapshot::place::{PackSource, PackSourceError};
 use crate::storage::{ReadRange, StorageClient, StorageError};
 
 impl ObjectStore for StorageClient {
+    fn copies(&self) -> Vec<Self> {
+        self.each().collect()
+    }
+
     async fn get(
         &self,
         repository: RepositoryId,
@@ -84,16 +90,25 @@ pub fn pack_name(pack: PackId, purpose: Purpose) -> ObjectName {
 }
 
 /// Reads parts of one repository's packs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RepositoryPacks {
     repository: RepositoryId,
     storage: StorageClient,
+    copies: Vec<Arc<dyn PackSource>>,
 }
 
 impl RepositoryPacks {
-    /// The packs of `repository`.
+    /// The packs of `repository`, and each single copy for what is damaged.
     pub fn new(repository: RepositoryId, storage: StorageClient) -> Self {
+        let copy = |storage| -> Arc<dyn PackSource> {
+            Arc::new(Self {
+                repository,
+                storage,
+                copies: Vec::new(),
+            })
+        };
         Self {
+            copies: storage.each().map(copy).collect(),
             repository,
             storage,
         }
@@ -101,6 +116,10 @@ impl RepositoryPacks {
 }
 
 impl PackSource for RepositoryPacks {
+    fn copies(&self) -> &[Arc<dyn PackSource>] {
+        &self.copies
+    }
+
     fn read_range(
         &self,
         pack: PackId,

@@ -49,7 +49,12 @@ pub enum StoreError {
 }
 
 /// Storage, as the catalog and the repository use it.
-pub trait ObjectStore: Sync {
+pub trait ObjectStore: Send + Sync + Sized {
+    /// Single copies of what is stored, to be read one after another when what came first is damaged.
+    fn copies(&self) -> Vec<Self> {
+        Vec::new()
+    }
+
     /// An object's bytes, all of them.
     fn get(
         &self,

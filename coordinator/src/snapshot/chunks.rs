@@ -219,36 +219,76 @@ impl ChunkReader {
     }
 
     async fn read_range(&self, range: FrameRange, sink: Arc<dyn ChunkSink>) {
-        let read = self.try_read_range(&range).await;
-        // Never closed, so it is always had.
-        let turn = self.shared.opens.acquire().await;
-        let reader = self.clone();
-        let handed_out = tokio::task::spawn_blocking(move || match read {
-            Ok((sealed, openers)) => reader.open_range(&range, &sealed, &openers, sink.as_ref()),
+        let packs = self.shared.packs.as_ref();
+        for (frame, error) in self.read_from(packs, range, &sink).await {
+            self.read_copies(&frame, &error, &sink).await;
+        }
+    }
+
+    /// Reads a frame that is damaged, or cannot be read, from one copy after another.
+    async fn read_copies(
+        &self,
+        frame: &WantedFrame,
+        error: &Arc<ChunkError>,
+        sink: &Arc<dyn ChunkSink>,
+    ) {
+        for copy in self.shared.packs.copies() {
+            let range = FrameRange {
+                offset: frame.place.frame_offset,
+                bytes: frame.place.shape.sealed_bytes.into(),
+                frames: vec![frame.clone()],
+            };
+            if self.read_from(copy.as_ref(), range, sink).await.is_empty() {
+                tracing::warn!(
+                    error = error.as_ref() as &dyn std::error::Error,
+                    "a bad copy: another was read instead; `coordinator scan --repair` heals it"
+                );
+                return;
+            }
+        }
+        fail_frame(frame, error, sink.as_ref());
+    }
+
+    /// Reads a range and hands out what is good; gives the frames that are not.
+    async fn read_from(
+        &self,
+        packs: &dyn PackSource,
+        range: FrameRange,
+        sink: &Arc<dyn ChunkSink>,
+    ) -> Vec<(WantedFrame, Arc<ChunkError>)> {
+        let (sealed, openers) = match self.try_read_range(packs, &range).await {
+            Ok(read) => read,
             Err(error) => {
                 let error = Arc::new(error);
-                for frame in &range.frames {
-                    fail_frame(frame, &error, sink.as_ref());
-                }
+                let frames = range.frames.into_iter();
+                return frames.map(|frame| (frame, Arc::clone(&error))).collect();
             }
+        };
+        // Never closed, so it is always had.
+        let turn = self.shared.opens.acquire().await;
+        let (reader, sink) = (self.clone(), Arc::clone(sink));
+        let opening = tokio::task::spawn_blocking(move || {
+            reader.open_range(range, &sealed, &openers, sink.as_ref())
         });
-        let handed_out = handed_out.await;
+        let opened = opening.await;
         drop(turn);
-        if let Err(stopped) = handed_out
-            && stopped.is_panic()
-        {
-            std::panic::resume_unwind(stopped.into_panic());
+        match opened {
+            Ok(failed) => failed,
+            Err(stopped) if stopped.is_panic() => {
+                std::panic::resume_unwind(stopped.into_panic());
+            }
+            Err(_) => Vec::new(),
         }
     }
 
     async fn try_read_range(
         &self,
+        packs: &dyn PackSource,
         range: &FrameRange,
     ) -> Result<(Bytes, Vec<Arc<RunOpener>>), ChunkError> {
         let Some(first) = range.frames.first() else {
             return Ok((Bytes::new(), Vec::new()));
         };
-        let packs = self.shared.packs.as_ref();
         let (pack, purpose) = (first.place.pack, first.place.purpose);
         let sealed = packs
             .read_range(pack, purpose, range.offset, range.bytes)
@@ -276,13 +316,14 @@ impl ChunkReader {
 
     fn open_range(
         &self,
-        range: &FrameRange,
+        range: FrameRange,
         sealed: &Bytes,
         openers: &[Arc<RunOpener>],
         sink: &dyn ChunkSink,
-    ) {
-        for (frame, opener) in range.frames.iter().zip(openers) {
-            let place = &frame.place;
+    ) -> Vec<(WantedFrame, Arc<ChunkError>)> {
+        let mut failed = Vec::new();
+        for (frame, opener) in range.frames.into_iter().zip(openers) {
+            let place = frame.place;
             let begin = usize::try_from(place.frame_offset - range.offset).unwrap_or(usize::MAX);
             let end = begin.saturating_add(place.shape.sealed_bytes as usize);
             let mut plain = self.shared.buffers.take();
@@ -293,7 +334,7 @@ impl ChunkReader {
             match opened {
                 Ok(()) => {
                     let plain = self.shared.buffers.share(plain);
-                    self.hand_out(frame, &plain, sink);
+                    self.hand_out(&frame, &plain, sink);
                     lock(&self.shared.cache).insert((place.pack, place.frame_offset), plain);
                 }
                 Err(source) => {
@@ -302,10 +343,11 @@ impl ChunkReader {
                         frame_offset: place.frame_offset,
                         source,
                     });
-                    fail_frame(frame, &error, sink);
+                    failed.push((frame, error));
                 }
             }
         }
+        failed
     }
 
     /// Checks each wanted chunk of an opened frame and hands it out.

@@ -21,7 +21,7 @@ pub mod pages;
 pub mod pack_check;
 pub mod verification;
 
-mod named_chunks;
+pub(crate) mod named_chunks;
 
 pub mod memory;
 pub mod shown;

@@ -44,6 +44,16 @@ pub async fn check_pack(
         }
         Err(error) => return Err(Arc::new(error)),
     };
+    check_pack_bytes(reader, pack, purpose, bytes).await
+}
+
+/// Checks a pack that was read.
+pub async fn check_pack_bytes(
+    reader: &ChunkReader,
+    pack: PackId,
+    purpose: Purpose,
+    bytes: Bytes,
+) -> Result<PackCheck, Arc<ChunkError>> {
     let reader = reader.clone();
     tokio::task::spawn_blocking(move || check_bytes(&reader, pack, purpose, &bytes))
         .await

@@ -1,7 +1,8 @@
 //! Where a chunk lies, and the two things a reader needs from the rest of the coordinator: somebody who knows
-//! the place of a chunk, and somebody who reads bytes of a pack. Never decides which destination is read.
+//! the place of a chunk, and somebody who reads bytes of a pack. Never decides which destination is read first.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use formats::ids::{ChunkId, PackId};
@@ -81,4 +82,9 @@ pub trait PackSource: Send + Sync {
         pack: PackId,
         purpose: Purpose,
     ) -> BoxFuture<'_, Result<u64, PackSourceError>>;
+
+    /// Single copies of the same packs, to be read one after another when what came first is damaged.
+    fn copies(&self) -> &[Arc<dyn PackSource>] {
+        &[]
+    }
 }

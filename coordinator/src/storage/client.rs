@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use append_server::answer::chain;
-use append_server::destination::{ByteRange, DestinationError, ObjectKey, ObjectRead};
+use append_server::destination::{
+    ByteRange, DestinationError, DestinationName, ObjectKey, ObjectRead,
+};
 use append_server::server::ObjectReader;
 use bytes::{Bytes, BytesMut};
 use formats::ids::{PackId, RepositoryId, RunId};
 use formats::limits::{PACK_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::{
-    DestinationState, DestinationStates, OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage,
-    OpenRun, PATH_DESTINATIONS, PATH_REPOSITORIES, PATH_RUNS, Queued, Refusal, Stored,
+    DestinationState, DestinationStates, HealedObject, LockedObject, OBJECT_NAME_BYTES_MAX,
+    OBJECT_PAGE_MAX, ObjectPage, OpenRun, PATH_DESTINATIONS, PATH_REPOSITORIES, PATH_RUNS, Queued,
+    Refusal, Stored,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body_util::{BodyExt as _, Full};
@@ -57,6 +60,10 @@ pub struct StorageClient {
     /// Reads objects when the server is in this process: every pack is read back, and a socket in between costs
     /// two copies of each.
     reader: Option<ObjectReader>,
+    /// The only destination that is read, if not all.
+    from: Option<DestinationName>,
+    /// The destinations that can be read one by one.
+    destinations: Arc<[DestinationName]>,
 }
 
 /// A stream of an object's bytes.
@@ -68,6 +75,8 @@ impl StorageClient {
         Self {
             pool: Pool::new(control_socket),
             reader: None,
+            from: None,
+            destinations: Arc::default(),
         }
     }
 
@@ -76,7 +85,36 @@ impl StorageClient {
         Self {
             pool: Pool::new(control_socket),
             reader: Some(reader),
+            from: None,
+            destinations: Arc::default(),
         }
+    }
+
+    /// The same storage, with the names of its destinations.
+    pub fn with_destinations(self, destinations: Vec<DestinationName>) -> Self {
+        Self {
+            destinations: destinations.into(),
+            ..self
+        }
+    }
+
+    /// The same storage, read at one destination alone.
+    pub fn at(&self, destination: &DestinationName) -> Self {
+        Self {
+            from: Some(destination.clone()),
+            destinations: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The destination that is read, if it is one alone.
+    pub fn destination(&self) -> Option<&DestinationName> {
+        self.from.as_ref()
+    }
+
+    /// The same storage at each of its destinations alone; none when it is read at one already.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.destinations.iter().map(|name| self.at(name))
     }
 
     /// Opens a run's right to append data packs.
@@ -134,7 +172,8 @@ impl StorageClient {
         name: &ObjectName,
     ) -> Result<u64, StorageError> {
         let subject = Subject::Object(repository, name.clone());
-        let request = request(Method::HEAD, &object_path(repository, name), Bytes::new());
+        let path = self.object_path(repository, name);
+        let request = request(Method::HEAD, &path, Bytes::new());
         let answer = self.send(request, &subject).await?;
         let Answer { response, lease } = answer;
         let status = response.status();
@@ -213,6 +252,9 @@ impl StorageClient {
             path.push_str("&after=");
             path.push_str(&after.to_string());
         }
+        if let Some(from) = &self.from {
+            path.push_str(&format!("&destination={from}"));
+        }
         let request = request(Method::GET, &path, Bytes::new());
         let answer = self.send(request, &subject).await?;
         let body = collect(answer, &subject, PAGE_BYTES_MAX).await?;
@@ -248,6 +290,67 @@ impl StorageClient {
         Queued::decode(&body).map_err(|source| StorageError::Decode { subject, source })
     }
 
+    /// What a destination is still to get of a repository: one page after a name, and whether there are more.
+    pub async fn pending_page(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        after: Option<&ObjectName>,
+    ) -> Result<(Vec<ObjectName>, bool), StorageError> {
+        let subject = Subject::Destinations;
+        let mut path = format!("{PATH_DESTINATIONS}/{destination}/pending?repository={repository}");
+        if let Some(after) = after {
+            path.push_str(&format!("&after={after}"));
+        }
+        let answer = self
+            .send(request(Method::GET, &path, Bytes::new()), &subject)
+            .await?;
+        let body = collect(answer, &subject, PAGE_BYTES_MAX).await?;
+        let page = ObjectPage::decode(&body).map_err(|source| StorageError::Decode {
+            subject: subject.clone(),
+            source,
+        })?;
+        let names = page.objects.iter().map(|(text, _)| text.parse());
+        let names: Result<Vec<ObjectName>, _> = names.collect();
+        let names = names.map_err(|_| wrong(&subject, "it lists a name that is no object's"))?;
+        if page.more && names.last() <= after {
+            return Err(wrong(&subject, "its names are not in order"));
+        }
+        Ok((names, page.more))
+    }
+
+    /// Heals one object of a destination from another that has it with this digest.
+    pub async fn heal(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        name: &ObjectName,
+        digest: PackId,
+    ) -> Result<HealedObject, StorageError> {
+        let subject = Subject::Object(repository, name.clone());
+        let path = format!(
+            "{PATH_DESTINATIONS}/{destination}/heal?repository={repository}&object={name}&digest={digest}"
+        );
+        let request = request(Method::POST, &path, Bytes::new());
+        let body = small_body(self.send(request, &subject).await?, &subject).await?;
+        HealedObject::decode(&body).map_err(|source| StorageError::Decode { subject, source })
+    }
+
+    /// Prolongs an object's lock at one destination when less than half of its time is left.
+    pub async fn renew_lock(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        name: &ObjectName,
+    ) -> Result<LockedObject, StorageError> {
+        let subject = Subject::Object(repository, name.clone());
+        let path =
+            format!("{PATH_DESTINATIONS}/{destination}/lock?repository={repository}&object={name}");
+        let request = request(Method::POST, &path, Bytes::new());
+        let body = small_body(self.send(request, &subject).await?, &subject).await?;
+        LockedObject::decode(&body).map_err(|source| StorageError::Decode { subject, source })
+    }
+
     async fn begin_read(
         &self,
         subject: Subject,
@@ -264,7 +367,8 @@ impl StorageClient {
             repository,
             name: name.clone(),
         };
-        match timeout(ANSWER_DEADLINE, reader.get_range(&key, range.into())).await {
+        let reading = reader.get_range(self.from.as_ref(), &key, range.into());
+        match timeout(ANSWER_DEADLINE, reading).await {
             Ok(Ok(read)) => Reading::begin_local(read, subject, bytes_max),
             Ok(Err(refusal)) => Err(StorageError::from_refusal(subject, refusal)),
             Err(_) => Err(StorageError::Deadline {
@@ -281,7 +385,8 @@ impl StorageClient {
         name: &ObjectName,
         range: ReadRange,
     ) -> Result<Answer, StorageError> {
-        let mut request = request(Method::GET, &object_path(repository, name), Bytes::new());
+        let path = self.object_path(repository, name);
+        let mut request = request(Method::GET, &path, Bytes::new());
         let header = match range {
             ReadRange::All => None,
             ReadRange::From(start) => Some(format!("bytes={start}-")),
@@ -307,6 +412,15 @@ impl StorageClient {
             return Err(wrong(subject, "it is not the range that was asked for"));
         }
         Ok(answer)
+    }
+
+    /// The path to read an object at.
+    fn object_path(&self, repository: RepositoryId, name: &ObjectName) -> String {
+        let path = object_path(repository, name);
+        match &self.from {
+            Some(from) => format!("{path}?destination={from}"),
+            None => path,
+        }
     }
 
     async fn send(

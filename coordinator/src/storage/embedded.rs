@@ -39,6 +39,15 @@ impl Default for EmbeddedLimits {
     }
 }
 
+/// What becomes of deliveries that are still to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueUse {
+    /// They go on.
+    Deliver,
+    /// They wait: only some of the destinations are there.
+    LeaveAlone,
+}
+
 /// The embedded server was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
@@ -72,6 +81,7 @@ impl EmbeddedServer {
         state_dir: &Path,
         places: &[Place],
         limits: EmbeddedLimits,
+        queue: QueueUse,
     ) -> Result<Self, EmbeddedError> {
         let placements = open_places(places)?;
         let sockets = ClaimedDir::claim(state_dir, "sockets-")?;
@@ -84,7 +94,10 @@ impl EmbeddedServer {
                 bytes_max: limits.spool_bytes_max,
                 reserve_bytes: limits.reserve_bytes,
             },
-            queue: state_dir.join(QUEUE_FILE),
+            queue: match queue {
+                QueueUse::Deliver => state_dir.join(QUEUE_FILE),
+                QueueUse::LeaveAlone => sockets.path().join(QUEUE_FILE),
+            },
             copies_min: limits.copies_min,
             patience: PATIENCE_DEFAULT,
             pace: Pace::default(),

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::storage::client::{OBJECT_BYTES_MAX, ReadRange, StorageClient};
-use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer, create_destination};
+use crate::storage::embedded::{
+    EmbeddedError, EmbeddedLimits, EmbeddedServer, QueueUse, create_destination,
+};
 use crate::storage::error::StorageError;
 use crate::storage::ingest::Ingest;
 
@@ -45,7 +47,7 @@ fn places(dir: &Path, names: &[(&str, bool)]) -> Vec<Place> {
 async fn embedded() -> (TempDir, EmbeddedServer) {
     let dir = tempfile::tempdir().unwrap();
     let places = places(dir.path(), &[("local", true)]);
-    let server = EmbeddedServer::start(dir.path(), &places, limits())
+    let server = EmbeddedServer::start(dir.path(), &places, limits(), QueueUse::Deliver)
         .await
         .unwrap();
     (dir, server)
@@ -261,7 +263,7 @@ async fn a_state_directory_may_have_a_very_long_path() {
     let state = dir.path().join("x".repeat(200)).join("y".repeat(200));
     std::fs::create_dir_all(&state).unwrap();
     let places = places(dir.path(), &[("local", true)]);
-    let server = EmbeddedServer::start(&state, &places, limits())
+    let server = EmbeddedServer::start(&state, &places, limits(), QueueUse::Deliver)
         .await
         .unwrap();
     let client = server.client();
@@ -279,7 +281,7 @@ async fn a_state_directory_may_have_a_very_long_path() {
 async fn an_unmounted_required_destination_stops_the_start_and_another_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let mut places = places(dir.path(), &[("local", true), ("away", false)]);
-    let server = EmbeddedServer::start(dir.path(), &places, limits())
+    let server = EmbeddedServer::start(dir.path(), &places, limits(), QueueUse::Deliver)
         .await
         .unwrap();
     let put = server.client();
@@ -290,7 +292,7 @@ async fn an_unmounted_required_destination_stops_the_start_and_another_does_not(
     assert!(!dir.path().join("away").exists());
 
     places[1].required = true;
-    let refused = EmbeddedServer::start(dir.path(), &places, limits()).await;
+    let refused = EmbeddedServer::start(dir.path(), &places, limits(), QueueUse::Deliver).await;
     assert!(matches!(refused, Err(EmbeddedError::Destination(_))));
     assert!(!dir.path().join("away").exists());
 }
@@ -307,7 +309,7 @@ async fn a_server_that_is_not_there_is_said_so() {
 async fn a_client_outlives_a_server_that_was_started_again() {
     let dir = tempfile::tempdir().unwrap();
     let places = places(dir.path(), &[("local", true)]);
-    let first = EmbeddedServer::start(dir.path(), &places, limits())
+    let first = EmbeddedServer::start(dir.path(), &places, limits(), QueueUse::Deliver)
         .await
         .unwrap();
     let client = first.client();
@@ -316,7 +318,7 @@ async fn a_client_outlives_a_server_that_was_started_again() {
     first.shutdown().await;
     let gone = client.head(REPOSITORY, &name).await;
     assert!(matches!(gone, Err(StorageError::Connect(_))), "{gone:?}");
-    let second = EmbeddedServer::start(dir.path(), &places, limits())
+    let second = EmbeddedServer::start(dir.path(), &places, limits(), QueueUse::Deliver)
         .await
         .unwrap();
     assert_eq!(second.client().head(REPOSITORY, &name).await.unwrap(), 3);

@@ -28,7 +28,9 @@ use formats::seal::run_header::{Purpose, RunContext, RunHeader};
 use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{OPENING_BYTES, Opening};
-use formats::wire::upload::{DestinationStates, ObjectPage, OpenRun, Queued, Refusal, Stored};
+use formats::wire::upload::{
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal, Stored,
+};
 
 /// One target: its name, and what it does with any bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -400,6 +402,12 @@ pub fn upload(data: &[u8]) {
         assert_eq!(body.encode(), data);
     }
     if let Ok(body) = Queued::decode(data) {
+        assert_eq!(body.encode(), data);
+    }
+    if let Ok(body) = HealedObject::decode(data) {
+        assert_eq!(body.encode(), data);
+    }
+    if let Ok(body) = LockedObject::decode(data) {
         assert_eq!(body.encode(), data);
     }
 }

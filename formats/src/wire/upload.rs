@@ -11,11 +11,14 @@ pub const PATH_PACKS: &str = "/v1/packs";
 /// Control socket: `POST` a [`OpenRun`] opens a run's grant; `DELETE /v1/runs/<run>` ends it.
 pub const PATH_RUNS: &str = "/v1/runs";
 /// Control socket: `GET`, `HEAD`, `PUT` of `/v1/repositories/<repository>/<object name>`, and
-/// `GET /v1/repositories/<repository>?kind=<folder>&after=<name>` for a listing.
+/// `GET /v1/repositories/<repository>?kind=<folder>&after=<name>` for a listing. With `destination=<name>` they read from
+/// that destination alone.
 pub const PATH_REPOSITORIES: &str = "/v1/repositories";
 
 /// Control socket: `GET` answers [`DestinationStates`]; `POST /v1/destinations/<name>/sync?repository=<repository>` queues
-/// what that destination lacks and answers [`Queued`].
+/// what that destination lacks and answers [`Queued`]; `GET …/pending?repository=<repository>&after=<name>` lists what it
+/// is still to get; `POST …/heal?repository=<repository>&object=<name>&digest=<hexadecimal>` answers [`HealedObject`];
+/// `POST …/lock?repository=<repository>&object=<name>` answers [`LockedObject`].
 pub const PATH_DESTINATIONS: &str = "/v1/destinations";
 
 /// An acknowledged object: durable on every required destination.
@@ -344,6 +347,102 @@ impl Queued {
         };
         reader.finish("queued")?;
         Ok(queued)
+    }
+}
+
+/// What became of an object of one destination that was to be healed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealedObject {
+    /// Nothing was wrong with it.
+    Good,
+    /// It is on its way there.
+    Pending,
+    /// It was missing, and was copied.
+    Stored {
+        /// From which destination.
+        from: String,
+    },
+    /// It was damaged, and was replaced.
+    Replaced {
+        /// From which destination.
+        from: String,
+        /// Where the damaged bytes are kept.
+        kept: String,
+    },
+}
+
+impl HealedObject {
+    /// Its bytes. Texts are cut to what a reader takes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Good => out.put_u8(0),
+            Self::Pending => out.put_u8(1),
+            Self::Stored { from } => {
+                out.put_u8(2);
+                put_text(&mut out, from);
+            }
+            Self::Replaced { from, kept } => {
+                out.put_u8(3);
+                put_text(&mut out, from);
+                put_text(&mut out, kept);
+            }
+        }
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let healed = match reader.u8("healed")? {
+            0 => Self::Good,
+            1 => Self::Pending,
+            2 => Self::Stored {
+                from: reader.text("from", DESTINATION_TEXT_BYTES_MAX)?,
+            },
+            3 => Self::Replaced {
+                from: reader.text("from", DESTINATION_TEXT_BYTES_MAX)?,
+                kept: reader.text("kept", DESTINATION_TEXT_BYTES_MAX)?,
+            },
+            tag => {
+                return Err(DecodeError::UnknownTag {
+                    what: "healed",
+                    tag: tag.into(),
+                });
+            }
+        };
+        reader.finish("healed object")?;
+        Ok(healed)
+    }
+}
+
+/// How long an object of one destination is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockedObject {
+    /// Until when nobody may remove it, in seconds since 1970.
+    pub until_unix_secs: u64,
+    /// Whether that was prolonged just now.
+    pub renewed: bool,
+}
+
+impl LockedObject {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u64(self.until_unix_secs);
+        out.put_flag(self.renewed);
+        out
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let locked = Self {
+            until_unix_secs: reader.u64("until")?,
+            renewed: reader.flag("renewed")?,
+        };
+        reader.finish("locked object")?;
+        Ok(locked)
     }
 }
 

@@ -12,7 +12,8 @@ use formats::wire::control::{
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::upload::{
-    DestinationState, DestinationStates, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, Stored,
+    DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
+    Refusal, RefusalKind, Stored,
 };
 
 use super::{
@@ -273,6 +274,20 @@ pub fn queued() -> Queued {
     Queued {
         objects: 3,
         bytes: 1_700,
+    }
+}
+
+pub fn healed_object() -> HealedObject {
+    HealedObject::Replaced {
+        from: "s3".into(),
+        kept: "damaged/x".into(),
+    }
+}
+
+pub fn locked_object() -> LockedObject {
+    LockedObject {
+        until_unix_secs: 86_400,
+        renewed: true,
     }
 }
 

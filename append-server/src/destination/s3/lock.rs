@@ -4,10 +4,10 @@
 use aws_sdk_s3::types::{ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
 
 use crate::destination::s3::failure::S3Failure;
-use crate::destination::s3::options::LockMode;
+use crate::destination::s3::options::{LockMode, ObjectLock};
 use crate::destination::s3::put::{date, date_text};
 use crate::destination::s3::{Inner, within_deadline};
-use crate::destination::{DestinationError, ObjectKey};
+use crate::destination::{DestinationError, LockState, ObjectKey};
 use crate::limits::S3_REQUEST_DEADLINE;
 
 impl Inner {
@@ -119,13 +119,47 @@ impl Inner {
         key: &ObjectKey,
         until_unix_secs: u64,
     ) -> Result<(), DestinationError> {
-        let Some(lock) = self.options.lock else {
-            return Err(DestinationError::Unsupported {
-                destination: self.name.clone(),
-                action: "lock objects: no `retain` is configured",
+        let mode = self.lock_options()?.mode;
+        let present = self.locked_until(key).await?;
+        if present.is_some_and(|already| already >= until_unix_secs) {
+            return Ok(());
+        }
+        self.set_lock(key, mode, until_unix_secs).await
+    }
+
+    /// Locks an object for the configured time from now when less than half of that time is left.
+    pub(super) async fn renew_lock(
+        &self,
+        key: &ObjectKey,
+        now_unix_secs: u64,
+    ) -> Result<LockState, DestinationError> {
+        let lock = self.lock_options()?;
+        let retain = lock.retain.as_secs();
+        let present = self.locked_until(key).await?.unwrap_or_default();
+        if present >= now_unix_secs.saturating_add(retain / 2) {
+            return Ok(LockState {
+                until_unix_secs: present,
+                renewed: false,
             });
-        };
-        let fail = |failure| self.error("extend the lock of", key, failure);
+        }
+        let until_unix_secs = now_unix_secs.saturating_add(retain);
+        self.set_lock(key, lock.mode, until_unix_secs).await?;
+        Ok(LockState {
+            until_unix_secs,
+            renewed: true,
+        })
+    }
+
+    fn lock_options(&self) -> Result<ObjectLock, DestinationError> {
+        self.options.lock.ok_or(DestinationError::Unsupported {
+            destination: self.name.clone(),
+            action: "lock objects: no `retain` is configured",
+        })
+    }
+
+    /// Until when nobody may remove the object, if there is a time.
+    async fn locked_until(&self, key: &ObjectKey) -> Result<Option<u64>, DestinationError> {
+        let fail = |failure| self.error("look at the lock of", key, failure);
         let client = self.clients.maintain().await;
         let present = within_deadline!(
             client
@@ -133,30 +167,35 @@ impl Inner {
                 .bucket(&self.options.bucket)
                 .key(self.bucket_key(key))
         );
-        let present = match present {
-            Ok(facts) => facts,
+        match present {
+            Ok(facts) => {
+                let until = facts.object_lock_retain_until_date();
+                Ok(until.and_then(|date| u64::try_from(date.secs()).ok()))
+            }
             Err(failure) if failure.is_status(404) => {
                 self.head(key).await?;
                 let what = "it says that the object exists and that it does not".to_owned();
-                return Err(fail(S3Failure::Answer(what)));
+                Err(fail(S3Failure::Answer(what)))
             }
-            Err(failure) => return Err(fail(failure)),
-        };
-        let until = date(until_unix_secs);
-        if present
-            .object_lock_retain_until_date()
-            .is_some_and(|already| already.secs() >= until.secs())
-        {
-            return Ok(());
+            Err(failure) => Err(fail(failure)),
         }
-        let mode = match lock.mode {
+    }
+
+    async fn set_lock(
+        &self,
+        key: &ObjectKey,
+        mode: LockMode,
+        until_unix_secs: u64,
+    ) -> Result<(), DestinationError> {
+        let mode = match mode {
             LockMode::Governance => ObjectLockRetentionMode::Governance,
             LockMode::Compliance => ObjectLockRetentionMode::Compliance,
         };
         let retention = ObjectLockRetention::builder()
             .mode(mode)
-            .retain_until_date(until)
+            .retain_until_date(date(until_unix_secs))
             .build();
+        let client = self.clients.maintain().await;
         within_deadline!(
             client
                 .put_object_retention()
@@ -165,6 +204,6 @@ impl Inner {
                 .retention(retention)
         )
         .map(drop)
-        .map_err(fail)
+        .map_err(|failure| self.error("extend the lock of", key, failure))
     }
 }

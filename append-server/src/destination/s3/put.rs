@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass,
@@ -33,7 +34,8 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        match self.send(key, source, conditional).await {
+        let client = self.clients.ingest().await;
+        match self.send(client, key, source, conditional).await {
             Ok(()) => self.see(key, source).await,
             // There already: another's, or our own whose answer was lost.
             Err(failure) if failure.is_status(412) => self.compare(key, source).await,
@@ -41,18 +43,17 @@ impl Inner {
         }
     }
 
-    async fn send(
+    /// Puts it as `client`; without the condition what is there is replaced.
+    pub(super) async fn send(
         &self,
+        client: &Client,
         key: &ObjectKey,
         source: &SpooledObject,
         conditional: bool,
     ) -> Result<(), S3Failure> {
         let options = &self.options;
         let bytes = i64::try_from(source.bytes()).unwrap_or(i64::MAX);
-        let mut put = self
-            .clients
-            .ingest()
-            .await
+        let mut put = client
             .put_object()
             .bucket(&options.bucket)
             .key(self.bucket_key(key))
@@ -91,7 +92,7 @@ impl Inner {
     }
 
     /// A put that was answered with success must have left an object of that size.
-    async fn see(
+    pub(super) async fn see(
         &self,
         key: &ObjectKey,
         source: &SpooledObject,

@@ -39,6 +39,22 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// The folders that are named like repositories.
+    pub(super) async fn repositories(&self) -> Result<Vec<RepositoryId>, DestinationError> {
+        let _under_way = self.operations.acquire().await;
+        let listed = async {
+            let session = self.session().await?;
+            self.check_root(&session).await?;
+            session.names(&self.options.path).await
+        };
+        let names = listed
+            .await
+            .map_err(|failure: SftpFailure| self.error("list", &self.options.path, failure))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+}
+
 async fn fill(
     page: &mut ListPage,
     session: &Session,

@@ -12,7 +12,7 @@ use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::root::attributes;
 use crate::destination::sftp::session::Session;
-use crate::destination::{DestinationError, ObjectKey, PutOutcome};
+use crate::destination::{DAMAGED_FOLDER, DestinationError, ObjectKey, PutOutcome, damaged_name};
 use crate::limits::SFTP_WINDOW_BYTES;
 use crate::spool::SpooledObject;
 
@@ -81,6 +81,45 @@ impl Inner {
         let outcome = outcome?;
         session.sync_folder(&self.path(folder)).await?;
         Ok(outcome)
+    }
+
+    /// Moves a damaged object into the folder of such, and stores the good one in its place. A lost connection in between
+    /// leaves the name free, which the next repair fills.
+    pub(super) async fn replace_damaged(
+        &self,
+        key: &ObjectKey,
+        good: &SpooledObject,
+    ) -> Result<String, DestinationError> {
+        let kept = self.set_aside(key).await.map_err(|failure| {
+            self.forget_folders();
+            self.error("set aside", key, failure)
+        })?;
+        match self.put(key, good).await? {
+            PutOutcome::Created | PutOutcome::ExistsSame => Ok(kept),
+            PutOutcome::ExistsDifferent => {
+                let what = "another took its place in the moment it was free".to_owned();
+                Err(self.error("repair", key, SftpFailure::Answer(what)))
+            }
+        }
+    }
+
+    async fn set_aside(&self, key: &ObjectKey) -> Result<String, SftpFailure> {
+        let _under_way = self.operations.acquire().await;
+        let session = self.session().await?;
+        let damaged = format!("{}/{DAMAGED_FOLDER}", key.repository);
+        self.folder(&session, &damaged).await?;
+        let kept =
+            damaged_name(key).map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
+        let kept = format!("{damaged}/{kept}");
+        let name = key.to_string();
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        session
+            .sftp
+            .rename(self.path(&name), self.path(&kept))
+            .await?;
+        session.sync_folder(&self.path(&damaged)).await?;
+        session.sync_folder(&self.path(folder)).await?;
+        Ok(kept)
     }
 
     /// The folder of temporary files; what others left in it a day ago is removed when it is first used.

@@ -1,0 +1,142 @@
+//! Compares a destination's lists with what should be there: names, sizes, and where its log ends.
+
+use std::collections::HashSet;
+
+use append_server::destination::DestinationName;
+use formats::object::{ObjectKind, ObjectName};
+
+use crate::scan::expected::ExpectedObject;
+use crate::scan::{DestinationScan, Scan, ScanError};
+
+/// The most objects on their way to a destination that are remembered by name; past that, nothing is called missing there.
+const PENDING_MAX: usize = 1_000_000;
+
+impl Scan<'_> {
+    pub(super) async fn compare(
+        &mut self,
+        destination: &DestinationName,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        let pending = self.pending(destination).await?;
+        here.pending = pending.len() as u64;
+        for kind in ObjectKind::ALL {
+            self.compare_kind(destination, kind, &pending, here).await?;
+        }
+        Ok(())
+    }
+
+    async fn pending(
+        &self,
+        destination: &DestinationName,
+    ) -> Result<HashSet<ObjectName>, ScanError> {
+        let storage = &self.coordinator.storage;
+        let mut pending = HashSet::new();
+        let mut after: Option<ObjectName> = None;
+        loop {
+            let page = storage.pending_page(destination, self.repository, after.as_ref());
+            let (names, more) = page.await?;
+            after = names.last().cloned();
+            pending.extend(names);
+            if !more || pending.len() > PENDING_MAX {
+                return Ok(pending);
+            }
+        }
+    }
+
+    async fn compare_kind(
+        &mut self,
+        destination: &DestinationName,
+        kind: ObjectKind,
+        pending: &HashSet<ObjectName>,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        let storage = self.storage_at(destination);
+        let mut expected = Pages::new(kind);
+        let mut wanted = expected.next(self)?;
+        let mut after: Option<ObjectName> = None;
+        let mut more = true;
+        let mut missing = Vec::new();
+        while more {
+            let (page, has_more) = storage
+                .list_page(self.repository, kind, after.as_ref())
+                .await?;
+            more = has_more;
+            after = page.last().map(|(name, _)| name.clone()).or(after);
+            for (name, bytes) in page {
+                while let Some(object) = wanted.take_if(|object| object.name < name) {
+                    missing.push(object.name);
+                    wanted = expected.next(self)?;
+                }
+                match wanted.take_if(|object| object.name == name) {
+                    Some(object) => {
+                        wanted = expected.next(self)?;
+                        if object.bytes.is_some_and(|expected| expected != bytes) {
+                            here.damaged += 1;
+                            let what = format!("has {bytes} bytes");
+                            self.found_bad(destination, &name, &what, here).await?;
+                        } else {
+                            here.objects += 1;
+                        }
+                    }
+                    None => self.found_unknown(&name, here),
+                }
+            }
+        }
+        while let Some(object) = wanted {
+            missing.push(object.name);
+            wanted = expected.next(self)?;
+        }
+        for name in missing {
+            if pending.contains(&name) || pending.len() > PENDING_MAX {
+                continue;
+            }
+            here.missing += 1;
+            self.found_bad(destination, &name, "is missing", here)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// A record that this coordinator has not written is another story than a pack of a run that died.
+    fn found_unknown(&self, name: &ObjectName, here: &mut DestinationScan) {
+        here.unknown += 1;
+        if let ObjectName::Log(sequence) = name {
+            here.problem(format!(
+                "its log goes on to record {sequence}, and this coordinator knows {}: another one writes to it, or this \
+                 one is an old copy of itself",
+                self.expected.last_record()
+            ));
+        }
+    }
+}
+
+/// What should be there, one after another.
+struct Pages {
+    kind: ObjectKind,
+    after: Option<ObjectName>,
+    page: std::vec::IntoIter<ExpectedObject>,
+}
+
+impl Pages {
+    fn new(kind: ObjectKind) -> Self {
+        Self {
+            kind,
+            after: None,
+            page: Vec::new().into_iter(),
+        }
+    }
+
+    fn next(&mut self, scan: &Scan<'_>) -> Result<Option<ExpectedObject>, ScanError> {
+        if self.page.len() == 0 {
+            self.page = scan
+                .expected
+                .page(self.kind, self.after.as_ref())?
+                .into_iter();
+        }
+        let object = self.page.next();
+        if let Some(object) = &object {
+            self.after = Some(object.name.clone());
+        }
+        Ok(object)
+    }
+}

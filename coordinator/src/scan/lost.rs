@@ -1,0 +1,118 @@
+//! What no destination has whole, and which files of which snapshots need it. Says nothing is lost while a single copy
+//! was not looked at.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use formats::ids::PackId;
+use formats::limits::PACK_BYTES_MAX;
+
+use crate::catalog::SnapshotRow;
+use crate::scan::{Depth, RepositoryScan, Scan, ScanError};
+use crate::snapshot::chunk_error::ChunkError;
+use crate::snapshot::named_chunks::NamedChunks;
+use crate::snapshot::verification::{ERRORS_LISTED_MAX, Verification, VerifiedSnapshot};
+use crate::storage::ReadRange;
+
+impl Scan<'_> {
+    /// Looks for a good copy of everything that is bad somewhere.
+    pub(super) async fn find_lost(&mut self) -> Result<(), ScanError> {
+        let bad = std::mem::take(&mut self.bad);
+        for (name, places) in &bad {
+            if places.is_empty() {
+                continue;
+            }
+            let Some(digest) = self.expected.digest(name) else {
+                continue;
+            };
+            let mut is_lost = true;
+            for copy in self.coordinator.storage.each() {
+                if copy.destination().is_some_and(|at| places.contains(at)) {
+                    continue;
+                }
+                let read = copy.get(self.repository, name, ReadRange::All, PACK_BYTES_MAX);
+                is_lost = match read.await {
+                    Ok(bytes) => PackId(*blake3::hash(&bytes).as_bytes()) != digest,
+                    Err(error) => error.is_absent(),
+                };
+                if !is_lost {
+                    break; // A good copy, or one that does not answer now and may be good.
+                }
+            }
+            if is_lost {
+                self.lost.insert(name.clone(), digest);
+            }
+        }
+        self.bad = bad;
+        Ok(())
+    }
+
+    /// Whether everything that snapshots name has a place that is not lost.
+    pub(super) async fn check_references(
+        &mut self,
+        found: &mut RepositoryScan,
+    ) -> Result<(), ScanError> {
+        let rows = self.opened.catalog.snapshots(None)?;
+        let checked = self.state.references_checked(self.repository)?;
+        let all = !self.lost.is_empty() || matches!(self.options.depth, Depth::Percent(100));
+        let rows: Vec<SnapshotRow> = rows
+            .into_iter()
+            .filter(|row| all || row.sequence > checked)
+            .collect();
+        let lost: HashSet<PackId> = self.lost.values().copied().collect();
+        let reader = self
+            .coordinator
+            .chunk_reader(self.opened)
+            .map_err(|error| Arc::new(ChunkError::MissingKey(error)))?;
+        for row in &rows {
+            let Some(snapshot) = self.opened.catalog.snapshot(row.id)? else {
+                continue;
+            };
+            let verified = VerifiedSnapshot {
+                id: row.id,
+                snapshot,
+            };
+            let (files, more) = missing_of(&reader, &verified, &lost).await?;
+            found.lost_file_count += more;
+            let room = ERRORS_LISTED_MAX.saturating_sub(found.lost_files.len());
+            found.lost_files.extend(files.into_iter().take(room));
+            found.snapshots_checked += 1;
+        }
+        if let Some(last) = rows.last()
+            && found.lost_file_count == 0
+        {
+            self.state
+                .note_references_checked(self.repository, last.sequence)?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of a snapshot that need what is lost or unknown, and how many there are.
+async fn missing_of(
+    reader: &crate::snapshot::chunks::ChunkReader,
+    verified: &VerifiedSnapshot,
+    lost: &HashSet<PackId>,
+) -> Result<(Vec<String>, u64), ScanError> {
+    let mut told = Verification::default();
+    let mut files = BTreeSet::new();
+    let mut count = 0;
+    let mut last = String::new();
+    let mut walk = NamedChunks::new(reader, verified);
+    while let Some(named) = walk.next(&mut told).await? {
+        for (name, place) in named {
+            let is_lost = place.is_none_or(|(_, place)| lost.contains(&place.pack));
+            if is_lost && name.owner != last {
+                last.clone_from(&name.owner);
+                count += 1;
+                if files.len() < ERRORS_LISTED_MAX {
+                    files.insert(name.owner);
+                }
+            }
+        }
+    }
+    let mut files: Vec<String> = files.into_iter().collect();
+    count += told.error_count;
+    files.extend(told.errors);
+    Ok((files, count))
+}

@@ -1,0 +1,190 @@
+//! What scans have read, by repository and destination, so that the next one goes on there. Losing it loses nothing but
+//! that: the next scan begins at the beginning.
+
+use std::path::Path;
+
+use append_server::destination::DestinationName;
+use formats::ids::RepositoryId;
+use formats::object::ObjectName;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, params};
+
+use crate::clock::to_nanos;
+use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
+
+const SCHEMA: Schema = Schema {
+    what: "file of what scans have read",
+    remedy: "delete it, and the next scan begins anew",
+    application_id: 0x4361_5363, // "CaSc"
+    version: 1,
+    cache_kib: 1 << 10,
+    sql: "
+CREATE TABLE progress (
+    repository BLOB NOT NULL,
+    destination TEXT NOT NULL,
+    position TEXT,                      -- the last object that was read; nothing at the beginning
+    began_row INTEGER NOT NULL DEFAULT 0, -- the index's last row when reading began at the beginning
+    rows_read INTEGER NOT NULL DEFAULT 0, -- packs up to this row of the index were read
+    whole_at INTEGER,                   -- when all of it had been read, in nanoseconds since 1970
+    PRIMARY KEY (repository, destination)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reference_checks (
+    repository BLOB PRIMARY KEY,
+    sequence INTEGER NOT NULL           -- snapshots up to this record have all they name
+) STRICT, WITHOUT ROWID;
+",
+};
+
+/// What scans have read.
+#[derive(Debug)]
+pub struct ScanState {
+    database: Database,
+}
+
+impl ScanState {
+    /// Opens the file, or begins a new one.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            database: Database::open(path, &SCHEMA)?,
+        })
+    }
+
+    /// The last object that was read.
+    pub(super) fn position(
+        &self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+    ) -> Result<Option<ObjectName>, DatabaseError> {
+        self.database.read(|connection| {
+            let position: Option<Option<String>> = connection
+                .query_row(
+                    "SELECT position FROM progress WHERE repository = ?1 AND destination = ?2",
+                    params![repository.as_bytes(), destination.to_string()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let parsed = position.flatten().map(|text| text.parse::<ObjectName>());
+            parsed.transpose().map_err(|source| bad_value(0, source))
+        })
+    }
+
+    pub(super) fn note_position(
+        &mut self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+        name: &ObjectName,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO progress (repository, destination, position) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET position = excluded.position",
+                params![
+                    repository.as_bytes(),
+                    destination.to_string(),
+                    name.to_string()
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Notes that reading begins at the beginning, with an index that ends at this row.
+    pub(super) fn note_beginning(
+        &mut self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+        last_row: i64,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO progress (repository, destination, began_row) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET began_row = excluded.began_row",
+                params![repository.as_bytes(), destination.to_string(), last_row],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Notes that everything was read, and that the next scan begins at the beginning.
+    pub(super) fn note_whole(
+        &mut self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+        at: Timestamp,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE progress SET position = NULL, whole_at = ?3, rows_read = max(rows_read, began_row)
+                 WHERE repository = ?1 AND destination = ?2",
+                params![repository.as_bytes(), destination.to_string(), to_nanos(at)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Up to which row of the index packs were read.
+    pub(super) fn rows_read(
+        &self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+    ) -> Result<i64, DatabaseError> {
+        self.database.read(|connection| {
+            let rows: Option<i64> = connection
+                .query_row(
+                    "SELECT rows_read FROM progress WHERE repository = ?1 AND destination = ?2",
+                    params![repository.as_bytes(), destination.to_string()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            Ok(rows.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn note_rows_read(
+        &mut self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+        row: i64,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO progress (repository, destination, rows_read) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET rows_read = excluded.rows_read",
+                params![repository.as_bytes(), destination.to_string(), row],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The record up to which snapshots were found to have all they name.
+    pub(super) fn references_checked(
+        &self,
+        repository: RepositoryId,
+    ) -> Result<u64, DatabaseError> {
+        self.database.read(|connection| {
+            let sequence = connection
+                .query_row(
+                    "SELECT sequence FROM reference_checks WHERE repository = ?1",
+                    [repository.as_bytes()],
+                    |row| unsigned(row, 0),
+                )
+                .optional()?;
+            Ok(sequence.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn note_references_checked(
+        &mut self,
+        repository: RepositoryId,
+        sequence: u64,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO reference_checks (repository, sequence) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET sequence = max(sequence, excluded.sequence)",
+                params![repository.as_bytes(), signed(sequence)?],
+            )?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,301 @@
+//! Reads objects of a destination again, whole, and compares their digests; with the keys, opens them too. Goes on where
+//! the last scan of that destination stopped.
+
+use std::sync::Arc;
+
+use append_server::destination::DestinationName;
+use bytes::Bytes;
+use formats::ids::PackId;
+use formats::limits::PACK_BYTES_MAX;
+use formats::object::{ObjectKind, ObjectName};
+use formats::seal::run_header::Purpose;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use crate::scan::expected::ExpectedObject;
+use crate::scan::{Depth, DestinationScan, Scan, ScanError};
+use crate::snapshot::chunk_error::ChunkError;
+use crate::snapshot::chunks::ChunkReader;
+use crate::snapshot::pack_check::check_pack_bytes;
+use crate::storage::error::StorageError;
+use crate::storage::{ReadRange, StorageClient};
+
+/// Objects that are read at once.
+const READS_AT_ONCE: usize = 4;
+
+/// What an object turned out to be.
+enum Reread {
+    Good(u64),
+    Missing,
+    Damaged(String),
+    /// Good bytes that hold something else than they should: the same everywhere.
+    Wrong(u64, Vec<String>),
+}
+
+impl Scan<'_> {
+    pub(super) async fn reread(
+        &mut self,
+        destination: &DestinationName,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        match self.options.depth {
+            Depth::Names => self.reread_head(destination, here).await,
+            Depth::New => self.reread_new(destination, here).await,
+            Depth::Percent(percent) => self.reread_part(destination, percent, here).await,
+        }
+    }
+
+    /// The end of the log, whose record chains all before it, and the config.
+    async fn reread_head(
+        &mut self,
+        destination: &DestinationName,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        let last = ObjectName::Log(self.expected.last_record());
+        let small = [ObjectName::Config, last];
+        let objects = small.into_iter().filter_map(|name| {
+            Some(ExpectedObject {
+                digest: Some(self.expected.digest(&name)?),
+                name,
+                bytes: None,
+                row: 0,
+                is_live: true,
+            })
+        });
+        let objects = objects.collect();
+        self.read_all(destination, objects, here).await.map(drop)
+    }
+
+    async fn reread_new(
+        &mut self,
+        destination: &DestinationName,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        self.reread_head(destination, here).await?;
+        let known = self.state.rows_read(self.repository, destination)?;
+        // An index that was built anew counts its rows anew.
+        let known = if known > self.expected.last_row {
+            0
+        } else {
+            known
+        };
+        for kind in [ObjectKind::Pack, ObjectKind::Meta] {
+            let mut after = None;
+            loop {
+                let page = self.expected.page(kind, after.as_ref())?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.name.clone());
+                let new = page.into_iter().filter(|object| object.row > known);
+                let new: Vec<_> = new.collect();
+                let count = new.len();
+                if self.read_all(destination, new, here).await? < count {
+                    return Ok(()); // The budget is used up; the next scan begins with the same ones.
+                }
+            }
+        }
+        let last_row = self.expected.last_row;
+        self.state
+            .note_rows_read(self.repository, destination, last_row)?;
+        Ok(())
+    }
+
+    async fn reread_part(
+        &mut self,
+        destination: &DestinationName,
+        percent: u8,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        self.reread_head(destination, here).await?;
+        let total = here.objects + here.missing + here.damaged;
+        let mut left = usize::try_from((total * u64::from(percent)).div_ceil(100)).unwrap_or(0);
+        let mut at = self.state.position(self.repository, destination)?;
+        if at.is_none() {
+            let last_row = self.expected.last_row;
+            self.state
+                .note_beginning(self.repository, destination, last_row)?;
+        }
+        while left > 0 {
+            let kinds = ObjectKind::ALL;
+            let first = at.as_ref().map_or(0, |name| {
+                let found = kinds.iter().position(|kind| *kind == name.kind());
+                found.unwrap_or_default()
+            });
+            let mut page = Vec::new();
+            for kind in kinds.iter().skip(first) {
+                let after = at.as_ref().filter(|name| name.kind() == *kind);
+                page = self.expected.page(*kind, after)?;
+                if !page.is_empty() {
+                    break;
+                }
+            }
+            page.truncate(left);
+            let Some(last) = page.last() else {
+                // All of it was read; the next scan begins anew.
+                return self.note_whole(destination);
+            };
+            at = Some(last.name.clone());
+            let (count, names) = (page.len(), names_of(&page));
+            let read = self.read_all(destination, page, here).await?;
+            if let Some(name) = names.get(read.wrapping_sub(1)) {
+                self.state
+                    .note_position(self.repository, destination, name)?;
+            }
+            if read < count {
+                return Ok(());
+            }
+            left -= count;
+        }
+        // Read to the very end by the last page?
+        if self.is_at_end(at.as_ref())? {
+            self.note_whole(destination)?;
+        }
+        Ok(())
+    }
+
+    fn note_whole(&mut self, destination: &DestinationName) -> Result<(), ScanError> {
+        let now = self.coordinator.clock.now();
+        self.state.note_whole(self.repository, destination, now)?;
+        Ok(())
+    }
+
+    fn is_at_end(&self, at: Option<&ObjectName>) -> Result<bool, ScanError> {
+        let Some(at) = at else { return Ok(true) };
+        let mut kinds = ObjectKind::ALL
+            .into_iter()
+            .skip_while(|kind| *kind != at.kind());
+        let own = kinds.next().map(|kind| self.expected.page(kind, Some(at)));
+        if !own.transpose()?.unwrap_or_default().is_empty() {
+            return Ok(false);
+        }
+        for kind in kinds {
+            if !self.expected.page(kind, None)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads objects as far as the budget goes; says how many, counted from the first.
+    async fn read_all(
+        &mut self,
+        destination: &DestinationName,
+        objects: Vec<ExpectedObject>,
+        here: &mut DestinationScan,
+    ) -> Result<usize, ScanError> {
+        let storage = self.storage_at(destination);
+        let reader = match self.options.verify {
+            true => Some(self.coordinator.chunk_reader_at(self.opened, &storage)),
+            false => None,
+        };
+        let reader = reader
+            .transpose()
+            .map_err(|error| Arc::new(ChunkError::MissingKey(error)))?;
+        let repository = self.repository;
+        let mut left = self
+            .options
+            .budget_bytes
+            .map_or(u64::MAX, |budget| budget.saturating_sub(here.bytes_read));
+        let mut affordable = Vec::new();
+        for object in objects {
+            // Told already by its name or size.
+            let is_bad = self
+                .bad
+                .get(&object.name)
+                .is_some_and(|places| places.contains(destination));
+            let cost = object.bytes.unwrap_or_default();
+            if cost > left {
+                break;
+            }
+            left -= cost;
+            affordable.push((object, is_bad));
+        }
+        let count = affordable.len();
+        let reads = affordable
+            .into_iter()
+            .filter(|(object, is_bad)| !is_bad && object.digest.is_some())
+            .map(|(object, _)| {
+                let (storage, reader) = (storage.clone(), reader.clone());
+                async move {
+                    let found = read_one(&storage, repository, &object, reader.as_ref()).await;
+                    (object.name, found)
+                }
+            });
+        let reads: Vec<_> = reads.collect();
+        let mut reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        while let Some((name, found)) = reads.next().await {
+            match found? {
+                Reread::Good(bytes) => {
+                    here.read += 1;
+                    here.bytes_read += bytes;
+                }
+                // On its way there: the lists have told what is missing.
+                Reread::Missing => {}
+                Reread::Damaged(what) => {
+                    here.damaged += 1;
+                    self.found_bad(destination, &name, &what, here).await?;
+                }
+                Reread::Wrong(bytes, problems) => {
+                    here.read += 1;
+                    here.bytes_read += bytes;
+                    here.damaged += 1;
+                    for problem in problems {
+                        here.problem(problem);
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+fn names_of(objects: &[ExpectedObject]) -> Vec<ObjectName> {
+    objects.iter().map(|object| object.name.clone()).collect()
+}
+
+async fn read_one(
+    storage: &StorageClient,
+    repository: formats::ids::RepositoryId,
+    object: &ExpectedObject,
+    reader: Option<&ChunkReader>,
+) -> Result<Reread, ScanError> {
+    let name = &object.name;
+    let read = storage.get(repository, name, ReadRange::All, PACK_BYTES_MAX);
+    let bytes = match read.await {
+        Ok(bytes) => bytes,
+        Err(StorageError::Absent { .. }) => return Ok(Reread::Missing),
+        Err(error @ StorageError::TooLong { .. }) => return Ok(Reread::Damaged(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    let length = bytes.len() as u64;
+    let hashed = bytes.clone();
+    let hashing = tokio::task::spawn_blocking(move || PackId(*blake3::hash(&hashed).as_bytes()));
+    let digest = hashing.await.map_err(|_| Arc::new(ChunkError::Stopped))?;
+    if object.digest.is_some_and(|expected| expected != digest) {
+        return Ok(Reread::Damaged(
+            "has other bytes than were stored".to_owned(),
+        ));
+    }
+    match (reader, name) {
+        (Some(reader), ObjectName::Pack(pack)) => {
+            open(reader, *pack, Purpose::Data, bytes, length).await
+        }
+        (Some(reader), ObjectName::Meta(pack)) => {
+            open(reader, *pack, Purpose::Meta, bytes, length).await
+        }
+        _ => Ok(Reread::Good(length)),
+    }
+}
+
+async fn open(
+    reader: &ChunkReader,
+    pack: PackId,
+    purpose: Purpose,
+    bytes: Bytes,
+    length: u64,
+) -> Result<Reread, ScanError> {
+    let check = check_pack_bytes(reader, pack, purpose, bytes).await?;
+    Ok(match check.problems {
+        none if none.is_empty() => Reread::Good(length),
+        problems => Reread::Wrong(length, problems),
+    })
+}

@@ -1,0 +1,444 @@
+//! Damage at each destination: found, told by name, healed from another while one good copy is left, and never restored as
+//! if it were good. Over a directory, OpenSSH's sftp and an S3 server at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use tempfile::TempDir;
+use tests::corpus::bytes::incompressible;
+use tests::places::{Stored, add_to_config, make_bucket, s3_table, sftp_server, sftp_table};
+use tests::s3_server::{S3Kind, S3Server};
+use tests::shapes::exit;
+use tests::sshd::Sshd;
+use tests::world::{HOST, World};
+
+/// One element of `scan --json`.
+#[derive(Debug, Deserialize)]
+struct ScanReport {
+    outcome: String,
+    problems: Vec<String>,
+    destinations: Vec<DestinationReport>,
+    lost: Vec<String>,
+    lost_files: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DestinationReport {
+    name: String,
+    objects: u64,
+    read: u64,
+    bytes_read: u64,
+    missing: u64,
+    damaged: u64,
+    unknown: u64,
+    healed: u64,
+    problems: Vec<String>,
+    error: Option<String>,
+}
+
+/// A world that stores to three places, each of which holds everything.
+struct Places {
+    world: World,
+    _s3: S3Server,
+    _sshd: Sshd,
+    _directories: Vec<TempDir>,
+    stored: Vec<(&'static str, Stored)>,
+}
+
+impl Places {
+    async fn start() -> Result<Self> {
+        let world = World::new()?;
+        let s3_dir = tests::world::temporary_directory()?;
+        let s3 = S3Server::start(S3Kind::Moto, s3_dir.path())?;
+        make_bucket(&s3).await?;
+        let nas = tests::world::temporary_directory()?;
+        let sshd = sftp_server(&nas.path().join("sshd"))?;
+        let nas_root = nas.path().join("root");
+        add_to_config(&world, &s3_table(&s3.endpoint(), true))?;
+        add_to_config(&world, &sftp_table(&sshd, &nas_root.display().to_string())?)?;
+        world
+            .coordinator(&["destination", "create", "nas"])?
+            .expect_code(exit::OK)?;
+        // Three snapshots, the last of which needs packs of all three runs.
+        for run in 0..3u8 {
+            let name = format!("file-{run}");
+            let bytes = incompressible(u64::from(run) + 1, 1 << 20);
+            fs::write(world.source().join(name), bytes)?;
+            world.run()?;
+        }
+        let stored = vec![
+            ("local", Stored::Directory(world.repository())),
+            ("s3", Stored::bucket(&s3)),
+            ("nas", Stored::Directory(nas_root)),
+        ];
+        Ok(Self {
+            world,
+            _s3: s3,
+            _sshd: sshd,
+            _directories: vec![s3_dir, nas],
+            stored,
+        })
+    }
+
+    fn scan(&self, arguments: &[&str], code: i32) -> Result<ScanReport> {
+        let arguments: Vec<&str> = ["scan", "--json"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
+        let scans: Vec<ScanReport> = self
+            .world
+            .coordinator(&arguments)?
+            .expect_code(code)?
+            .json()?;
+        let scan = scans.into_iter().next().context("a repository")?;
+        for here in &scan.destinations {
+            ensure!(here.error.is_none(), "{scan:?}");
+        }
+        Ok(scan)
+    }
+
+    fn at<'a>(scan: &'a ScanReport, name: &str) -> Result<&'a DestinationReport> {
+        let found = scan.destinations.iter().find(|here| here.name == name);
+        found.context("a destination that was scanned")
+    }
+}
+
+/// The kinds of object, by how their names go on after the repository's.
+const KINDS: [&str; 5] = ["config", "keys/", "packs/", "meta/", "log/"];
+
+/// What can become of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Flip,
+    /// So many of its bytes are left, in eighths.
+    Truncate(usize),
+    Extend,
+    Delete,
+    /// Another object of its kind, or of any when it is the only one.
+    Swap,
+}
+
+const DAMAGES: [Damage; 8] = [
+    Damage::Flip,
+    Damage::Truncate(0),
+    Damage::Truncate(1),
+    Damage::Truncate(4),
+    Damage::Truncate(7),
+    Damage::Extend,
+    Damage::Delete,
+    Damage::Swap,
+];
+
+/// One object of each kind; of the log the last record but one.
+fn victims(objects: &BTreeMap<String, Vec<u8>>) -> Result<Vec<String>> {
+    let mut victims = Vec::new();
+    for kind in KINDS {
+        let of_kind = |name: &&String| {
+            let rest = name.split_once('/').map_or("", |(_, rest)| rest);
+            rest.starts_with(kind)
+        };
+        let mut names: Vec<_> = objects.keys().filter(of_kind).collect();
+        if kind == "log/" {
+            names.pop();
+        }
+        victims.push((*names.last().with_context(|| format!("no {kind}"))?).clone());
+    }
+    Ok(victims)
+}
+
+async fn inflict(
+    damage: Damage,
+    stored: &Stored,
+    objects: &BTreeMap<String, Vec<u8>>,
+    name: &str,
+) -> Result<()> {
+    let good = objects.get(name).context("it is there")?;
+    let mut bytes = good.clone();
+    match damage {
+        Damage::Flip => {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+        Damage::Truncate(eighths) => bytes.truncate(bytes.len() * eighths / 8),
+        Damage::Extend => bytes.push(0),
+        Damage::Delete => return stored.remove(name).await,
+        Damage::Swap => {
+            let folder = name.rsplit('/').nth(1).unwrap_or_default();
+            let others = || objects.iter().filter(|(_, bytes)| *bytes != good);
+            let same_kind = others().find(|(other, _)| {
+                let same = other.rsplit('/').nth(1).unwrap_or_default();
+                same == folder
+            });
+            let other = same_kind.or_else(|| others().next());
+            bytes.clone_from(other.context("another object")?.1);
+        }
+    }
+    stored.overwrite(name, bytes).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_damage_to_every_kind_of_object_anywhere_is_found_and_healed() -> Result<()> {
+    let places = Places::start().await?;
+    places.scan(&["--full", "--verify"], exit::OK)?;
+    let (mut inflicted, mut found, mut healed) = (0, 0, 0);
+    for (place, stored) in &places.stored {
+        let objects = stored.objects().await?;
+        let victims = victims(&objects)?;
+        for damage in DAMAGES {
+            let about = || format!("{damage:?} at {place}");
+            for name in &victims {
+                inflict(damage, stored, &objects, name).await?;
+            }
+            inflicted += victims.len();
+
+            // What comes back is right whatever is damaged, for two copies are good.
+            places
+                .world
+                .expect_restores("latest", &format!("{place}-{damage:?}"))
+                .with_context(about)?;
+
+            let scan = places
+                .scan(&["--full"], exit::INTEGRITY)
+                .with_context(about)?;
+            let here = Places::at(&scan, place)?;
+            for name in &victims {
+                let (_, object) = name.split_once('/').context("a repository")?;
+                let named = here.problems.iter().any(|line| line.starts_with(object));
+                ensure!(named, "{}: {object} is not named: {scan:?}", about());
+                found += 1;
+            }
+            ensure!(here.missing + here.damaged == 5, "{}: {scan:?}", about());
+            ensure!(scan.lost.is_empty(), "{}: {scan:?}", about());
+            for other in scan
+                .destinations
+                .iter()
+                .filter(|other| other.name != *place)
+            {
+                ensure!(other.missing + other.damaged == 0, "{}: {scan:?}", about());
+            }
+
+            let scan = places
+                .scan(&["--full", "--repair"], exit::WARNINGS)
+                .with_context(about)?;
+            healed += Places::at(&scan, place)?.healed;
+            places.scan(&["--full"], exit::OK).with_context(about)?;
+            for name in &victims {
+                let good = objects.get(name).context("it was there")?;
+                ensure!(stored.read(name).await? == *good, "{}: {name}", about());
+            }
+            expect_evidence(damage, stored, &victims)
+                .await
+                .with_context(about)?;
+            fs::remove_dir_all(places.world.output(&format!("{place}-{damage:?}")))?;
+        }
+    }
+    println!(
+        "{inflicted} objects damaged, {found} found and named, {healed} healed, 0 wrong bytes restored"
+    );
+    ensure!(inflicted == 3 * 8 * 5 && found == inflicted && healed == inflicted as u64);
+    Ok(())
+}
+
+/// What was damaged is still there, beside what took its place.
+async fn expect_evidence(damage: Damage, stored: &Stored, victims: &[String]) -> Result<()> {
+    let all = stored.objects().await?;
+    for name in victims {
+        let (repository, object) = name.split_once('/').context("a repository")?;
+        let kept = format!("{repository}/damaged/{}.", object.replace('/', "-"));
+        let count = all.keys().filter(|name| name.starts_with(&kept)).count();
+        ensure!(
+            count > 0 || damage == Damage::Delete,
+            "the damaged {object} was not kept"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_everywhere_is_lost_and_told_by_the_files_that_need_it() -> Result<()> {
+    let places = Places::start().await?;
+    let mut packs = Vec::new();
+    for (_, stored) in &places.stored {
+        let objects = stored.objects().await?;
+        let name = objects.keys().find(|name| name.contains("/packs/"));
+        let name = name.context("a pack")?.clone();
+        inflict(Damage::Flip, stored, &objects, &name).await?;
+        packs.push(name);
+    }
+    packs.dedup();
+    ensure!(packs.len() == 1, "the same pack everywhere: {packs:?}");
+    let (_, pack) = packs[0].split_once('/').context("a repository")?;
+    let scan = places.scan(&["--full", "--repair"], exit::INTEGRITY)?;
+    ensure!(scan.outcome == "damaged" && scan.lost == [pack], "{scan:?}");
+    let named = |file: &str| {
+        let at_end = format!("/{file}");
+        scan.lost_files
+            .iter()
+            .filter(|line| line.ends_with(&at_end))
+            .count()
+    };
+    // One run's pack: its file is in that snapshot and in every later one, and no other file is.
+    let counts: Vec<_> = ["file-0", "file-1", "file-2"]
+        .into_iter()
+        .map(named)
+        .collect();
+    ensure!(
+        counts.iter().filter(|count| **count > 0).count() == 1,
+        "{counts:?} {scan:?}"
+    );
+    // The other files come back, and the lost one does not come back as something else.
+    let out = places.world.output("out");
+    places
+        .world
+        .coordinator(&["restore", HOST, "latest", "--to", &out.display().to_string()])?
+        .expect_code(exit::INTEGRITY)?;
+    let mut restored = 0;
+    for name in ["file-0", "file-1", "file-2"] {
+        let original = places.world.source().join(name);
+        let copy = tests::world::below(&out, &original);
+        if copy.exists() {
+            ensure!(fs::read(copy)? == fs::read(original)?, "{name}");
+            restored += 1;
+        }
+    }
+    ensure!(restored == 2, "{restored} files came back");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_cut_short_or_goes_on_elsewhere_is_told_by_destination() -> Result<()> {
+    let places = Places::start().await?;
+    for (place, stored) in &places.stored {
+        let objects = stored.objects().await?;
+        let last = objects.keys().rfind(|name| name.contains("/log/"));
+        let last = last.context("a record")?.clone();
+        let bytes = objects.get(&last).context("its bytes")?.clone();
+        stored.remove(&last).await?;
+        let scan = places.scan(&[], exit::INTEGRITY)?;
+        let here = Places::at(&scan, place)?;
+        ensure!(here.missing == 1, "{place}: {scan:?}");
+        if *place == "local" {
+            // The first required destination is what runs and lists go by.
+            ensure!(
+                scan.problems
+                    .iter()
+                    .any(|line| line.contains("rolled back")),
+                "{scan:?}"
+            );
+            places
+                .world
+                .coordinator(&["run", HOST])?
+                .expect_code(exit::INTEGRITY)?
+                .expect_stderr(&["rolled back", "scan --repair"])?;
+            places
+                .world
+                .coordinator(&["snapshots", "--destination", "s3"])?
+                .expect_code(exit::OK)?;
+        }
+        places.scan(&["--repair"], exit::WARNINGS)?;
+        ensure!(stored.read(&last).await? == bytes, "{place}");
+
+        // A record from nowhere.
+        let next = last.replace("00003", "00004");
+        ensure!(next != last, "{last}");
+        if let Stored::Directory(root) = stored {
+            fs::write(root.join(&next), &bytes)?;
+            let scan = places.scan(
+                &[],
+                if *place == "local" {
+                    exit::INTEGRITY
+                } else {
+                    exit::OK
+                },
+            )?;
+            let here = Places::at(&scan, place)?;
+            ensure!(
+                here.unknown == 1 && here.problems.iter().any(|line| line.contains("goes on")),
+                "{scan:?}"
+            );
+            stored.remove(&next).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_goes_on_where_the_budget_or_the_part_ended() -> Result<()> {
+    let places = Places::start().await?;
+    let whole = places.scan(&["--full"], exit::OK)?;
+    let total = Places::at(&whole, "nas")?.objects;
+    // The config and the end of the log are read each time besides.
+    let always = 2;
+    let mut read = 0;
+    for _ in 0..4 {
+        let scan = places.scan(&["--percent", "25", "--destination", "nas"], exit::OK)?;
+        read += Places::at(&scan, "nas")?.read - always;
+        ensure!(scan.destinations.len() == 1, "{scan:?}");
+    }
+    ensure!(
+        read == total,
+        "{read} of {total} were read by four quarters"
+    );
+
+    let first = places.scan(
+        &["--full", "--budget", "1200KiB", "--destination", "nas"],
+        exit::OK,
+    )?;
+    let first = Places::at(&first, "nas")?;
+    ensure!(
+        first.bytes_read <= 1200 << 10 && first.read < total,
+        "{first:?}"
+    );
+    let rest = places.scan(&["--full", "--destination", "nas"], exit::OK)?;
+    let rest = Places::at(&rest, "nas")?;
+    ensure!(
+        first.read + rest.read - 2 * always == total,
+        "{first:?} {rest:?}"
+    );
+
+    // What is new is read once.
+    let new = places.scan(&["--new"], exit::OK)?;
+    fs::write(
+        places.world.source().join("new"),
+        incompressible(9, 1 << 20),
+    )?;
+    places.world.run()?;
+    let newer = places.scan(&["--new"], exit::OK)?;
+    let again = places.scan(&["--new"], exit::OK)?;
+    for name in ["local", "s3", "nas"] {
+        let counts =
+            [&new, &newer, &again].map(|scan| Places::at(scan, name).map(|here| here.read));
+        let [new, newer, again] = counts;
+        let (new, newer, again) = (new?, newer?, again?);
+        ensure!(new == always && again == always, "{name}: {new} {again}");
+        ensure!(newer >= always + 2, "{name}: {newer}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_does_not_answer_stops_no_scan_of_the_others() -> Result<()> {
+    let places = Places::start().await?;
+    let (_, stored) = &places.stored[2];
+    let Stored::Directory(root) = stored else {
+        anyhow::bail!("a directory");
+    };
+    let away = root.with_extension("away");
+    fs::rename(root, &away)?;
+    let scans: Vec<ScanReport> = places
+        .world
+        .coordinator(&["scan", "--full", "--repair", "--json"])?
+        .expect_code(exit::ERROR)?
+        .json()?;
+    let scan = &scans[0];
+    ensure!(scan.outcome == "incomplete", "{scan:?}");
+    let nas = Places::at(scan, "nas")?;
+    ensure!(nas.missing == 0 && nas.error.is_some(), "{scan:?}");
+    ensure!(Places::at(scan, "s3")?.read > 0, "{scan:?}");
+    fs::rename(&away, root)?;
+    places.scan(&["--full"], exit::OK)?;
+    Ok(())
+}
