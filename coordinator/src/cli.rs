@@ -4,6 +4,7 @@ pub mod destination;
 pub mod documents;
 pub mod host;
 pub mod keys;
+pub mod recover;
 pub mod restore;
 pub mod run;
 pub mod scan;
@@ -18,6 +19,7 @@ use crate::cli::destination::DestinationCommand;
 use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
+use crate::cli::recover::RecoverArgs;
 use crate::cli::restore::RestoreArgs;
 use crate::cli::run::{DemoArgs, RunArgs};
 use crate::cli::scan::ScanArgs;
@@ -120,6 +122,8 @@ pub enum Command {
     /// List destinations, try one out, fill one that was added later
     #[command(subcommand)]
     Destination(DestinationCommand),
+    /// Build a coordinator anew from the recovery kit and one destination
+    Recover(RecoverArgs),
     /// Export or test the recovery kit
     #[command(subcommand)]
     Key(KeyCommand),

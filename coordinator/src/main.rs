@@ -26,6 +26,7 @@ use coordinator::commands::host::{list, trial, trust as trusting};
 use coordinator::commands::ls::ls_command;
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
+use coordinator::commands::recover::recover_command;
 use coordinator::commands::restore::{Answer, restore_command};
 use coordinator::commands::scan::scan_command;
 use coordinator::commands::show::show_command;
@@ -183,6 +184,15 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 false => write!(io::stdout(), "{report}")?,
             }
             Ok(ExitCode::Ok)
+        }
+        Command::Recover(args) => {
+            start_log(global, Log::default(), screen)?;
+            recover_command(args, global.json, &mut io::stdout())
+                .await
+                .map_err(|error| {
+                    let code = error.exit_code();
+                    Failure::new(error, code)
+                })
         }
         Command::Demo(args) => {
             start_log(global, Log::default(), screen)?;

@@ -13,8 +13,8 @@ use append_server::destination::s3::options::{
 use append_server::destination::s3::{ConditionalWrites, S3Destination};
 use append_server::destination::sftp::SftpDestination;
 use append_server::destination::sftp::options::SftpOptions;
-use append_server::destination::{Destination, DestinationError, ObjectKey, PutOutcome};
-use append_server::grants::MaintenanceGrant;
+use append_server::destination::{Destination, DestinationError, LockState, ObjectKey, PutOutcome};
+use append_server::grants::{MaintenanceGrant, RepairGrant};
 use append_server::io_faults::IoFaults;
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use append_server::ssh::target::{SshTarget, Timeouts};
@@ -224,6 +224,19 @@ async fn ceph_keeps_the_contract_and_its_locks() -> Result<()> {
         until.is_some_and(|until| until.secs().unsigned_abs() == later),
         "{until:?}"
     );
+    // Renewed for another day only once less than half a day is left of the one it has.
+    let repair = RepairGrant::of_this_process();
+    for (at, until_unix_secs, renewed) in [
+        (later - 43_200, later, false),
+        (later - 43_199, later + 43_201, true),
+    ] {
+        let state = locked.renew_lock(key(1), at, &repair).await?;
+        let expected = LockState {
+            until_unix_secs,
+            renewed,
+        };
+        ensure!(state == expected, "{state:?}");
+    }
     Ok(())
 }
 

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tests::corpus::bytes::incompressible;
-use tests::places::{Stored, add_to_config, make_bucket, s3_table, sftp_server, sftp_table};
-use tests::s3_server::{S3Kind, S3Server};
+use tests::places::{
+    BUCKET, Stored, add_to_config, make_bucket, s3_table, sftp_server, sftp_table,
+};
+use tests::s3_server::{S3Kind, S3Server, admin};
 use tests::shapes::exit;
 use tests::sshd::Sshd;
 use tests::world::{HOST, World};
@@ -34,6 +38,7 @@ struct DestinationReport {
     damaged: u64,
     unknown: u64,
     healed: u64,
+    locks_renewed: u64,
     problems: Vec<String>,
     error: Option<String>,
 }
@@ -293,7 +298,13 @@ async fn what_is_damaged_everywhere_is_lost_and_told_by_the_files_that_need_it()
     let out = places.world.output("out");
     places
         .world
-        .coordinator(&["restore", HOST, "latest", "--to", &out.display().to_string()])?
+        .coordinator(&[
+            "restore",
+            HOST,
+            "latest",
+            "--to",
+            &out.display().to_string(),
+        ])?
         .expect_code(exit::INTEGRITY)?;
     let mut restored = 0;
     for name in ["file-0", "file-1", "file-2"] {
@@ -440,5 +451,71 @@ async fn a_destination_that_does_not_answer_stops_no_scan_of_the_others() -> Res
     ensure!(Places::at(scan, "s3")?.read > 0, "{scan:?}");
     fs::rename(&away, root)?;
     places.scan(&["--full"], exit::OK)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_that_run_out_are_prolonged_and_refuse_a_removal() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(1, 1 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    let client = admin(&s3);
+    client
+        .create_bucket()
+        .bucket(BUCKET)
+        .object_lock_enabled_for_bucket(true)
+        .send()
+        .await?;
+    let table = s3_table(&s3.endpoint(), true);
+    add_to_config(
+        &world,
+        &format!("{table}retain = \"30d\"\nretain_mode = \"governance\"\n"),
+    )?;
+    world.run()?;
+    let names: Vec<String> = Stored::bucket(&s3).objects().await?.into_keys().collect();
+    let is_locked = |name: &&String| !name.contains("/keys/");
+    let locked: Vec<_> = names.iter().filter(is_locked).collect();
+    ensure!(locked.len() >= 4, "{names:?}");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
+    for name in &locked {
+        let soon = ObjectLockRetention::builder()
+            .mode(ObjectLockRetentionMode::Governance)
+            .retain_until_date(DateTime::from_secs(i64::try_from(now + 86_400)?))
+            .build();
+        client
+            .put_object_retention()
+            .bucket(BUCKET)
+            .key(format!("capstan/{name}"))
+            .bypass_governance_retention(true)
+            .retention(soon)
+            .send()
+            .await?;
+    }
+    let renewed = |arguments: &[&str]| -> Result<u64> {
+        let scans: Vec<ScanReport> = world
+            .coordinator(arguments)?
+            .expect_code(exit::OK)?
+            .json()?;
+        Ok(Places::at(&scans[0], "s3")?.locks_renewed)
+    };
+    ensure!(renewed(&["scan", "--json"])? == 0);
+    ensure!(renewed(&["scan", "--json", "--extend-locks"])? == locked.len() as u64);
+    ensure!(
+        renewed(&["scan", "--json", "--extend-locks"])? == 0,
+        "once is enough"
+    );
+    for name in &locked {
+        let key = format!("capstan/{name}");
+        let head = client.head_object().bucket(BUCKET).key(&key).send().await?;
+        let until = head.object_lock_retain_until_date().context("a lock")?;
+        ensure!(until.secs().unsigned_abs() > now + 29 * 86_400, "{until:?}");
+        let version = head.version_id().context("a version")?;
+        let removed = client.delete_object().bucket(BUCKET).key(&key);
+        ensure!(
+            removed.version_id(version).send().await.is_err(),
+            "{key} was removed"
+        );
+    }
     Ok(())
 }

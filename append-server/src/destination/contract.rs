@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 
 use crate::destination::contract::trial::{Trial, absent, broken, collect, equal, pack, sample};
 use crate::destination::{Destination, DestinationError, PutOutcome};
-use crate::grants::MaintenanceGrant;
+use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::limits::IO_BYTES;
 use crate::spool::{Purpose, Spool, SpoolError, spool_bytes};
 
@@ -66,7 +66,9 @@ pub async fn check(bench: &Workbench) -> Verdict {
     every_kind_of_name_is_kept_apart(bench).await?;
     lists_are_complete_sorted_and_paged(bench).await?;
     what_was_not_finished_is_not_visible(bench).await?;
-    deleted_is_absent(bench).await
+    deleted_is_absent(bench).await?;
+    a_damaged_object_is_kept_beside_the_good_one(bench).await?;
+    repositories_are_found(bench).await
 }
 
 /// The outcome of the first put, and of the same one again.
@@ -297,5 +299,39 @@ pub async fn deleted_is_absent(bench: &Workbench) -> Verdict {
         equal(rule, &PutOutcome::Created, &outcome)?;
         equal(rule, &sample(10, 2), &trial.get(&name).await?)?;
     }
+    trial.clean_up().await
+}
+
+/// Good bytes in the place of others: those stay, and are no object any more.
+pub async fn a_damaged_object_is_kept_beside_the_good_one(bench: &Workbench) -> Verdict {
+    let rule = "a damaged object is replaced, kept elsewhere, and not listed";
+    let trial = Trial::new(bench)?;
+    let grant = RepairGrant::of_this_process();
+    for name in [ObjectName::Config, ObjectName::Log(1), pack(9)] {
+        trial.put(&name, sample(70_000, 1)).await?;
+        for repair in 2..4 {
+            let good = spool_bytes(&bench.spool, sample(80_000, repair), Purpose::Data).await?;
+            let replacing = bench
+                .destination
+                .replace_damaged(trial.key(&name), good, &grant);
+            let kept = replacing.await?;
+            equal(rule, &false, &kept.is_empty())?;
+            equal(rule, &sample(80_000, repair), &trial.get(&name).await?)?;
+            equal(rule, &1, &trial.list(name.kind(), 10).await?.len())?;
+        }
+    }
+    trial.clean_up().await
+}
+
+/// A repository with a single object.
+pub async fn repositories_are_found(bench: &Workbench) -> Verdict {
+    let rule = "a repository that has something is found, and one that has nothing is not";
+    let (trial, empty) = (Trial::new(bench)?, Trial::new(bench)?);
+    trial.put(&pack(3), sample(10, 1)).await?;
+    let found = bench.destination.repositories().await?;
+    let repository = trial.key(&ObjectName::Config).repository;
+    equal(rule, &true, &found.contains(&repository))?;
+    let none = empty.key(&ObjectName::Config).repository;
+    equal(rule, &false, &found.contains(&none))?;
     trial.clean_up().await
 }

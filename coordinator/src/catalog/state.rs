@@ -183,6 +183,21 @@ impl State {
         })
     }
 
+    /// Gives a repository another name, which no other has.
+    pub fn rename_repository(
+        &mut self,
+        repository: RepositoryId,
+        name: &str,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE repositories SET name = ?2 WHERE repository = ?1",
+                params![repository.as_bytes(), name],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Notes that a repository's config and keys are durable in the destination.
     pub fn mark_established(&mut self, repository: RepositoryId) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {

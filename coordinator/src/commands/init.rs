@@ -6,7 +6,7 @@
 //! the next `init` takes it back and begins anew.
 
 pub mod report;
-mod stage;
+pub(in crate::commands) mod stage;
 
 use std::error::Error;
 use std::io;
@@ -31,8 +31,8 @@ pub const ADMIN_USER: &str = "admin";
 pub const COORDINATOR_TOML: &str = "coordinator.toml";
 /// The hosts' file name.
 pub const HOSTS_TOML: &str = "hosts.toml";
-const STATE: &str = "state";
-const KEYS: &str = "keys";
+pub(in crate::commands) const STATE: &str = "state";
+pub(in crate::commands) const KEYS: &str = "keys";
 const RECOVERY_KIT: &str = "recovery-kit.txt";
 const REPOSITORY: &str = "repository";
 /// Everything that may end up in the directory, in the order it is moved there: the configuration last.
@@ -225,7 +225,12 @@ where
 }
 
 fn refuse_set_up(paths: &InitPaths) -> Result<(), InitError> {
-    let path = paths.dir.join(COORDINATOR_TOML);
+    refuse_set_up_in(&paths.dir)
+}
+
+/// Refuses a directory that has a configuration.
+pub(in crate::commands) fn refuse_set_up_in(dir: &Path) -> Result<(), InitError> {
+    let path = dir.join(COORDINATOR_TOML);
     if exists(&path)? {
         return Err(InitError::SetUp { path });
     }
@@ -244,7 +249,7 @@ fn refuse_occupied(paths: &InitPaths) -> Result<(), InitError> {
 }
 
 /// Whether there is anything at a path, a dangling link included.
-fn exists(path: &Path) -> Result<bool, InitError> {
+pub(in crate::commands) fn exists(path: &Path) -> Result<bool, InitError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

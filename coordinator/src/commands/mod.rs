@@ -10,6 +10,7 @@ pub mod key;
 pub mod ls;
 pub mod on_storage;
 pub mod opened_snapshot;
+pub mod recover;
 pub mod restore;
 pub mod run;
 pub mod scan;

@@ -26,7 +26,7 @@ const STAGING: &str = ".init";
 const WHOLE: &str = "whole";
 
 /// The staging directory, locked against a second `init`.
-pub(super) struct Staging {
+pub(in crate::commands) struct Staging {
     dir: PathBuf,
     staging: PathBuf,
     _lock: File,
@@ -34,7 +34,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Makes the directory, and the staging directory in it.
-    pub(super) fn begin(dir: &Path) -> Result<Self, InitError> {
+    pub(in crate::commands) fn begin(dir: &Path) -> Result<Self, InitError> {
         make_dir(dir, "create the directory")?;
         let mode = fs::metadata(dir)
             .map_err(|source| failed("look at", dir, source))?
@@ -62,12 +62,12 @@ impl Staging {
     }
 
     /// Where a piece is made.
-    pub(super) fn path(&self, piece: &str) -> PathBuf {
+    pub(in crate::commands) fn path(&self, piece: &str) -> PathBuf {
         self.staging.join(piece)
     }
 
     /// Takes back what an `init` that died had moved already, and empties the staging directory.
-    pub(super) fn take_back(&self) -> Result<(), InitError> {
+    pub(in crate::commands) fn take_back(&self) -> Result<(), InitError> {
         for piece in self.marked_pieces()? {
             // Everything was here once, so a piece that is not here now was moved by that init.
             if exists(&self.path(piece))? {
@@ -96,13 +96,13 @@ impl Staging {
     }
 
     /// Notes that everything is made and about to be moved.
-    pub(super) fn mark_whole(&self, pieces: &[&str]) -> Result<(), InitError> {
+    pub(in crate::commands) fn mark_whole(&self, pieces: &[&str]) -> Result<(), InitError> {
         let text = pieces.join("\n");
         Ok(create_private(&self.path(WHOLE), "mark", text.as_bytes())?)
     }
 
     /// Moves pieces into place, in this order, over nothing.
-    pub(super) fn move_into_place(&self, pieces: &[&str]) -> Result<(), InitError> {
+    pub(in crate::commands) fn move_into_place(&self, pieces: &[&str]) -> Result<(), InitError> {
         for piece in pieces {
             let (from, place) = (self.path(piece), self.dir.join(piece));
             rustix::fs::renameat_with(CWD, from, CWD, &place, RenameFlags::NOREPLACE)
@@ -114,7 +114,7 @@ impl Staging {
     }
 
     /// Removes the staging directory.
-    pub(super) fn finish(self) -> Result<(), InitError> {
+    pub(in crate::commands) fn finish(self) -> Result<(), InitError> {
         self.remove_pieces()?;
         fs::remove_dir(&self.staging).map_err(|source| failed("remove", &self.staging, source))
     }
@@ -143,11 +143,8 @@ pub(super) fn stage(
     options: &InitOptions<'_>,
     staging: &Staging,
 ) -> Result<Option<AdminReport>, InitError> {
-    make_dir(&staging.path(STATE), "create the directory")?;
-    let keys = staging.path(KEYS);
-    make_dir(&keys, "create the directory")?;
     let master = MasterKey::random()?;
-    stage_daemon(&keys, &master)?;
+    let keys = stage_daemon(staging, &master)?;
     let admin = stage_admin(options, &keys, &master)?;
     let hosts = staging.path(HOSTS_TOML);
     create_private(&hosts, "hosts file", options.hosts_toml.as_bytes())?;
@@ -161,10 +158,18 @@ pub(super) fn stage(
     Ok(admin)
 }
 
-fn stage_daemon(keys: &Path, master: &MasterKey) -> Result<(), InitError> {
+/// Makes the directories of state and keys, and the daemon's keys; says where those are.
+pub(in crate::commands) fn stage_daemon(
+    staging: &Staging,
+    master: &MasterKey,
+) -> Result<PathBuf, InitError> {
+    make_dir(&staging.path(STATE), "create the directory")?;
+    let keys = staging.path(KEYS);
+    make_dir(&keys, "create the directory")?;
     let key = FileKey::random()?;
     create_key_file(&keys.join("daemon.key"), &key)?;
-    store_bundle(keys, master, Role::Data, DAEMON_USER, &Lock::File(&key))
+    store_bundle(&keys, master, Role::Data, DAEMON_USER, &Lock::File(&key))?;
+    Ok(keys)
 }
 
 fn stage_admin(

@@ -1,0 +1,246 @@
+//! `recover`: builds a coordinator anew from the recovery kit and one destination. Writes nothing to the destination, and
+//! nothing into the directory before all of it is made.
+
+mod repositories;
+mod table;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cli::recover::RecoverArgs;
+use crate::clock::SystemClock;
+use crate::commands::init::stage::{Staging, stage_daemon};
+use crate::commands::init::{
+    COORDINATOR_TOML, HOSTS_TOML, InitError, KEYS, STATE, exists, refuse_set_up_in,
+};
+use crate::commands::recover::repositories::{Recovered, recover_repositories};
+use crate::commands::recover::table::{TableError, coordinator_toml};
+use crate::config::Config;
+use crate::config::error::ConfigErrors;
+use crate::coordinator::{Coordinator, OpenError};
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::index::IndexError;
+use crate::keyring::KeyringError;
+use crate::keyring::kit::read_kit;
+use crate::keyring::private_file::{PrivateFileError, create_private};
+use crate::terminal::{Align, count_text, write_json, write_table};
+
+/// The configuration that the recovery itself works with; goes with the staging directory.
+const WORKING_TOML: &str = "working.toml";
+
+/// `recover` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] InitError),
+    /// The kit.
+    #[error(transparent)]
+    Kit(#[from] KeyringError),
+    /// What was said of the destination.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The configuration that came of it.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// The destination cannot be opened.
+    #[error(transparent)]
+    Place(#[from] append_server::places::OpenError),
+    /// The destination cannot be listed.
+    #[error("could not look for repositories")]
+    Destination(#[from] append_server::destination::DestinationError),
+    /// The coordinator that is being built.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Its state.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// An index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A catalog.
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::CatalogError),
+    /// Nothing there.
+    #[error("there is no repository at {url}: is this the right destination, with its prefix?")]
+    NothingThere {
+        /// Where.
+        url: String,
+    },
+    /// Only repositories of others.
+    #[error(
+        "there are {count} repositories at {url}, and none is of this kit: use the kit of the coordinator that made them"
+    )]
+    OtherKit {
+        /// Where.
+        url: String,
+        /// How many.
+        count: usize,
+    },
+    /// Standard output.
+    #[error("could not write the result")]
+    Output(#[from] io::Error),
+}
+
+impl RecoverError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NothingThere { .. } => ExitCode::NotFound,
+            Self::OtherKit { .. } => ExitCode::WrongKey,
+            Self::Kit(error) if error.is_wrong_key() => ExitCode::WrongKey,
+            Self::Open(error) => error.exit_code(),
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+/// `recover`.
+pub async fn recover_command(
+    args: &RecoverArgs,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, RecoverError> {
+    let report = recover(args).await?;
+    let is_whole = report.repositories.iter().all(Recovered::is_whole);
+    if json {
+        write_json(out, &report)?;
+    } else {
+        write_report(&report, out)?;
+    }
+    Ok(match is_whole {
+        true => ExitCode::Ok,
+        false => ExitCode::Integrity,
+    })
+}
+
+/// What was recovered; also what `recover --json` prints.
+#[derive(Debug, Serialize)]
+struct RecoverReport {
+    dir: PathBuf,
+    destination: String,
+    repositories: Vec<Recovered>,
+    seconds: f64,
+}
+
+async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
+    let began = std::time::Instant::now();
+    let master = read_kit(&args.kit)?;
+    let dir = absolute(&args.dir)?;
+    let config_text = coordinator_toml(&args.destination, &args.set)?;
+    refuse_set_up_in(&dir)?;
+    let staging = Staging::begin(&dir)?;
+    // Again under the lock: another may have finished in between.
+    refuse_set_up_in(&dir)?;
+    staging.take_back()?;
+    let hosts = dir.join(HOSTS_TOML);
+    let has_hosts = exists(&hosts)?;
+    let pieces: Vec<&str> = [STATE, KEYS, HOSTS_TOML, COORDINATOR_TOML]
+        .into_iter()
+        .filter(|piece| *piece != HOSTS_TOML || !has_hosts)
+        .collect();
+    for piece in &pieces {
+        let path = dir.join(piece);
+        if exists(&path)? {
+            return Err(InitError::Occupied { path }.into());
+        }
+    }
+    stage_daemon(&staging, &master)?;
+    let config = staging.path(COORDINATOR_TOML);
+    create_private(&config, "configuration", config_text.as_bytes())?;
+    let hosts = if has_hosts {
+        hosts
+    } else {
+        staging.path("no-hosts.toml")
+    };
+    if !has_hosts {
+        create_private(&hosts, "hosts file", b"")?;
+    }
+    let working = staging.path(WORKING_TOML);
+    let with_hosts = format!("hosts = {}\n{config_text}", quoted(&hosts));
+    create_private(&working, "configuration", with_hosts.as_bytes())?;
+
+    let config = Config::load(&working)?;
+    let (repositories, hosts_toml) = recover_from(config).await?;
+    if !has_hosts {
+        let path = staging.path(HOSTS_TOML);
+        create_private(&path, "hosts file", hosts_toml.as_bytes())?;
+    }
+    staging.mark_whole(&pieces)?;
+    staging.move_into_place(&pieces)?;
+    staging.finish()?;
+    Ok(RecoverReport {
+        dir,
+        destination: args.destination.clone(),
+        repositories,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+async fn recover_from(config: Config) -> Result<(Vec<Recovered>, String), RecoverError> {
+    let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
+    let recovered = recover_repositories(&coordinator).await;
+    coordinator.close().await;
+    recovered
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, InitError> {
+    std::path::absolute(path).map_err(|source| InitError::Io {
+        action: "find",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn quoted(path: &Path) -> String {
+    toml_edit::Value::from(path.display().to_string()).to_string()
+}
+
+fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
+    let columns = [
+        ("repository", Align::Left),
+        ("name", Align::Left),
+        ("hosts", Align::Left),
+        ("snapshots", Align::Right),
+        ("last", Align::Left),
+        ("packs", Align::Right),
+    ];
+    let rows: Vec<_> = report
+        .repositories
+        .iter()
+        .map(|found| {
+            vec![
+                found.repository.clone(),
+                found.name.clone().unwrap_or_else(|| "-".to_owned()),
+                found.hosts.join(", "),
+                count_text(found.snapshots),
+                found.last.clone().unwrap_or_else(|| "-".to_owned()),
+                count_text(found.packs),
+            ]
+        })
+        .collect();
+    write_table(out, &columns, &rows)?;
+    for found in &report.repositories {
+        for problem in &found.problems {
+            writeln!(out, "  {}: {problem}", found.repository)?;
+        }
+    }
+    let config = report.dir.join(COORDINATOR_TOML);
+    writeln!(
+        out,
+        "\nA coordinator stands in {} again. Look at hosts.toml there: addresses and host keys are not in backups. Then\n  \
+         coordinator -c {config} scan --full\n  \
+         coordinator -c {config} restore HOST latest --to DIR",
+        report.dir.display(),
+        config = config.display()
+    )?;
+    fs::symlink_metadata(&config).map(drop)
+}

@@ -1,0 +1,232 @@
+//! Finds the repositories of a destination, reads their logs, builds their caches, and gives them names again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use formats::ids::RepositoryId;
+use formats::limits::SMALL_BODY_BYTES_MAX;
+use formats::object::ObjectName;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::clock::utc;
+use crate::commands::recover::RecoverError;
+use crate::coordinator::{Coordinator, HostRepository};
+use crate::repository::{RepositoryError, check_config};
+use crate::storage::ReadRange;
+use crate::terminal::error_line;
+
+/// One repository; also an element of what `recover --json` prints.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Recovered {
+    pub(super) repository: String,
+    /// What the state calls it now; nothing for one that could not be opened.
+    pub(super) name: Option<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) snapshots: u64,
+    pub(super) last: Option<String>,
+    pub(super) packs: u64,
+    pub(super) problems: Vec<String>,
+}
+
+impl Recovered {
+    pub(super) fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// A repository that was read, before it has a name.
+struct Found {
+    id: RepositoryId,
+    hosts: BTreeSet<String>,
+    last: Option<Timestamp>,
+    /// What each host's last snapshot was made of.
+    sources: BTreeMap<String, Vec<String>>,
+    line: Recovered,
+}
+
+/// Reads every repository of the coordinator's one destination. Gives what was found, and a hosts.toml for it.
+pub(super) async fn recover_repositories(
+    coordinator: &Coordinator,
+) -> Result<(Vec<Recovered>, String), RecoverError> {
+    let place = coordinator
+        .config
+        .destinations
+        .first()
+        .ok_or_else(|| RecoverError::NothingThere { url: String::new() })?;
+    let mut ids = place.open()?.repositories().await?;
+    ids.sort_unstable();
+    let url = || place.url.clone();
+    if ids.is_empty() {
+        return Err(RecoverError::NothingThere { url: url() });
+    }
+    let (mut found, mut refused, mut strangers) = (Vec::new(), Vec::new(), 0);
+    for id in &ids {
+        match recover_one(coordinator, *id).await? {
+            Ok(one) => found.push(one),
+            Err(line) => {
+                strangers += usize::from(line.0);
+                refused.push(line.1);
+            }
+        }
+    }
+    if strangers == ids.len() {
+        let count = strangers;
+        return Err(RecoverError::OtherKit { url: url(), count });
+    }
+    // Of two repositories of one host the newest has its name.
+    found.sort_by_key(|one| std::cmp::Reverse(one.last));
+    let mut taken = BTreeSet::new();
+    let mut text = vec![HOSTS_HEAD.to_owned()];
+    let mut written = BTreeSet::new();
+    for one in &mut found {
+        let name = name_of(coordinator, one, &taken);
+        coordinator
+            .state
+            .lock()
+            .await
+            .rename_repository(one.id, &name)?;
+        text.extend(hosts_lines(one, &name, &mut written));
+        one.line.name = Some(name.clone());
+        taken.insert(name);
+    }
+    let lines = found.into_iter().map(|one| one.line).chain(refused);
+    text.push(String::new());
+    Ok((lines.collect(), text.join("\n")))
+}
+
+/// Reads one repository; or says why not, and whether it is only that its keys are others.
+async fn recover_one(
+    coordinator: &Coordinator,
+    id: RepositoryId,
+) -> Result<Result<Found, (bool, Recovered)>, RecoverError> {
+    let hex = id.to_string();
+    let refused = |is_stranger, error: &(dyn std::error::Error + 'static)| {
+        let line = Recovered {
+            repository: id.to_string(),
+            problems: vec![error_line(error)],
+            ..Recovered::default()
+        };
+        Ok(Err((is_stranger, line)))
+    };
+    let bytes_max = SMALL_BODY_BYTES_MAX as u64;
+    let config = coordinator
+        .storage
+        .get(id, &ObjectName::Config, ReadRange::All, bytes_max);
+    let config = match config.await {
+        Ok(config) => config,
+        Err(error) => return refused(false, &error),
+    };
+    if let Err(error) = check_config(&coordinator.keyring, &hex, id, &config) {
+        let is_stranger =
+            matches!(error, RepositoryError::OtherKeys { .. }) || error.is_wrong_key();
+        return refused(is_stranger, &error);
+    }
+    let mut state = coordinator.state.lock().await;
+    state.remember_repository(&hex, id, coordinator.clock.now())?;
+    state.mark_established(id)?;
+    drop(state);
+    let opened = match coordinator.find_damaged(&hex).await {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return refused(false, &RecoverError::NothingThere { url: hex }),
+        Err(error) => return refused(false, &error),
+    };
+    Ok(Ok(describe(coordinator, id, opened)?))
+}
+
+fn describe(
+    coordinator: &Coordinator,
+    id: RepositoryId,
+    (opened, problems): (HostRepository, Vec<String>),
+) -> Result<Found, RecoverError> {
+    let rows = opened.catalog.snapshots(None)?;
+    let hosts: BTreeSet<String> = rows.iter().map(|row| row.host.clone()).collect();
+    let mut sources = BTreeMap::new();
+    for host in &hosts {
+        let last = rows.iter().rfind(|row| row.host == *host);
+        if let Some(row) = last
+            && let Some(snapshot) = opened.catalog.snapshot(row.id)?
+        {
+            let paths = snapshot.sources.iter();
+            let paths = paths.map(|path| format!("/{}", String::from_utf8_lossy(path)));
+            sources.insert(host.clone(), paths.collect());
+        }
+    }
+    let last = rows.iter().map(|row| row.committed).max();
+    let index = opened
+        .repository
+        .open_index(&coordinator.state_dir)
+        .map_err(crate::coordinator::OpenError::from)?;
+    Ok(Found {
+        id,
+        last,
+        sources,
+        line: Recovered {
+            repository: id.to_string(),
+            name: None,
+            hosts: hosts.iter().cloned().collect(),
+            snapshots: rows.len() as u64,
+            last: last.map(utc),
+            packs: index.counts()?.packs,
+            problems,
+        },
+        hosts,
+    })
+}
+
+/// What hosts.toml calls it where there is one; its only host's name; else a name of its own.
+fn name_of(coordinator: &Coordinator, found: &Found, taken: &BTreeSet<String>) -> String {
+    let configured = found.hosts.iter().find_map(|host| {
+        let host = coordinator.config.host(host).ok()?;
+        Some(host.repository.to_string())
+    });
+    let only = match found.hosts.len() {
+        1 => found.hosts.first().cloned(),
+        _ => None,
+    };
+    let short: String = found.id.to_string().chars().take(8).collect();
+    configured
+        .or(only)
+        .filter(|name| !taken.contains(name))
+        .unwrap_or_else(|| format!("recovered-{short}"))
+}
+
+const HOSTS_HEAD: &str = "\
+# hosts.toml, written by `coordinator recover` from the snapshots it found. Addresses, users, key files and host keys are
+# not in backups: write them here before the next run. Restoring needs none of them.
+# `coordinator config example hosts` shows every key.
+
+[defaults]
+user = \"root\"
+use_agent = true";
+
+/// The hosts of a repository as hosts.toml has them, line by line.
+fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for host in &found.hosts {
+        lines.push(String::new());
+        if !written.insert(host.clone()) {
+            lines.push(format!(
+                "# {host} has older snapshots in another repository: set repository = {} above to read them.",
+                quoted(name)
+            ));
+            continue;
+        }
+        lines.push(format!("[host.{}]", toml_edit::Key::new(host)));
+        lines.push(format!("address = {}", quoted(host)));
+        if name != host {
+            lines.push(format!("repository = {}", quoted(name)));
+        }
+        let paths = found
+            .sources
+            .get(host)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let paths: Vec<String> = paths.iter().map(|path| quoted(path)).collect();
+        lines.push(format!("paths = [{}]", paths.join(", ")));
+    }
+    lines
+}
+
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}

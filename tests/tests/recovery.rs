@@ -1,0 +1,274 @@
+//! The recovery drill: everything of the coordinator is gone but the recovery kit, and one destination is enough to restore
+//! every snapshot and to go on. From an S3 server alone, from an SFTP server alone, and from a directory.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use tests::compare::expect_equal;
+use tests::coordinator_process::Finished;
+use tests::corpus::bytes::incompressible;
+use tests::places::{
+    Stored, add_to_config, make_bucket, s3_table, sftp_server, sftp_table, write_secret,
+};
+use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server};
+use tests::shapes::{RunReport, SnapshotLine, exit};
+use tests::world::{HOST, World, below};
+
+/// What `recover --json` prints.
+#[derive(Debug, Deserialize)]
+struct RecoverReport {
+    repositories: Vec<Recovered>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Recovered {
+    repository: String,
+    name: Option<String>,
+    hosts: Vec<String>,
+    snapshots: u64,
+    packs: u64,
+    problems: Vec<String>,
+}
+
+/// A world after its coordinator's machine has burnt down: the kit is what is left of it.
+struct Ruin {
+    world: World,
+    kit: PathBuf,
+    hosts_toml: String,
+    snapshots: Vec<SnapshotLine>,
+    /// The source as it was at each snapshot.
+    trees: Vec<PathBuf>,
+}
+
+/// Two snapshots, and the tree of each kept beside.
+fn back_up_twice(world: &World) -> Result<Vec<PathBuf>> {
+    let mut trees = Vec::new();
+    for run in 0..2u8 {
+        let directory = world.source().join(format!("dir-{run}"));
+        fs::create_dir(&directory)?;
+        fs::write(
+            directory.join("big"),
+            incompressible(u64::from(run), 3 << 20),
+        )?;
+        fs::write(directory.join("small"), format!("run {run}"))?;
+        world.run()?;
+        let kept = world.directory().join(format!("tree-{run}"));
+        let copied = std::process::Command::new("cp")
+            .args(["-a", "--"])
+            .args([world.source(), kept.clone()])
+            .status()?;
+        ensure!(copied.success(), "cp");
+        trees.push(kept);
+    }
+    Ok(trees)
+}
+
+impl Ruin {
+    fn of(world: World, trees: Vec<PathBuf>) -> Result<Self> {
+        let snapshots = world.snapshots()?;
+        let hosts_toml = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+        let kit = world.directory().join("kit.txt");
+        fs::copy(world.coordinator_dir().join("recovery-kit.txt"), &kit)?;
+        fs::set_permissions(&kit, fs::Permissions::from_mode(0o600))?;
+        fs::remove_dir_all(world.coordinator_dir().join("state"))?;
+        fs::remove_dir_all(world.coordinator_dir().join("keys"))?;
+        fs::remove_file(world.config())?;
+        Ok(Self {
+            world,
+            kit,
+            hosts_toml,
+            snapshots,
+            trees,
+        })
+    }
+
+    fn call(&self, arguments: &[&OsStr]) -> Result<Finished> {
+        self.world.coordinator_raw(arguments)
+    }
+
+    fn recover(&self, dir: &Path, url: &str, settings: &[String]) -> Result<Finished> {
+        let mut arguments: Vec<OsString> = vec![
+            "recover".into(),
+            "--json".into(),
+            "--dir".into(),
+            dir.into(),
+            "--kit".into(),
+            (&self.kit).into(),
+            "--destination".into(),
+            url.into(),
+        ];
+        for setting in settings {
+            arguments.extend(["--set".into(), setting.into()]);
+        }
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+        self.call(&arguments)
+    }
+
+    /// Recovers, and restores and verifies everything from the one destination.
+    fn drill(&self, name: &str, url: &str, settings: &[String]) -> Result<PathBuf> {
+        let dir = self.world.directory().join(name);
+        let report: RecoverReport = self
+            .recover(&dir, url, settings)?
+            .expect_code(exit::OK)?
+            .json()?;
+        println!("{name}: {report:?}");
+        let [found] = &report.repositories[..] else {
+            anyhow::bail!("one repository: {report:?}");
+        };
+        ensure!(
+            found.hosts == [HOST] && found.name.as_deref() == Some(HOST) && found.snapshots == 2,
+            "{found:?}"
+        );
+        ensure!(
+            found.packs >= 4 && found.problems.is_empty() && found.repository.len() == 32,
+            "{found:?}"
+        );
+        let config = dir.join("coordinator.toml");
+        let with = |arguments: &[&str]| -> Result<Finished> {
+            let mut all: Vec<&OsStr> = vec![OsStr::new("-c"), config.as_os_str()];
+            all.extend(arguments.iter().map(OsStr::new));
+            self.call(&all)
+        };
+        let listed: Vec<SnapshotLine> = with(&["snapshots", HOST, "--json"])?
+            .expect_code(exit::OK)?
+            .json()?;
+        let ids = |lines: &[SnapshotLine]| -> Vec<String> {
+            lines.iter().map(|line| line.id.clone()).collect()
+        };
+        ensure!(ids(&listed) == ids(&self.snapshots), "{listed:?}");
+        for (number, (line, tree)) in listed.iter().zip(&self.trees).enumerate() {
+            let out = self.world.output(&format!("{name}-{number}"));
+            let to = out.display().to_string();
+            with(&["restore", HOST, &line.id, "--to", &to])?.expect_code(exit::OK)?;
+            expect_equal(tree, &below(&out, &self.world.source()))
+                .with_context(|| format!("{name}, snapshot {number}"))?;
+        }
+        with(&["verify", HOST])?.expect_code(exit::OK)?;
+        with(&["scan", "--full", "--verify"])?.expect_code(exit::OK)?;
+        Ok(dir)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kit_and_s3_alone_or_sftp_alone_bring_everything_back_and_the_log_goes_on() -> Result<()>
+{
+    let world = World::new()?;
+    let s3_dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, s3_dir.path())?;
+    make_bucket(&s3).await?;
+    let nas = tests::world::temporary_directory()?;
+    let sshd = sftp_server(&nas.path().join("sshd"))?;
+    let root = nas.path().join("root").display().to_string();
+    add_to_config(&world, &s3_table(&s3.endpoint(), true))?;
+    add_to_config(&world, &sftp_table(&sshd, &root)?)?;
+    world
+        .coordinator(&["destination", "create", "nas"])?
+        .expect_code(exit::OK)?;
+    let trees = back_up_twice(&world)?;
+    let local = world.repository();
+    let ruin = Ruin::of(world, trees)?;
+    fs::remove_dir_all(&local)?;
+
+    let secret = ruin.world.directory().join("s3.secret");
+    write_secret(&secret)?;
+    let s3_settings = [
+        format!("endpoint={}", s3.endpoint()),
+        format!("access_key_id={ACCESS_KEY_ID}"),
+        format!("secret_key_file={}", secret.display()),
+    ];
+    let before = Stored::bucket(&s3).objects().await?;
+    let dir = ruin.drill("from-s3", "s3://backups/capstan", &s3_settings)?;
+    ensure!(
+        Stored::bucket(&s3).objects().await? == before,
+        "recovering and restoring wrote to the destination"
+    );
+    let sftp_settings = [
+        format!("host_key={}", sshd.fingerprint()?),
+        format!("identity_file={}", sshd.identity_file().display()),
+    ];
+    let url = format!("sftp://root@{}{root}", sshd.address());
+    ruin.drill("from-sftp", &url, &sftp_settings)?;
+
+    // With the host's login put back, the log goes on where it ended.
+    fs::write(dir.join("hosts.toml"), &ruin.hosts_toml)?;
+    fs::write(ruin.world.source().join("after"), "the fire")?;
+    let config = dir.join("coordinator.toml");
+    let report: RunReport = ruin
+        .call(&[
+            OsStr::new("-c"),
+            config.as_os_str(),
+            OsStr::new("run"),
+            OsStr::new(HOST),
+            OsStr::new("--json"),
+        ])?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(
+        report.snapshot.as_ref().map(|snapshot| snapshot.seq) == Some(3) && report.new_bytes < 64,
+        "{report:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_recovered_is_refused_with_its_reason_and_leaves_nothing() -> Result<()> {
+    let world = World::new()?;
+    let trees = back_up_twice(&world)?;
+    let store = world.repository();
+    let ruin = Ruin::of(world, trees)?;
+    let dir = ruin.world.directory().join("recovered");
+    let url = format!("file://{}", store.display());
+    let nothing_is_left = |about: &str| -> Result<()> {
+        let left = fs::read_dir(&dir).map(Iterator::count).unwrap_or_default();
+        ensure!(!dir.join("coordinator.toml").exists(), "{about}: {left}");
+        Ok(())
+    };
+
+    // A place without a destination, a destination without a repository, and another one's kit.
+    let empty = ruin.world.directory().join("empty");
+    fs::create_dir(&empty)?;
+    ruin.recover(&dir, &format!("file://{}", empty.display()), &[])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["capstan-destination"])?;
+    nothing_is_left("no destination")?;
+    fs::copy(
+        store.join("capstan-destination"),
+        empty.join("capstan-destination"),
+    )?;
+    ruin.recover(&dir, &format!("file://{}", empty.display()), &[])?
+        .expect_code(exit::NOT_FOUND)?
+        .expect_stderr(&["no repository"])?;
+    nothing_is_left("no repository")?;
+    let other = World::new()?;
+    let strange = Ruin {
+        kit: other.coordinator_dir().join("recovery-kit.txt"),
+        ..Ruin::of(other, Vec::new())?
+    };
+    strange
+        .recover(&dir, &url, &[])?
+        .expect_code(exit::WRONG_KEY)?
+        .expect_stderr(&["none is of this kit"])?;
+    nothing_is_left("another kit")?;
+    ruin.recover(&dir, &url, &["name".to_owned()])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["KEY=VALUE"])?;
+    ruin.recover(&dir, &url, &["endpoint=x".to_owned()])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["endpoint"])?;
+    nothing_is_left("a foreign key")?;
+
+    // A hosts.toml that is there is kept; a second time is refused.
+    fs::create_dir_all(&dir)?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+    fs::write(dir.join("hosts.toml"), &ruin.hosts_toml)?;
+    ruin.recover(&dir, &url, &[])?.expect_code(exit::OK)?;
+    ensure!(fs::read_to_string(dir.join("hosts.toml"))? == ruin.hosts_toml);
+    ruin.recover(&dir, &url, &[])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["set up already"])?;
+    Ok(())
+}
