@@ -140,7 +140,13 @@ impl Inner {
                 let what = "it says that the object exists and that it does not".to_owned();
                 return Err(fail(S3Failure::Answer(what)));
             }
-            Err(failure) => return Err(fail(failure)),
+            Err(failure) => {
+                // Refused, perhaps, because nothing is there.
+                return Err(match self.head(key).await {
+                    Err(error) if error.is_absent() => error,
+                    _ => fail(failure),
+                });
+            }
         };
         let until = date(until_unix_secs);
         if present

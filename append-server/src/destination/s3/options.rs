@@ -144,7 +144,7 @@ pub struct RoleCredentials {
     pub ingest: S3Credentials,
     /// Reads and lists.
     pub restore: S3Credentials,
-    /// Extends locks.
+    /// Extends locks, and looks at the bucket's settings.
     pub maintain: S3Credentials,
     /// Removes.
     pub prune: S3Credentials,
