@@ -4,7 +4,7 @@
 use formats::ids::to_hex;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use russh_sftp::protocol::OpenFlags;
+use russh_sftp::protocol::{OpenFlags, StatusCode};
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock as _, SystemClock};
@@ -178,13 +178,14 @@ impl Session {
         window: &Semaphore,
     ) -> Result<(), SftpFailure> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
-        let handle = self.sftp.open(path, flags, attributes(0o600)).await?.handle;
+        // Never writable for whoever opens it again.
+        let handle = self.sftp.open(path, flags, attributes(0o400)).await?.handle;
         let written = self.write_all(&handle, source, window).await;
         let finished = match written {
             // Read-only from here on, and what is acknowledged is on disk.
-            Ok(()) => match self.sftp.fsetstat(&handle, attributes(0o400)).await {
-                Ok(_) => self.sync(&handle).await,
-                Err(error) => Err(error.into()),
+            Ok(()) => match self.set_read_only(&handle).await {
+                Ok(()) => self.sync(&handle).await,
+                failed => failed,
             },
             failed => failed,
         };
@@ -193,6 +194,21 @@ impl Session {
         finished?;
         closed?;
         Ok(())
+    }
+
+    /// A server may ignore the mode that a file was opened with, or refuse to change modes; not both.
+    async fn set_read_only(&self, handle: &str) -> Result<(), SftpFailure> {
+        let set = self.sftp.fsetstat(handle, attributes(0o400)).await;
+        match set.map_err(SftpFailure::from) {
+            Err(failure) if failure.is_code(StatusCode::PermissionDenied) => {
+                let found = self.sftp.fstat(handle).await?.attrs.permissions;
+                match found {
+                    Some(mode) if mode & 0o222 == 0 => Ok(()),
+                    _ => Err(failure),
+                }
+            }
+            set => set.map(drop),
+        }
     }
 
     async fn write_all(
