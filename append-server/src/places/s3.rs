@@ -17,6 +17,7 @@ const ROLES: [&str; 4] = ["ingest", "restore", "maintain", "prune"];
 /// A bucket as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Place {
+    provider: Option<&'static str>,
     endpoint: String,
     region: String,
     bucket: String,
@@ -46,6 +47,7 @@ impl S3Place {
         let provider = provider(table)?;
         let region = region(table, provider)?;
         Ok(Self {
+            provider: provider.map(|provider| provider.name),
             endpoint: endpoint(table, provider, &region)?,
             region,
             bucket,
@@ -91,6 +93,41 @@ impl S3Place {
         format!("s3://{}/{}", self.bucket, self.prefix)
             .trim_end_matches('/')
             .to_owned()
+    }
+
+    /// Whose preset it has, if it has one.
+    pub fn provider(&self) -> Option<&'static str> {
+        self.provider
+    }
+
+    /// The service's address.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The region that requests are signed for.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// What every key begins with: empty, or ending in a slash.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What is asked of conditional writes.
+    pub fn conditional_writes(&self) -> ConditionalPolicy {
+        self.conditional_writes
+    }
+
+    /// The lock that objects are put with.
+    pub fn lock(&self) -> Option<ObjectLock> {
+        self.lock
     }
 
     /// Fetches the secrets.

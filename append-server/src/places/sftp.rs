@@ -1,6 +1,6 @@
 //! The SFTP keys of a `[[destination]]` table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::destination::DestinationName;
 use crate::destination::sftp::options::SftpOptions;
@@ -73,6 +73,26 @@ impl SftpPlace {
         } else {
             format!("{}@{}:{}", self.user, self.address, self.path)
         }
+    }
+
+    /// Who logs in.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The root's path as the login sees it, without a slash at its end; absolute, or from where the login begins.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The private key to log in with.
+    pub fn identity_file(&self) -> Option<&Path> {
+        self.identity_file.as_deref()
+    }
+
+    /// Whether it logs in with a password.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
     }
 
     /// Fetches the password.

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs, DestinationTestArgs};
 use crate::clock::{SystemClock, utc};
+use crate::commands::destination_policy::PolicyError;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError};
 use crate::exit_code::ExitCode;
@@ -58,6 +59,9 @@ pub enum DestinationCommandError {
         /// What there is.
         known: String,
     },
+    /// Its rights cannot be printed.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The destination takes nothing.
     #[error(
         "destination {name} still lacks {objects} objects: {problem}; what is left goes on by itself"
@@ -197,7 +201,10 @@ pub async fn destination_create(
     Ok(ExitCode::Ok)
 }
 
-fn find<'a>(places: &'a [Place], name: &str) -> Result<&'a Place, DestinationCommandError> {
+pub(super) fn find<'a>(
+    places: &'a [Place],
+    name: &str,
+) -> Result<&'a Place, DestinationCommandError> {
     let found = places.iter().find(|place| place.name.to_string() == name);
     found.ok_or_else(|| {
         let names: Vec<_> = places.iter().map(|place| place.name.to_string()).collect();
