@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::destination::bandwidth::Bandwidth;
 use crate::destination::s3::options::{
     Addressing, Checksums, ConditionalPolicy, LockMode, ObjectLock, PROVIDERS, Provider,
     RoleCredentials, S3Credentials, S3Options, StorageClasses,
@@ -28,6 +29,7 @@ pub struct S3Place {
     lock: Option<ObjectLock>,
     storage_classes: StorageClasses,
     ca_file: Option<PathBuf>,
+    bandwidth: Option<Bandwidth>,
     credentials: CredentialSource,
     roles: Vec<(&'static str, CredentialSource)>,
 }
@@ -80,6 +82,7 @@ impl S3Place {
                 meta: table.storage_class_meta.clone(),
             },
             ca_file: table.ca_file.as_ref().map(|path| file.directory.join(path)),
+            bandwidth: table.bandwidth()?,
             credentials: credentials(table, file)?,
             roles: table
                 .role
@@ -125,6 +128,11 @@ impl S3Place {
         self.conditional_writes
     }
 
+    /// The most it takes per second.
+    pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
+        self.bandwidth
+    }
+
     /// The lock that objects are put with.
     pub fn lock(&self) -> Option<ObjectLock> {
         self.lock
@@ -153,6 +161,7 @@ impl S3Place {
                 prune: role("prune")?,
             },
             ca_file: self.ca_file.clone(),
+            bandwidth: self.bandwidth,
         })
     }
 }

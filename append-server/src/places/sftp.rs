@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::destination::DestinationName;
+use crate::destination::bandwidth::Bandwidth;
 use crate::destination::sftp::options::SftpOptions;
 use crate::places::secret::{SecretError, SecretSource};
 use crate::places::table::{DestinationTable, KeyError};
@@ -19,6 +20,7 @@ pub struct SftpPlace {
     host_keys: Vec<Fingerprint>,
     identity_file: Option<PathBuf>,
     password: Option<SecretSource>,
+    bandwidth: Option<Bandwidth>,
 }
 
 /// Whether a text is an address as `scp` takes it: `user@host:path`.
@@ -64,6 +66,7 @@ impl SftpPlace {
                 .as_ref()
                 .map(|path| file.directory.join(path)),
             password: table.password().source(file)?,
+            bandwidth: table.bandwidth()?,
         })
     }
 
@@ -95,6 +98,11 @@ impl SftpPlace {
         self.password.is_some()
     }
 
+    /// The most it takes per second.
+    pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
+        self.bandwidth
+    }
+
     /// Fetches the password.
     pub(super) fn options(&self, name: &DestinationName) -> Result<SftpOptions, SecretError> {
         let password = self.password.as_ref().map(SecretSource::fetch);
@@ -112,6 +120,7 @@ impl SftpPlace {
                 timeouts: Timeouts::default(),
             },
             path: self.path.clone(),
+            bandwidth: self.bandwidth,
         })
     }
 }

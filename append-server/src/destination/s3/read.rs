@@ -1,5 +1,7 @@
 //! Reading and listing a bucket. What comes is counted against what was asked for, and a listing must go forward.
 
+use std::sync::Arc;
+
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
@@ -11,6 +13,7 @@ use futures_util::stream;
 
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::{Inner, within_deadline};
+use crate::destination::throttle::Transfer;
 use crate::destination::{
     ByteRange, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
 };
@@ -67,6 +70,7 @@ impl Inner {
             key: key.clone(),
             body: answer.body,
             left: bytes,
+            transfer: self.throttle.transfer(),
         };
         Ok(ObjectRead {
             total,
@@ -327,6 +331,7 @@ struct Reading {
     key: ObjectKey,
     body: ByteStream,
     left: u64,
+    transfer: Arc<Transfer>,
 }
 
 impl Reading {
@@ -339,6 +344,8 @@ impl Reading {
             Ok(Some(Ok(piece))) => match self.left.checked_sub(piece.len() as u64) {
                 Some(left) => {
                     self.left = left;
+                    // What is not read yet holds the service up.
+                    self.transfer.take(piece.len() as u64).await;
                     return Ok(Some((piece, self)));
                 }
                 None => S3Failure::Answer("more bytes than it announced".to_owned()),
