@@ -1,8 +1,12 @@
 //! What `destination policy` prints, on servers that enforce it: Ceph's gateway for bucket policies, OpenSSH for SFTP.
 //! Every role can do its work with it, and nothing else.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_s3::Client;
@@ -19,6 +23,7 @@ use serde_json::Value;
 use tests::corpus::bytes::incompressible;
 use tests::s3_server::{S3Kind, S3Server, SECRET_KEY, admin, client_of};
 use tests::shapes::{Outcome, exit};
+use tests::sshd::{Sshd, SshdOptions, UNPRIVILEGED_USER, namespaces_work, sshd_path};
 use tests::world::World;
 
 const ROLES: [&str; 4] = ["ingest", "restore", "maintain", "prune"];
@@ -487,4 +492,248 @@ fn leave_only(world: &World, config: &str, name: &str) -> Result<()> {
     let tables = tables.context("destinations")?;
     tables.retain(|table| table.get("name").and_then(toml::Value::as_str) == Some(name));
     world.write_config(&toml::to_string(&document)?)
+}
+
+/// The destination's table for one login, before and after its server runs.
+fn sftp_table(login: &str, address: &str, host_key: &str, identity: &Path) -> String {
+    format!(
+        "\n[[destination]]\nname = \"nas\"\nurl = \"sftp://{login}@{address}/backup\"\nrequired = true\n\
+         host_key = [\"{host_key}\"]\nidentity_file = \"{}\"\n",
+        identity.display()
+    )
+}
+
+/// What is printed for a role: its text, and the block of sshd's configuration in it.
+struct PrintedLogin {
+    text: String,
+    block: String,
+}
+
+fn printed_login(world: &World, role: &str, chroot: &Path) -> Result<PrintedLogin> {
+    let chroot = chroot.display().to_string();
+    let arguments = [
+        "destination",
+        "policy",
+        "nas",
+        "--role",
+        role,
+        "--chroot",
+        &chroot,
+    ];
+    let text = world.coordinator(&arguments)?.expect_code(exit::OK)?;
+    let text = text.stdout_text();
+    let begins = text.find("Match User ").context("a block")?;
+    let (_, block) = text.split_at(begins);
+    let (block, _) = block.split_once("\n\n").context("the block's end")?;
+    Ok(PrintedLogin {
+        block: block.to_owned(),
+        text,
+    })
+}
+
+/// `sshd -t` takes the block, and `sshd -T` shows what it means for the login.
+fn expect_sshd_takes(block: &str, login: &str, directory: &Path) -> Result<()> {
+    let (config, key) = (directory.join(login), directory.join("host_key"));
+    fs::write(&config, format!("HostKey {}\n{block}\n", key.display()))?;
+    let sshd = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new(sshd_path()?)
+            .args(arguments)
+            .arg("-f")
+            .arg(&config)
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "sshd {arguments:?}: {}\n{block}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    sshd(&["-t"])?;
+    let user = format!("user={login},host=h,addr=127.0.0.1");
+    let means = sshd(&["-T", "-C", &user])?;
+    for line in [
+        "forcecommand internal-sftp -d /",
+        "chrootdirectory /",
+        "disableforwarding yes",
+        "permittty no",
+        "passwordauthentication no",
+        "authenticationmethods publickey",
+    ] {
+        ensure!(means.contains(line), "{line}: {means}");
+    }
+    Ok(())
+}
+
+/// A server with all four logins, set up by the printed lines.
+fn start_server(directory: &Path, logins: &[PrintedLogin]) -> Result<Sshd> {
+    let keys = directory.join("authorized_keys").display().to_string();
+    let mut options = SshdOptions::default();
+    options.config.push("Subsystem sftp internal-sftp".into());
+    for login in logins {
+        let block = login.block.replace("/etc/ssh/authorized_keys.d/%u", &keys);
+        options.config.push(block);
+    }
+    options.config.push("Match all".into());
+    // The target's accounts are files of the test's own, which useradd cannot replace.
+    for role in ["restore", "maintain", "prune"] {
+        options.setup.push(format!(
+            "echo \"{UNPRIVILEGED_USER}-{role}:x:$(id -u {UNPRIVILEGED_USER}):$(id -g {UNPRIVILEGED_USER})::/:/usr/sbin/nologin\" >> /etc/passwd"
+        ));
+    }
+    let directories = logins[0]
+        .text
+        .lines()
+        .filter(|line| line.starts_with("install -d "));
+    options.setup.extend(directories.map(str::to_owned));
+    let sshd = Sshd::start(directory, options)?;
+    let restrict = |line: &str| format!("restrict {line}\n");
+    let public = fs::read_to_string(&keys)?;
+    fs::write(&keys, public.lines().map(restrict).collect::<String>())?;
+    Ok(sshd)
+}
+
+/// Whether one command of OpenSSH's own client does what it says.
+fn sftp_does(sshd: &Sshd, login: &str, command: &str) -> Result<bool> {
+    let mut client = Command::new("sftp")
+        .args([
+            "-q",
+            "-b",
+            "-",
+            "-oStrictHostKeyChecking=no",
+            "-oIdentitiesOnly=yes",
+        ])
+        .args(["-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR", "-P"])
+        .arg(sshd.address().port().to_string())
+        .arg("-i")
+        .arg(sshd.identity_file())
+        .arg(format!("{login}@127.0.0.1"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting sftp")?;
+    let mut input = client.stdin.take().context("its input")?;
+    writeln!(input, "{command}")?;
+    drop(input);
+    Ok(client.wait()?.success())
+}
+
+/// Every file beneath a directory but the temporary ones, with its bytes and mode.
+fn contents(root: &Path) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let facts = fs::symlink_metadata(&path)?;
+            if facts.is_dir() && !path.ends_with("tmp") {
+                folders.push(path);
+            } else if facts.is_file() {
+                let mode = facts.permissions().mode() & 0o7777;
+                found.insert(path.clone(), (mode, fs::read(&path)?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn the_printed_sshd_blocks_let_each_login_do_its_work_and_no_more() -> Result<()> {
+    if !namespaces_work() {
+        eprintln!("no namespaces here, and so no accounts of the test's own");
+        return Ok(());
+    }
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(7, 2 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let (keys, chroot) = (dir.path().join("sshd"), dir.path().join("chroot"));
+    fs::create_dir(&keys)?;
+    let (plain, identity) = (fs::read_to_string(world.config())?, keys.join("client_key"));
+    let any_key = "SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQwHR9kVYQ2dXsV0Y";
+    let table = sftp_table(UNPRIVILEGED_USER, "127.0.0.1:22", any_key, &identity);
+    world.write_config(&format!("{plain}\n{table}"))?;
+    let logins = ROLES
+        .iter()
+        .map(|role| printed_login(&world, role, &chroot))
+        .collect::<Result<Vec<_>>>()?;
+    let sshd = start_server(&keys, &logins)?;
+    for (role, login) in ROLES.iter().zip(&logins) {
+        let name = match *role {
+            "ingest" => UNPRIVILEGED_USER.to_owned(),
+            role => format!("{UNPRIVILEGED_USER}-{role}"),
+        };
+        expect_sshd_takes(&login.block, &name, &keys)?;
+    }
+
+    // Everything that a run and a restore need, through the login that can only create.
+    let (address, key) = (sshd.address().to_string(), sshd.fingerprint()?);
+    let table = sftp_table(UNPRIVILEGED_USER, &address, &key, &identity);
+    let config = format!("{plain}\n{table}");
+    world.write_config(&config)?;
+    world
+        .coordinator(&["destination", "create", "nas"])?
+        .expect_code(exit::OK)?;
+    let expected = [
+        ("overwriting", "good", "is refused"),
+        ("eight writers at once", "good", "one wins"),
+        ("fsync@openssh.com", "good", "has it"),
+        ("removing, as prune does", "warning", "is refused"),
+    ];
+    expect_trial(&world, "nas", &expected)?;
+    ensure!(world.run()?.outcome == Outcome::Ok);
+    let local = fs::rename(world.repository(), world.directory().join("gone"));
+    local.context("taking the first destination away")?;
+    leave_only(&world, &config, "nas")?;
+    world.expect_restores("latest", "latest")?;
+    expect_logins(&sshd, &chroot.join("backup"))
+}
+
+/// What a stolen key of each login could do to what is stored.
+fn expect_logins(sshd: &Sshd, root: &Path) -> Result<()> {
+    let before = contents(root)?;
+    let mut packs = before
+        .keys()
+        .filter(|path| path.to_string_lossy().contains("/packs/"));
+    let pack = packs.next().context("a pack")?;
+    let object = format!("/backup/{}", pack.strip_prefix(root)?.display());
+    let other = root.with_file_name("other");
+    fs::write(&other, "other bytes")?;
+    let (other, got) = (
+        other.display(),
+        root.with_file_name("got").display().to_string(),
+    );
+    let changes = [
+        format!("rm {object}"),
+        format!("rename {object} {object}-gone"),
+        format!("chmod 600 {object}"),
+        format!("put {other} {object}"),
+        format!("symlink {object} /backup/link"),
+        "rmdir /backup/tmp".to_owned(),
+        "rename /backup /elsewhere".to_owned(),
+    ];
+    for role in ["", "-restore"] {
+        let login = format!("{UNPRIVILEGED_USER}{role}");
+        ensure!(sftp_does(sshd, &login, &format!("get {object} {got}"))?);
+        for change in &changes {
+            ensure!(!sftp_does(sshd, &login, change)?, "{login}: {change}");
+        }
+        ensure!(contents(root)? == before, "{login} changed something");
+    }
+    let made = "mkdir /backup/folder";
+    ensure!(!sftp_does(
+        sshd,
+        &format!("{UNPRIVILEGED_USER}-restore"),
+        made
+    )?);
+    ensure!(sftp_does(sshd, UNPRIVILEGED_USER, made)?);
+    let maintain = format!("{UNPRIVILEGED_USER}-maintain");
+    let moved = format!("rename {object} {object}-damaged");
+    ensure!(sftp_does(sshd, &maintain, &moved)?, "{moved}");
+    let removed = format!("rm {object}-damaged");
+    ensure!(sftp_does(
+        sshd,
+        &format!("{UNPRIVILEGED_USER}-prune"),
+        &removed
+    )?);
+    Ok(())
 }
