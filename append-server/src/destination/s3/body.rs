@@ -59,7 +59,7 @@ fn paced(
     mut pieces: mpsc::Receiver<io::Result<Bytes>>,
     transfer: Arc<Transfer>,
 ) -> mpsc::Receiver<io::Result<Bytes>> {
-    // None ahead: what has its tokens is sent.
+    // One ahead and no more: its tokens are for now.
     let (sender, paced) = mpsc::channel(1);
     tokio::spawn(async move {
         while let Some(piece) = pieces.recv().await {

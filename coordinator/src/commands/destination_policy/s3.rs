@@ -16,6 +16,8 @@
 //! same, and prune may clear away what another left. Ingest reads nothing: whether a name is taken is found out with the
 //! credentials that restore. A lock that is in force is never bypassed by anybody.
 
+mod notes;
+
 use std::io::{self, Write};
 
 use append_server::destination::s3::options::{ConditionalPolicy, ObjectLock};
@@ -331,77 +333,6 @@ impl<'a> BucketRole<'a> {
         match self.flavour {
             PolicyFlavour::Aws => "aws".to_owned(),
             _ => format!("aws --endpoint-url {}", self.bucket.endpoint()),
-        }
-    }
-
-    /// What whoever attaches it should know.
-    fn notes(&self) -> Vec<&'static str> {
-        match self.role {
-            DestinationRole::Ingest => {
-                let reads = match self.flavour {
-                    PolicyFlavour::Ceph => {
-                        "It reads nothing, not even what it put: give restore a user of its own."
-                    }
-                    _ => {
-                        "It reads nothing: what is there already is read as restore. A user for both needs both policies."
-                    }
-                };
-                let mut notes = vec![reads];
-                if self.refuses_overwriting() {
-                    notes.push(
-                        "A put without `If-None-Match` is refused, so these credentials cannot overwrite anything.",
-                    );
-                } else {
-                    self.note_overwriting(&mut notes);
-                }
-                self.note_locks(&mut notes);
-                notes
-            }
-            DestinationRole::Restore => {
-                vec![
-                    "What it reads is sealed: without the repository's keys it is sizes and times.",
-                ]
-            }
-            DestinationRole::Maintain => {
-                let mut notes =
-                    vec!["To repair, it may put a good copy over a damaged one, and so over any."];
-                self.note_overwriting(&mut notes);
-                self.note_locks(&mut notes);
-                notes
-            }
-            DestinationRole::Prune => vec![
-                "Locks stay in force: what is locked is kept until its time has come.",
-                "These credentials can destroy backups: give them to the machine that prunes, and to no other.",
-            ],
-        }
-    }
-
-    /// What there is against overwriting where the policy cannot refuse it.
-    fn note_overwriting(&self, notes: &mut Vec<&'static str>) {
-        if self.role == DestinationRole::Ingest {
-            notes.push(
-                "It cannot refuse a put over a name that is taken. Capstan never does that; who steals the key might.",
-            );
-        }
-        notes.push(
-            "Let the bucket keep versions: what was there stays as an earlier one, which this role cannot remove.",
-        );
-        if self.flavour == PolicyFlavour::Ceph {
-            notes.push(
-                "Ceph 16 ignores conditional writes in a bucket that keeps versions; see `destination test`.",
-            );
-        }
-    }
-
-    fn note_locks(&self, notes: &mut Vec<&'static str>) {
-        match self.lock {
-            None => notes.push(
-                "Nothing is locked: `retain` in coordinator.toml keeps whoever has more rights from removing, too.",
-            ),
-            Some(lock) if lock.legal_hold && self.flavour == PolicyFlavour::Ceph => notes.push(
-                "It may lift legal holds as well: Ceph cannot tell putting one from lifting it.",
-            ),
-            Some(_) => {}
         }
     }
 }
