@@ -2,6 +2,7 @@
 //! and lasting failures apart where it knows, so that no caller has to guess. Never overwrites, and never
 //! answers "absent" for what it does not know.
 
+pub mod bandwidth;
 pub mod beneath;
 pub mod contract;
 pub mod faults;
@@ -14,6 +15,7 @@ pub mod local_root;
 pub mod memory;
 pub mod s3;
 pub mod sftp;
+pub mod throttle;
 
 use std::fmt;
 use std::str::FromStr;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::SystemClock;
+use crate::destination::bandwidth::Bandwidth;
 use crate::destination::late::LateDestination;
 use crate::destination::local::{LocalDestination, LocalOptions};
 use crate::destination::local_root::RootError;
@@ -177,6 +178,15 @@ impl Place {
         match &self.kind {
             PlaceKind::Local(path) => Some(path),
             PlaceKind::S3(_) | PlaceKind::Sftp(_) => None,
+        }
+    }
+
+    /// The most it takes per second, if that is limited.
+    pub fn bandwidth(&self) -> Option<Bandwidth> {
+        match &self.kind {
+            PlaceKind::Local(_) => None,
+            PlaceKind::S3(place) => place.bandwidth(),
+            PlaceKind::Sftp(place) => place.bandwidth(),
         }
     }
 

@@ -21,6 +21,7 @@ use coordinator::commands::demo::demo_command;
 use coordinator::commands::destination::{
     DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
 };
+use coordinator::commands::destination_policy::destination_policy;
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
 use coordinator::commands::ls::ls_command;
@@ -260,6 +261,7 @@ async fn destination_command(
         DestinationCommand::Create(args) => destination_create(args, &config, out).await,
         DestinationCommand::Test(args) => destination_test(args, &config, json, out).await,
         DestinationCommand::Sync(args) => destination_sync(args, config, json, out).await,
+        DestinationCommand::Policy(args) => destination_policy(args, &config, json, out),
     }
 }
 

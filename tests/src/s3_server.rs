@@ -109,6 +109,25 @@ impl S3Server {
         self.wait()
     }
 
+    /// Makes a further user of Ceph's, whose key is its name and whose secret is every server's.
+    pub fn add_user(&self, name: &str) -> Result<()> {
+        ensure!(self.kind == S3Kind::Ceph, "{:?} has one user", self.kind);
+        let output = Command::new("radosgw-admin")
+            .arg("-c")
+            .arg(self.directory.join("ceph.conf"))
+            .args(["-n", "client.rgw", "user", "create", "--uid", name])
+            .args(["--display-name", name, "--access-key", name])
+            .args(["--secret-key", SECRET_KEY])
+            .output()
+            .context("running radosgw-admin")?;
+        ensure!(
+            output.status.success(),
+            "radosgw-admin: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
     fn spawn(&mut self, program: &str, arguments: &[&str]) -> Result<()> {
         let log = fs::File::create(self.directory.join("log"))?;
         let child = Command::new(tool(program))
@@ -187,7 +206,12 @@ impl Drop for S3Server {
 
 /// A client with all rights.
 pub fn admin(server: &S3Server) -> aws_sdk_s3::Client {
-    let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_KEY, None, None, "test");
+    client_of(server, ACCESS_KEY_ID)
+}
+
+/// A client with a user's rights.
+pub fn client_of(server: &S3Server, access_key_id: &str) -> aws_sdk_s3::Client {
+    let credentials = Credentials::new(access_key_id, SECRET_KEY, None, None, "test");
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .build_https();

@@ -304,7 +304,8 @@ fn prepare(directory: &Path, options: &SshdOptions) -> Result<()> {
     namespace::prepare(directory, options)
 }
 
-fn sshd_path() -> Result<PathBuf> {
+/// The machine's own sshd.
+pub fn sshd_path() -> Result<PathBuf> {
     ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
         .into_iter()
         .map(PathBuf::from)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use append_server::clock::SystemClock;
+use append_server::destination::bandwidth::Bandwidth;
 use append_server::destination::contract::{Workbench, check};
 use append_server::destination::s3::options::{
     Addressing, Checksums, ConditionalPolicy, LockMode, ObjectLock, RoleCredentials, S3Credentials,
@@ -13,13 +14,18 @@ use append_server::destination::s3::options::{
 use append_server::destination::s3::{ConditionalWrites, S3Destination};
 use append_server::destination::sftp::SftpDestination;
 use append_server::destination::sftp::options::SftpOptions;
-use append_server::destination::{Destination, DestinationError, LockState, ObjectKey, PutOutcome};
+use append_server::destination::{
+    ByteRange, Destination, DestinationError, LockState, ObjectKey, PutOutcome,
+};
 use append_server::grants::{MaintenanceGrant, RepairGrant};
 use append_server::io_faults::IoFaults;
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use append_server::ssh::target::{SshTarget, Timeouts};
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
+use futures_util::TryStreamExt as _;
+use futures_util::future::join_all;
+use tests::corpus::bytes::incompressible;
 use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server, SECRET_KEY, admin};
 use tests::sshd::{Sshd, SshdOptions};
 
@@ -49,6 +55,7 @@ fn options(server: &S3Server) -> S3Options {
         storage_classes: StorageClasses::default(),
         credentials: RoleCredentials::one(credentials(SECRET_KEY)),
         ca_file: None,
+        bandwidth: None,
     }
 }
 
@@ -241,6 +248,10 @@ async fn ceph_keeps_the_contract_and_its_locks() -> Result<()> {
 }
 
 fn sftp(sshd: &Sshd, path: &str) -> Result<SftpDestination> {
+    limited_sftp(sshd, path, None)
+}
+
+fn limited_sftp(sshd: &Sshd, path: &str, bandwidth: Option<Bandwidth>) -> Result<SftpDestination> {
     let server = SshTarget {
         name: "sftp".to_owned(),
         address: sshd.address().to_string().parse()?,
@@ -256,7 +267,11 @@ fn sftp(sshd: &Sshd, path: &str) -> Result<SftpDestination> {
     let path = path.to_owned();
     Ok(SftpDestination::new(
         "sftp".parse()?,
-        SftpOptions { server, path },
+        SftpOptions {
+            server,
+            path,
+            bandwidth,
+        },
     ))
 }
 
@@ -306,4 +321,53 @@ async fn a_server_without_extensions_keeps_the_contract() -> Result<()> {
     let sftp = sftp(&sshd, &dir.path().join("root").display().to_string())?;
     sftp.create_root().await?;
     keeps_the_contract(Arc::new(sftp), &spool, 300).await
+}
+
+/// Several objects at once, there and back.
+async fn brings_every_byte(destination: &dyn Destination, spool: &Arc<Spool>) -> Result<()> {
+    let bytes = |number: u64| incompressible(number, (400 << 10) + 1_000 * number as usize);
+    let mut puts = Vec::new();
+    for number in 1..=4 {
+        let source = spool_bytes(spool, bytes(number).into(), Purpose::Data).await?;
+        puts.push(destination.put_if_absent(key(number), source));
+    }
+    for outcome in join_all(puts).await {
+        ensure!(outcome? == PutOutcome::Created);
+    }
+    let reads = (1..=4).map(|number| async move {
+        let read = destination.get_range(key(number), ByteRange::ALL).await?;
+        let pieces: Vec<_> = read.body.try_collect().await?;
+        anyhow::Ok(pieces.concat())
+    });
+    for (number, read) in (1..).zip(join_all(reads).await) {
+        ensure!(read? == bytes(number), "object {number}");
+    }
+    // The same again is compared, by reading all of it.
+    let source = spool_bytes(spool, bytes(1).into(), Purpose::Data).await?;
+    let again = destination.put_if_absent(key(1), source).await?;
+    ensure!(again == PutOutcome::ExistsSame, "{again:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limited_destinations_bring_every_byte() -> Result<()> {
+    let dir = tests::world::temporary_directory()?;
+    let spool = spool(&dir.path().join("spool"))?;
+    let bandwidth = Some("4MiB/s".parse()?);
+    let server = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&server, BUCKET, false).await?;
+    let s3 = destination(S3Options {
+        bandwidth,
+        ..options(&server)
+    })?;
+    brings_every_byte(&s3, &spool).await.context("S3")?;
+
+    let sshd = sftp_server(&dir.path().join("sshd"), "internal-sftp")?;
+    let sftp = limited_sftp(
+        &sshd,
+        &dir.path().join("root").display().to_string(),
+        bandwidth,
+    )?;
+    sftp.create_root().await?;
+    brings_every_byte(&sftp, &spool).await.context("SFTP")
 }

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::destination::s3::client::Clients;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::options::S3Options;
+use crate::destination::throttle::Throttle;
 use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
     ObjectRead, PutOutcome,
@@ -58,6 +59,7 @@ struct Inner {
     options: S3Options,
     clients: Clients,
     clock: Arc<dyn Clock>,
+    throttle: Arc<Throttle>,
     /// What the service does with a conditional write; found out before the first put.
     conditional: OnceCell<ConditionalWrites>,
     /// Whether a lock was asked for and did not show.
@@ -73,6 +75,7 @@ impl S3Destination {
     ) -> Result<Self, OptionsError> {
         let clients = Clients::new(&options)?;
         Ok(Self(Arc::new(Inner {
+            throttle: Throttle::new(options.bandwidth),
             name,
             options,
             clients,

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::options::SftpOptions;
 use crate::destination::sftp::session::Slot;
+use crate::destination::throttle::Throttle;
 use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
     PutOutcome,
@@ -40,6 +41,7 @@ pub struct SftpDestination(Arc<Inner>);
 struct Inner {
     name: DestinationName,
     options: SftpOptions,
+    throttle: Arc<Throttle>,
     /// Connections, made when they are first needed and again when they are lost.
     slots: Vec<Slot>,
     next_slot: AtomicUsize,
@@ -58,6 +60,7 @@ impl SftpDestination {
     pub fn new(name: DestinationName, options: SftpOptions) -> Self {
         let slots = (0..SFTP_CONNECTIONS).map(|_| Slot::default()).collect();
         Self(Arc::new(Inner {
+            throttle: Throttle::new(options.bandwidth),
             name,
             options,
             slots,

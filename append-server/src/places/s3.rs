@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::destination::bandwidth::Bandwidth;
 use crate::destination::s3::options::{
     Addressing, Checksums, ConditionalPolicy, LockMode, ObjectLock, PROVIDERS, Provider,
     RoleCredentials, S3Credentials, S3Options, StorageClasses,
@@ -17,6 +18,7 @@ const ROLES: [&str; 4] = ["ingest", "restore", "maintain", "prune"];
 /// A bucket as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Place {
+    provider: Option<&'static str>,
     endpoint: String,
     region: String,
     bucket: String,
@@ -27,6 +29,7 @@ pub struct S3Place {
     pub(super) lock: Option<ObjectLock>,
     storage_classes: StorageClasses,
     ca_file: Option<PathBuf>,
+    bandwidth: Option<Bandwidth>,
     credentials: CredentialSource,
     roles: Vec<(&'static str, CredentialSource)>,
 }
@@ -46,6 +49,7 @@ impl S3Place {
         let provider = provider(table)?;
         let region = region(table, provider)?;
         Ok(Self {
+            provider: provider.map(|provider| provider.name),
             endpoint: endpoint(table, provider, &region)?,
             region,
             bucket,
@@ -78,6 +82,7 @@ impl S3Place {
                 meta: table.storage_class_meta.clone(),
             },
             ca_file: table.ca_file.as_ref().map(|path| file.directory.join(path)),
+            bandwidth: table.bandwidth()?,
             credentials: credentials(table, file)?,
             roles: table
                 .role
@@ -91,6 +96,46 @@ impl S3Place {
         format!("s3://{}/{}", self.bucket, self.prefix)
             .trim_end_matches('/')
             .to_owned()
+    }
+
+    /// Whose preset it has, if it has one.
+    pub fn provider(&self) -> Option<&'static str> {
+        self.provider
+    }
+
+    /// The service's address.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The region that requests are signed for.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// What every key begins with: empty, or ending in a slash.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What is asked of conditional writes.
+    pub fn conditional_writes(&self) -> ConditionalPolicy {
+        self.conditional_writes
+    }
+
+    /// The most it takes per second.
+    pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
+        self.bandwidth
+    }
+
+    /// The lock that objects are put with.
+    pub fn lock(&self) -> Option<ObjectLock> {
+        self.lock
     }
 
     /// Fetches the secrets.
@@ -116,6 +161,7 @@ impl S3Place {
                 prune: role("prune")?,
             },
             ca_file: self.ca_file.clone(),
+            bandwidth: self.bandwidth,
         })
     }
 }

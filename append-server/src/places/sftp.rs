@@ -1,8 +1,9 @@
 //! The SFTP keys of a `[[destination]]` table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::destination::DestinationName;
+use crate::destination::bandwidth::Bandwidth;
 use crate::destination::sftp::options::SftpOptions;
 use crate::places::secret::{SecretError, SecretSource};
 use crate::places::table::{DestinationTable, KeyError};
@@ -19,6 +20,7 @@ pub struct SftpPlace {
     host_keys: Vec<Fingerprint>,
     identity_file: Option<PathBuf>,
     password: Option<SecretSource>,
+    bandwidth: Option<Bandwidth>,
 }
 
 /// Whether a text is an address as `scp` takes it: `user@host:path`.
@@ -64,6 +66,7 @@ impl SftpPlace {
                 .as_ref()
                 .map(|path| file.directory.join(path)),
             password: table.password().source(file)?,
+            bandwidth: table.bandwidth()?,
         })
     }
 
@@ -73,6 +76,31 @@ impl SftpPlace {
         } else {
             format!("{}@{}:{}", self.user, self.address, self.path)
         }
+    }
+
+    /// Who logs in.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The root's path as the login sees it, without a slash at its end; absolute, or from where the login begins.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The private key to log in with.
+    pub fn identity_file(&self) -> Option<&Path> {
+        self.identity_file.as_deref()
+    }
+
+    /// Whether it logs in with a password.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// The most it takes per second.
+    pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
+        self.bandwidth
     }
 
     /// Fetches the password.
@@ -92,6 +120,7 @@ impl SftpPlace {
                 timeouts: Timeouts::default(),
             },
             path: self.path.clone(),
+            bandwidth: self.bandwidth,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::destination::bandwidth::Bandwidth;
 use crate::places::PlaceError;
 use crate::places::secret::SecretKeys;
 
@@ -19,6 +20,8 @@ pub struct DestinationTable {
     pub url: Spanned<String>,
     /// Whether nothing is acknowledged without it.
     pub required: Option<bool>,
+    /// S3 and SFTP: the most it takes per second, such as `10MiB/s`.
+    pub bandwidth: Option<String>,
 
     /// S3: whose preset fills what is left out.
     pub provider: Option<String>,
@@ -132,6 +135,15 @@ impl DestinationTable {
         }
     }
 
+    /// The limit of what it takes per second.
+    pub(super) fn bandwidth(&self) -> Result<Option<Bandwidth>, KeyError> {
+        let parsed = self.bandwidth.as_deref().map(str::parse::<Bandwidth>);
+        parsed.transpose().map_err(|error| KeyError {
+            key: "bandwidth",
+            problem: error.to_string(),
+        })
+    }
+
     /// Refuses keys that belong to other kinds of destination.
     pub(super) fn refuse_keys(&self, kind: &'static str) -> Result<(), PlaceError> {
         let s3 = [
@@ -158,10 +170,13 @@ impl DestinationTable {
             ("identity_file", self.identity_file.is_some()),
             ("password", self.password().is_given()),
         ];
+        // A disk of this machine is as fast as it is.
+        let far = [("bandwidth", self.bandwidth.is_some())];
         let foreign = s3
             .iter()
             .filter(|_| kind != "s3")
             .chain(sftp.iter().filter(|_| kind != "sftp"))
+            .chain(far.iter().filter(|_| kind == "file"))
             .find(|(_, given)| *given);
         match foreign {
             Some((key, _)) => Err(PlaceError::ForeignKey { key, kind }),

@@ -1,6 +1,9 @@
 //! Arguments of `destination`.
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand, ValueEnum};
 
 /// `destination …`.
 #[derive(Debug, Clone, Subcommand)]
@@ -39,6 +42,27 @@ an interruption; a second call shows how far it is.
 Example:
   coordinator destination sync s3-eu")]
     Sync(DestinationSyncArgs),
+    /// Print the rights that one role's credentials need at a destination, and no more
+    #[command(after_help = "\
+For a bucket: the policy of one role, filled in from coordinator.toml, what it
+cannot see to, and lifecycle rules that remove no object. For an SFTP server: its
+sshd_config block, directories and authorized_keys line. For a directory: owner and
+mode. Nothing is changed anywhere; a role's own credentials are set in
+[destination.role.ROLE].
+
+Roles: ingest puts new objects, restore reads and lists, maintain checks, repairs
+and extends locks, prune removes.
+
+Without --principal, the policy is for the user it is attached to. With it, it is a
+bucket policy that names that user, as Ceph needs it.
+
+Examples:
+  coordinator destination policy s3-eu --role ingest
+  coordinator destination policy s3-eu --role prune --json > prune.json
+  coordinator destination policy ceph --role restore \\
+    --principal arn:aws:iam:::user/capstan-restore
+  coordinator destination policy nas --role ingest")]
+    Policy(DestinationPolicyArgs),
 }
 
 /// `destination create`.
@@ -60,4 +84,92 @@ pub struct DestinationTestArgs {
 pub struct DestinationSyncArgs {
     /// The destination's name in coordinator.toml
     pub name: String,
+}
+
+/// `destination policy`.
+#[derive(Debug, Clone, Args)]
+pub struct DestinationPolicyArgs {
+    /// The destination's name in coordinator.toml
+    pub name: String,
+    /// What the credentials are for
+    #[arg(long, value_enum)]
+    pub role: DestinationRole,
+    /// S3: whose kind of policy; that of the destination's `provider` when not given
+    #[arg(long, value_enum)]
+    pub flavour: Option<PolicyFlavour>,
+    /// S3: make it a bucket policy that names this user
+    #[arg(long, value_name = "ARN")]
+    pub principal: Option<Principal>,
+    /// SFTP: the directory of the server that the login sees as `/` [default: /srv/capstan]
+    #[arg(long, value_name = "DIR")]
+    pub chroot: Option<PathBuf>,
+}
+
+/// What a destination's credentials are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DestinationRole {
+    /// Puts new objects
+    Ingest,
+    /// Reads and lists
+    Restore,
+    /// Checks, repairs and extends locks
+    Maintain,
+    /// Removes
+    Prune,
+}
+
+impl DestinationRole {
+    /// The role's word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Restore => "restore",
+            Self::Maintain => "maintain",
+            Self::Prune => "prune",
+        }
+    }
+}
+
+/// Whose kind of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyFlavour {
+    /// Amazon's
+    Aws,
+    /// MinIO's
+    Minio,
+    /// Ceph's gateway's
+    Ceph,
+}
+
+/// Whom a bucket policy names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal(String);
+
+/// Text that names no user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write one user's or role's ARN, such as arn:aws:iam::111122223333:user/capstan-ingest")]
+pub struct PrincipalError;
+
+impl Principal {
+    /// Its ARN.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Principal {
+    type Err = PrincipalError;
+
+    fn from_str(text: &str) -> Result<Self, PrincipalError> {
+        let parts: Vec<_> = text.splitn(6, ':').collect();
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"*?\"'\\$".contains(&byte);
+        match parts.as_slice() {
+            ["arn", _, "iam" | "sts", _, _, resource]
+                if resource.contains('/') && text.bytes().all(plain) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(PrincipalError),
+        }
+    }
 }

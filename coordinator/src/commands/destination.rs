@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs, DestinationTestArgs};
 use crate::clock::{SystemClock, utc};
+use crate::commands::destination_policy::PolicyError;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError, find_place};
 use crate::exit_code::ExitCode;
@@ -50,6 +51,9 @@ pub enum DestinationCommandError {
     /// A place for what is tried out.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// Its rights cannot be printed.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The destination takes nothing.
     #[error(
         "destination {name} still lacks {objects} objects: {problem}; what is left goes on by itself"

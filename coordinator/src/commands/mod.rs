@@ -4,6 +4,7 @@ pub mod cat;
 pub mod config_check;
 pub mod demo;
 pub mod destination;
+pub mod destination_policy;
 pub mod host;
 pub mod init;
 pub mod key;

@@ -127,11 +127,15 @@ fn top_rows(config: &Config) -> Rows {
 }
 
 fn destination_rows(destination: &Place) -> Rows {
-    vec![
+    let mut rows = vec![
         ("name", json!(destination.name.to_string())),
         ("url", json!(destination.url)),
         ("required", json!(destination.required)),
-    ]
+    ];
+    if let Some(bandwidth) = destination.bandwidth() {
+        rows.push(("bandwidth", json!(bandwidth.to_string())));
+    }
+    rows
 }
 
 fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {

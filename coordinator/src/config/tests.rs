@@ -536,6 +536,18 @@ fn keys_belong_to_their_kind_of_destination() {
             5,
             "`region` does not belong",
         ),
+        (
+            "file:///srv/backup\"",
+            "file:///srv/backup\"\nbandwidth = \"1MiB/s\"",
+            5,
+            "`bandwidth` does not belong",
+        ),
+        (
+            "file:///srv/backup\"",
+            "root@h:/x\"\nhost_key = [\"SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQwHR9kVYQ2dXsV0Y\"]\nbandwidth = \"10Mbit/s\"",
+            5,
+            "`bandwidth` is \"10Mbit/s\": write bytes per second, as in \"10MiB/s\"",
+        ),
     ] {
         let text = refused_coordinator(&COORDINATOR.replace(from, to));
         assert_says(

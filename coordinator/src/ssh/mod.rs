@@ -17,7 +17,7 @@ pub mod deploy;
 
 pub mod remains;
 
-mod shell;
+pub(crate) mod shell;
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,8 @@ pub(super) fn words(prefix: &str) -> Vec<&str> {
     prefix.split_ascii_whitespace().collect()
 }
 
-fn quote(word: &str) -> String {
+/// A word that every shell reads as it is.
+pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.into();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
@@ -9,17 +10,18 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::destination::throttle::Transfer;
 use crate::limits::IO_BYTES;
 use crate::spool::SpooledObject;
 
 /// Pieces between the reader's thread and the connection.
 const PIECES_AHEAD: usize = 2;
 
-/// All bytes of `source`.
-pub(super) fn of(source: &SpooledObject) -> ByteStream {
-    let source = source.clone();
+/// All bytes of `source`, as fast as the transfer may send them.
+pub(super) fn of(source: &SpooledObject, transfer: &Arc<Transfer>) -> ByteStream {
+    let (source, transfer) = (source.clone(), Arc::clone(transfer));
     ByteStream::new(SdkBody::retryable(move || {
-        SdkBody::from_body_1_x(FileBody::begin(source.clone()))
+        SdkBody::from_body_1_x(FileBody::begin(source.clone(), Arc::clone(&transfer)))
     }))
 }
 
@@ -29,13 +31,14 @@ struct FileBody {
 }
 
 impl FileBody {
-    fn begin(source: SpooledObject) -> Self {
-        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+    fn begin(source: SpooledObject, transfer: Arc<Transfer>) -> Self {
+        let (sender, mut pieces) = mpsc::channel(PIECES_AHEAD);
         let left = source.bytes();
+        let piece_bytes = transfer.piece_bytes(IO_BYTES);
         tokio::task::spawn_blocking(move || {
             let mut offset = 0;
             while offset < source.bytes() {
-                let piece = source.read_piece(offset, IO_BYTES).map(Bytes::from);
+                let piece = source.read_piece(offset, piece_bytes).map(Bytes::from);
                 let (failed, bytes) = (piece.is_err(), piece.as_ref().map_or(0, Bytes::len));
                 // A body that nobody reads any more was given up.
                 if sender.blocking_send(piece).is_err() || failed {
@@ -44,8 +47,31 @@ impl FileBody {
                 offset += bytes as u64;
             }
         });
+        if transfer.is_limited() {
+            pieces = paced(pieces, transfer);
+        }
         Self { pieces, left }
     }
+}
+
+/// The same pieces, each when it may go.
+fn paced(
+    mut pieces: mpsc::Receiver<io::Result<Bytes>>,
+    transfer: Arc<Transfer>,
+) -> mpsc::Receiver<io::Result<Bytes>> {
+    // One ahead and no more: its tokens are for now.
+    let (sender, paced) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(piece) = pieces.recv().await {
+            let bytes = piece.as_ref().map_or(0, Bytes::len);
+            transfer.take(bytes as u64).await;
+            // A body that nobody reads any more was given up.
+            if sender.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    paced
 }
 
 impl Body for FileBody {

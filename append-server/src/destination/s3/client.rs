@@ -63,7 +63,7 @@ impl Clients {
             .await
     }
 
-    /// Extends locks.
+    /// Extends locks, and looks at the bucket's settings.
     pub(super) async fn maintain(&self) -> &Client {
         self.role(&self.maintain, &self.options.credentials.maintain)
             .await

@@ -116,6 +116,11 @@ impl S3Failure {
         matches!(self, Self::Refused { code, .. } if code == expected)
     }
 
+    /// Whether the credentials may not do what was asked.
+    pub(super) fn is_not_allowed(&self) -> bool {
+        self.is_status(403) || self.is_code("AccessDenied")
+    }
+
     /// Whether the service does not know what was asked at all.
     pub(super) fn is_not_implemented(&self) -> bool {
         self.is_status(501) || self.is_code("NotImplemented")

@@ -36,7 +36,7 @@ impl Inner {
 
     async fn versioning_finding(&self) -> Finding {
         const WHAT: &str = "versions";
-        let client = self.clients.restore().await;
+        let client = self.clients.maintain().await;
         let asked = within_deadline!(client.get_bucket_versioning().bucket(&self.options.bucket));
         match asked {
             Ok(answer) if answer.status() == Some(&BucketVersioningStatus::Enabled) => {
@@ -52,7 +52,7 @@ impl Inner {
 
     async fn lock_finding(&self) -> Finding {
         const WHAT: &str = "object lock";
-        let client = self.clients.restore().await;
+        let client = self.clients.maintain().await;
         let asked = within_deadline!(
             client
                 .get_object_lock_configuration()
@@ -96,7 +96,7 @@ impl Inner {
 
     async fn lifecycle_finding(&self) -> Finding {
         const WHAT: &str = "lifecycle rules";
-        let client = self.clients.restore().await;
+        let client = self.clients.maintain().await;
         let asked = within_deadline!(
             client
                 .get_bucket_lifecycle_configuration()
@@ -144,7 +144,9 @@ impl Inner {
                 let found = "is allowed to the credentials that put: give them a policy that allows to put and no more";
                 Finding::new(WHAT, found, Verdict::Warning)
             }
-            Err(failure) if is_refusal(&failure) => Finding::new(WHAT, "is refused", Verdict::Good),
+            Err(failure) if failure.is_not_allowed() => {
+                Finding::new(WHAT, "is refused", Verdict::Good)
+            }
             Err(failure) => not_told(WHAT, &failure),
         }
     }
@@ -164,14 +166,12 @@ impl Inner {
                 let found = "is allowed to the credentials that put: give prune its own, see [destination.role.prune]";
                 Finding::new(WHAT, found, Verdict::Warning)
             }
-            Err(failure) if is_refusal(&failure) => Finding::new(WHAT, "is refused", Verdict::Good),
+            Err(failure) if failure.is_not_allowed() => {
+                Finding::new(WHAT, "is refused", Verdict::Good)
+            }
             Err(failure) => not_told(WHAT, &failure),
         }
     }
-}
-
-fn is_refusal(failure: &S3Failure) -> bool {
-    failure.is_status(403) || failure.is_code("AccessDenied")
 }
 
 fn not_told(what: &'static str, failure: &S3Failure) -> Finding {

@@ -177,7 +177,13 @@ impl Inner {
                 let what = "it says that the object exists and that it does not".to_owned();
                 Err(fail(S3Failure::Answer(what)))
             }
-            Err(failure) => Err(fail(failure)),
+            Err(failure) => {
+                // Refused, perhaps, because nothing is there.
+                Err(match self.head(key).await {
+                    Err(error) if error.is_absent() => error,
+                    _ => fail(failure),
+                })
+            }
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use formats::object::ObjectKind;
 use zeroize::Zeroizing;
 
+use crate::destination::bandwidth::Bandwidth;
+
 /// Where a bucket is and how it is used.
 #[derive(Debug, Clone)]
 pub struct S3Options {
@@ -33,6 +35,8 @@ pub struct S3Options {
     pub credentials: RoleCredentials,
     /// A PEM file with the only authorities that are trusted, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The most that objects take per second, both ways together.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// How a bucket is named in a request.
@@ -144,7 +148,7 @@ pub struct RoleCredentials {
     pub ingest: S3Credentials,
     /// Reads and lists.
     pub restore: S3Credentials,
-    /// Extends locks.
+    /// Extends locks, and looks at the bucket's settings.
     pub maintain: S3Credentials,
     /// Removes.
     pub prune: S3Credentials,

@@ -52,6 +52,7 @@ impl Inner {
         conditional: bool,
     ) -> Result<(), S3Failure> {
         let options = &self.options;
+        let transfer = self.throttle.transfer();
         let bytes = i64::try_from(source.bytes()).unwrap_or(i64::MAX);
         let mut put = client
             .put_object()
@@ -59,7 +60,7 @@ impl Inner {
             .key(self.bucket_key(key))
             .content_length(bytes)
             .content_type("application/octet-stream")
-            .body(body::of(source));
+            .body(body::of(source, &transfer));
         if conditional {
             put = put.if_none_match("*");
         }
@@ -84,9 +85,11 @@ impl Inner {
             }
         }
         let slow = Duration::from_secs(source.bytes() / S3_PUT_BYTES_PER_SEC_MIN);
-        let put = tokio::time::timeout(S3_REQUEST_DEADLINE + slow, put.send()).await;
+        let put = transfer
+            .within(S3_REQUEST_DEADLINE + slow, put.send())
+            .await;
         // Without an answer it may be there or not: the next attempt finds out, for its name is taken then.
-        put.map_err(|_| S3Failure::Timeout)?
+        put.ok_or(S3Failure::Timeout)?
             .map_err(S3Failure::of)
             .map(drop)
     }

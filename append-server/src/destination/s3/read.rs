@@ -1,5 +1,7 @@
 //! Reading and listing a bucket. What comes is counted against what was asked for, and a listing must go forward.
 
+use std::sync::Arc;
+
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
@@ -11,6 +13,7 @@ use futures_util::stream;
 
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::{Inner, within_deadline};
+use crate::destination::throttle::Transfer;
 use crate::destination::{
     ByteRange, DestinationError, DestinationName, ObjectKey, ObjectList, ObjectRead,
 };
@@ -40,7 +43,7 @@ impl Inner {
                 let total = self.head(key).await?;
                 return Err(self.past_end(key, total));
             }
-            Err(failure) => return Err(self.read_error(key, failure)),
+            Err(failure) => return Err(self.read_error("read", key, failure).await),
         };
         let unusable = |what: &str| self.error("read", key, S3Failure::Answer(what.to_owned()));
         let (first, total) = match (&header, answer.content_range()) {
@@ -67,6 +70,7 @@ impl Inner {
             key: key.clone(),
             body: answer.body,
             left: bytes,
+            transfer: self.throttle.transfer(),
         };
         Ok(ObjectRead {
             total,
@@ -125,7 +129,7 @@ impl Inner {
         let answer = match self.ask_head(key).await {
             Ok(answer) => answer,
             Err(failure) if failure.is_status(404) => return self.head_by_reading(key).await,
-            Err(failure) => return Err(self.error("look at", key, failure)),
+            Err(failure) => return Err(self.read_error("look at", key, failure).await),
         };
         answer
             .content_length()
@@ -140,7 +144,7 @@ impl Inner {
     async fn head_by_reading(&self, key: &ObjectKey) -> Result<u64, DestinationError> {
         let answer = match self.get(key, Some("bytes=0-0".to_owned())).await {
             Ok(answer) => answer,
-            Err(failure) => return Err(self.read_error(key, failure)),
+            Err(failure) => return Err(self.read_error("read", key, failure).await),
         };
         // It came in between.
         let total = answer.content_range().and_then(parse_content_range);
@@ -152,11 +156,43 @@ impl Inner {
             })
     }
 
-    fn read_error(&self, key: &ObjectKey, failure: S3Failure) -> DestinationError {
+    async fn read_error(
+        &self,
+        action: &'static str,
+        key: &ObjectKey,
+        failure: S3Failure,
+    ) -> DestinationError {
         if failure.is_status(404) && failure.is_code("NoSuchKey") {
             return self.absent(key);
         }
-        self.error("read", key, failure)
+        // To credentials that may list beneath a prefix only, a service refuses what is not there. The listing tells.
+        if failure.is_not_allowed() && self.is_listed(key).await == Some(false) {
+            return self.absent(key);
+        }
+        self.error(action, key, failure)
+    }
+
+    /// Whether the bucket's listing has a name; nothing when it cannot be told.
+    async fn is_listed(&self, key: &ObjectKey) -> Option<bool> {
+        let client = self.clients.restore().await;
+        let bucket_key = self.bucket_key(key);
+        // Of all names that begin with it, the name itself comes first.
+        let page = within_deadline!(
+            client
+                .list_objects_v2()
+                .bucket(&self.options.bucket)
+                .prefix(&bucket_key)
+                .max_keys(1)
+        )
+        .ok()?;
+        // A page that was cut off on its way may still read as an empty one.
+        page.is_truncated()?;
+        let count = i32::try_from(page.contents().len()).ok();
+        if page.key_count().is_some_and(|said| Some(said) != count) {
+            return None;
+        }
+        let mut names = page.contents().iter().map(|object| object.key());
+        Some(names.any(|name| name == Some(&bucket_key)))
     }
 
     fn past_end(&self, key: &ObjectKey, total: u64) -> DestinationError {
@@ -295,6 +331,7 @@ struct Reading {
     key: ObjectKey,
     body: ByteStream,
     left: u64,
+    transfer: Arc<Transfer>,
 }
 
 impl Reading {
@@ -307,6 +344,8 @@ impl Reading {
             Ok(Some(Ok(piece))) => match self.left.checked_sub(piece.len() as u64) {
                 Some(left) => {
                     self.left = left;
+                    // What is not read yet holds the service up.
+                    self.transfer.take(piece.len() as u64).await;
                     return Ok(Some((piece, self)));
                 }
                 None => S3Failure::Answer("more bytes than it announced".to_owned()),

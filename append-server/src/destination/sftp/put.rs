@@ -1,10 +1,12 @@
 //! Storing an object on an SFTP server: written under a temporary name, made durable, then given its own name by a step
 //! that replaces nothing. What was left behind by a lost connection is another temporary file, and harms nobody.
 
+use std::sync::Arc;
+
 use formats::ids::to_hex;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use russh_sftp::protocol::OpenFlags;
+use russh_sftp::protocol::{OpenFlags, StatusCode};
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock as _, SystemClock};
@@ -12,6 +14,7 @@ use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::root::attributes;
 use crate::destination::sftp::session::Session;
+use crate::destination::throttle::Transfer;
 use crate::destination::{DAMAGED_FOLDER, DestinationError, ObjectKey, PutOutcome, damaged_name};
 use crate::limits::SFTP_WINDOW_BYTES;
 use crate::spool::SpooledObject;
@@ -67,7 +70,11 @@ impl Inner {
         let random: [u8; 16] = formats::keys::secret::random()
             .map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
         let temporary = self.path(&format!("{TEMPORARY}/{}", to_hex(&random)));
-        let written = session.write_new(&temporary, source, &self.window).await;
+        let line = Line {
+            window: &self.window,
+            transfer: self.throttle.transfer(),
+        };
+        let written = session.write_new(&temporary, source, &line).await;
         let outcome = match written {
             Ok(()) => self.publish(session, &temporary, &path, source).await,
             Err(failure) => Err(session
@@ -201,11 +208,18 @@ impl Inner {
         if bytes != source.bytes() {
             return Ok(PutOutcome::ExistsDifferent);
         }
-        if session.digest(path, bytes).await? != *source.digest().as_bytes() {
+        let transfer = self.throttle.transfer();
+        if session.digest(path, bytes, &transfer).await? != *source.digest().as_bytes() {
             return Ok(PutOutcome::ExistsDifferent);
         }
         Ok(PutOutcome::ExistsSame)
     }
+}
+
+/// What an object's bytes pass on their way to the server.
+struct Line<'a> {
+    window: &'a Semaphore,
+    transfer: Arc<Transfer>,
 }
 
 impl Session {
@@ -214,16 +228,17 @@ impl Session {
         &self,
         path: &str,
         source: &SpooledObject,
-        window: &Semaphore,
+        line: &Line<'_>,
     ) -> Result<(), SftpFailure> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
-        let handle = self.sftp.open(path, flags, attributes(0o600)).await?.handle;
-        let written = self.write_all(&handle, source, window).await;
+        // Never writable for whoever opens it again.
+        let handle = self.sftp.open(path, flags, attributes(0o400)).await?.handle;
+        let written = self.write_all(&handle, source, line).await;
         let finished = match written {
             // Read-only from here on, and what is acknowledged is on disk.
-            Ok(()) => match self.sftp.fsetstat(&handle, attributes(0o400)).await {
-                Ok(_) => self.sync(&handle).await,
-                Err(error) => Err(error.into()),
+            Ok(()) => match self.set_read_only(&handle).await {
+                Ok(()) => self.sync(&handle).await,
+                failed => failed,
             },
             failed => failed,
         };
@@ -234,23 +249,40 @@ impl Session {
         Ok(())
     }
 
+    /// A server may ignore the mode that a file was opened with, or refuse to change modes; not both.
+    async fn set_read_only(&self, handle: &str) -> Result<(), SftpFailure> {
+        let set = self.sftp.fsetstat(handle, attributes(0o400)).await;
+        match set.map_err(SftpFailure::from) {
+            Err(failure) if failure.is_code(StatusCode::PermissionDenied) => {
+                let found = self.sftp.fstat(handle).await?.attrs.permissions;
+                match found {
+                    Some(mode) if mode & 0o222 == 0 => Ok(()),
+                    _ => Err(failure),
+                }
+            }
+            set => set.map(drop),
+        }
+    }
+
     async fn write_all(
         &self,
         handle: &str,
         source: &SpooledObject,
-        window: &Semaphore,
+        line: &Line<'_>,
     ) -> Result<(), SftpFailure> {
-        let pieces_max = (SFTP_WINDOW_BYTES / self.write_bytes).max(1);
+        let piece_bytes = line.transfer.piece_bytes(self.write_bytes);
+        let pieces_max = (SFTP_WINDOW_BYTES / piece_bytes.max(1)).max(1);
         let mut in_flight = FuturesUnordered::new();
         let mut offset = 0;
         while offset < source.bytes() {
-            let piece = read_piece(source, offset, self.write_bytes).await?;
+            let piece = read_piece(source, offset, piece_bytes).await?;
             let at = offset;
             offset += piece.len() as u64;
             let room = u32::try_from(piece.len()).unwrap_or(u32::MAX);
             in_flight.push(async move {
+                line.transfer.take(piece.len() as u64).await;
                 // Of all that is on its way to the server, so that a slow line answers in time.
-                let _room = window.acquire_many(room).await;
+                let _room = line.window.acquire_many(room).await;
                 self.sftp.write(handle, at, piece).await
             });
             if in_flight.len() >= pieces_max {

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::session::Session;
+use crate::destination::throttle::Transfer;
 use crate::destination::{ByteRange, DestinationError, DestinationName, ObjectKey, ObjectRead};
 use crate::limits::SFTP_WINDOW_BYTES;
 
@@ -38,6 +39,7 @@ impl Inner {
             handle,
             destination: self.name.clone(),
             key: key.clone(),
+            transfer: self.throttle.transfer(),
             _under_way: under_way,
         };
         let bytes = range.bytes_in(total).ok_or(DestinationError::PastEnd {
@@ -89,6 +91,7 @@ struct OpenFile {
     handle: String,
     destination: DestinationName,
     key: ObjectKey,
+    transfer: Arc<Transfer>,
     _under_way: Option<OwnedSemaphorePermit>,
 }
 
@@ -112,11 +115,8 @@ impl OpenFile {
         start: u64,
         bytes: u64,
     ) -> stream::BoxStream<'static, Result<Bytes, DestinationError>> {
-        let piece_bytes = u64::from(self.session.read_bytes);
-        let pieces = bytes.div_ceil(piece_bytes.max(1));
-        let ahead = (SFTP_WINDOW_BYTES
-            / usize::try_from(self.session.read_bytes.max(1)).unwrap_or(1))
-        .max(1);
+        let Pieces { piece_bytes, ahead } = self.session.pieces(&self.transfer);
+        let pieces = bytes.div_ceil(piece_bytes);
         let file = Arc::new(self);
         stream::iter(0..pieces)
             .map(move |piece| {
@@ -124,6 +124,7 @@ impl OpenFile {
                 let from = piece * piece_bytes;
                 let wanted = piece_bytes.min(bytes - from);
                 async move {
+                    file.transfer.take(wanted).await;
                     let read = file.session.read_exact(&file.handle, start + from, wanted);
                     read.await.map_err(|failure| {
                         failure.into_error(file.destination.clone(), "read", file.key.to_string())
@@ -135,7 +136,24 @@ impl OpenFile {
     }
 }
 
+/// How an object is read.
+struct Pieces {
+    /// Never 0.
+    piece_bytes: u64,
+    /// How many are asked for at a time.
+    ahead: usize,
+}
+
 impl Session {
+    fn pieces(&self, transfer: &Transfer) -> Pieces {
+        let bytes_max = usize::try_from(self.read_bytes).unwrap_or(usize::MAX);
+        let piece_bytes = transfer.piece_bytes(bytes_max).max(1);
+        Pieces {
+            piece_bytes: piece_bytes as u64,
+            ahead: (SFTP_WINDOW_BYTES / piece_bytes).max(1),
+        }
+    }
+
     /// Opens an object and tells its size; nothing when there is none. What is no file is no object.
     async fn open_object(&self, path: &str) -> Result<Option<(String, u64)>, SftpFailure> {
         let Some(bytes) = self.size_of(path).await? else {
@@ -201,18 +219,26 @@ impl Session {
     }
 
     /// BLAKE3 of a file of so many bytes.
-    pub(super) async fn digest(&self, path: &str, bytes: u64) -> Result<[u8; 32], SftpFailure> {
+    pub(super) async fn digest(
+        &self,
+        path: &str,
+        bytes: u64,
+        transfer: &Transfer,
+    ) -> Result<[u8; 32], SftpFailure> {
         let opened = self
             .sftp
             .open(path, OpenFlags::READ, FileAttributes::empty())
             .await?;
-        let piece_bytes = u64::from(self.read_bytes);
-        let ahead =
-            (SFTP_WINDOW_BYTES / usize::try_from(self.read_bytes.max(1)).unwrap_or(1)).max(1);
-        let mut pieces = stream::iter(0..bytes.div_ceil(piece_bytes.max(1)))
+        let Pieces { piece_bytes, ahead } = self.pieces(transfer);
+        let mut pieces = stream::iter(0..bytes.div_ceil(piece_bytes))
             .map(|piece| {
                 let from = piece * piece_bytes;
-                self.read_exact(&opened.handle, from, piece_bytes.min(bytes - from))
+                let wanted = piece_bytes.min(bytes - from);
+                let handle = opened.handle.as_str();
+                async move {
+                    transfer.take(wanted).await;
+                    self.read_exact(handle, from, wanted).await
+                }
             })
             .buffered(ahead)
             .boxed();

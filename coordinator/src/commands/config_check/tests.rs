@@ -84,6 +84,20 @@ fn check_reports_errors_to_scripts_with_file_line_and_key() {
 }
 
 #[test]
+fn show_prints_a_destinations_limit_as_it_is_understood() {
+    let directory = fixture(HOSTS);
+    let nas = "[[destination]]\nname = \"nas\"\nurl = \"sftp://b@nas/backup\"\nbandwidth = \"1.5 mib/s\"\n\
+        host_key = [\"SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQwHR9kVYQ2dXsV0Y\"]\n";
+    let file = directory.path().join("coordinator.toml");
+    std::fs::write(file, format!("{COORDINATOR}{nas}")).unwrap();
+    let show = ConfigCommand::Show(ConfigShowArgs { host: None });
+    let (outcome, text) = run(&show, directory.path(), false);
+    outcome.unwrap();
+    let shown = text.lines().filter(|line| line.starts_with("bandwidth"));
+    assert_eq!(shown.collect::<Vec<_>>(), ["bandwidth = \"1536KiB/s\""]);
+}
+
+#[test]
 fn show_prints_the_merged_result_with_origins() {
     let directory = fixture(HOSTS);
     let show = ConfigCommand::Show(ConfigShowArgs { host: None });
