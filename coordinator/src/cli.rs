@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and in which words. Only parses; `main` carries out.
 
+pub mod audit;
 pub mod destination;
 pub mod documents;
 pub mod host;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::cli::audit::AuditCommand;
 use crate::cli::destination::DestinationCommand;
 use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::host::HostCommand;
@@ -122,6 +124,9 @@ pub enum Command {
     /// List destinations, try one out, fill one that was added later
     #[command(subcommand)]
     Destination(DestinationCommand),
+    /// Print where logs end for a witness, check what a witness kept, reconcile
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Build a coordinator anew from the recovery kit and one destination
     Recover(RecoverArgs),
     /// Export or test the recovery kit

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use append_server::destination::DestinationName;
 use append_server::places::Place;
 use bytes::Bytes;
+use formats::ids::RepositoryId;
 use formats::keys::repository::MissingKeyError;
 use formats::object::UserName;
 use tokio::sync::Mutex;
 
 use crate::backup::shared_index::SharedIndex;
-use crate::catalog::state::State;
+use crate::catalog::state::{ForeignRecords, State};
 use crate::catalog::sync::SyncError;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
@@ -69,6 +70,22 @@ pub enum OpenError {
         /// What there is.
         known: String,
     },
+    /// Somebody else wrote.
+    #[error(
+        "repository {repository} has log records {first} to {last} that this coordinator did not write: it is an old copy of \
+         itself, or another coordinator writes there. Look at them with `coordinator snapshots {host}`, make sure that only \
+         one coordinator writes, then allow it with `coordinator audit reconcile {host}`"
+    )]
+    Foreign {
+        /// The repository.
+        repository: RepositoryId,
+        /// The first such record.
+        first: u64,
+        /// The last one.
+        last: u64,
+        /// The host.
+        host: String,
+    },
     /// The host was never backed up.
     #[error("host {host} has no snapshot yet: run `coordinator run {host}`")]
     NoRepository {
@@ -87,6 +104,7 @@ impl OpenError {
                 ExitCode::Integrity
             }
             Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
+            Self::Foreign { .. } => ExitCode::Integrity,
             Self::NoRepository { .. } | Self::NoSuchDestination { .. } => ExitCode::NotFound,
             _ => ExitCode::Error,
         }
@@ -216,7 +234,17 @@ impl Coordinator {
         let mut state = self.state.lock().await;
         let repository = create_or_open(&self.request(&name), &self.storage, &mut state).await?;
         drop(state);
-        self.caught_up(repository).await
+        let opened = self.caught_up(repository).await?;
+        let repository = opened.repository.id();
+        if let Some(records) = self.state.lock().await.foreign(repository)? {
+            return Err(OpenError::Foreign {
+                repository,
+                first: records.first,
+                last: records.last,
+                host: host.name.to_string(),
+            });
+        }
+        Ok(opened)
     }
 
     /// The repository of a host that was backed up before.
@@ -231,9 +259,13 @@ impl Coordinator {
 
     /// The repository of a host, where there is one.
     pub async fn find(&self, host: &Host) -> Result<Option<HostRepository>, OpenError> {
-        let name = host.repository.to_string();
+        self.find_named(&host.repository.to_string()).await
+    }
+
+    /// The repository of a host's or a group's name, where there is one.
+    pub async fn find_named(&self, name: &str) -> Result<Option<HostRepository>, OpenError> {
         let state = self.state.lock().await;
-        let repository = open(&self.request(&name), &self.storage, &state).await?;
+        let repository = open(&self.request(name), &self.storage, &state).await?;
         drop(state);
         match repository {
             Some(repository) => self.caught_up(repository).await.map(Some),
@@ -255,12 +287,14 @@ impl Coordinator {
         };
         let mut problems = Vec::new();
         let mut catalog = repository.open_catalog(&self.state_dir)?;
+        let before = catalog.last()?.map_or(0, |(sequence, _)| sequence);
         match catalog.sync(&self.storage, &repository.keys).await {
             Err(error) if error.is_integrity() => problems.push(error_line(&error)),
             synced => {
                 synced?;
             }
         }
+        self.note_foreign(&catalog, repository.id(), before).await?;
         let index = repository.open_index(&self.state_dir)?;
         let now = self.clock.now();
         let index = match catch_up(index, &catalog, &repository, &self.storage, now).await {
@@ -281,6 +315,7 @@ impl Coordinator {
 
     async fn caught_up(&self, repository: Repository) -> Result<HostRepository, OpenError> {
         let mut catalog = repository.open_catalog(&self.state_dir)?;
+        let before = catalog.last()?.map_or(0, |(sequence, _)| sequence);
         match catalog.sync(&self.storage, &repository.keys).await {
             // One that was asked for by name may be behind: what it has can be read.
             Err(error @ SyncError::Rollback { .. }) if self.reading != Reading::Everywhere => {
@@ -290,6 +325,7 @@ impl Coordinator {
                 synced?;
             }
         }
+        self.note_foreign(&catalog, repository.id(), before).await?;
         let index = repository.open_index(&self.state_dir)?;
         let index = catch_up(
             index,
@@ -304,6 +340,33 @@ impl Coordinator {
             index: SharedIndex::new(index, Arc::clone(&self.clock)),
             catalog,
         })
+    }
+
+    /// Notes records beyond those known before that no run of this coordinator wrote: it is an old copy of itself then, or
+    /// not alone. A catalog that was empty is being read anew, and tells nothing.
+    async fn note_foreign(
+        &self,
+        catalog: &Catalog,
+        repository: RepositoryId,
+        before: u64,
+    ) -> Result<(), OpenError> {
+        let last = catalog.last()?.map_or(0, |(sequence, _)| sequence);
+        if before == 0 || last == before {
+            return Ok(());
+        }
+        let mut state = self.state.lock().await;
+        let mut found: Option<ForeignRecords> = None;
+        for row in catalog.snapshots(None)? {
+            if row.sequence > before && !state.knows_run(row.run)? {
+                let last = row.sequence;
+                let first = found.map_or(last, |records| records.first);
+                found = Some(ForeignRecords { first, last });
+            }
+        }
+        if let Some(records) = found {
+            state.note_foreign(repository, records, self.clock.now())?;
+        }
+        Ok(())
     }
 
     /// A reader of the repository's chunks.

@@ -32,6 +32,8 @@ pub struct Schema {
     pub version: i32,
     /// Creates them.
     pub sql: &'static str,
+    /// What makes the tables of one version those of the next, by the version that it begins with.
+    pub upgrades: &'static [(i32, &'static str)],
     /// The page cache, in KiB.
     pub cache_kib: u32,
 }
@@ -233,6 +235,12 @@ impl Database {
                 numbers(transaction)
             })?;
         }
+        if found.0 == schema.application_id && found.1 < schema.version {
+            found = self.write(|transaction| {
+                upgrade(transaction, schema)?;
+                numbers(transaction)
+            })?;
+        }
         let (application_id, version) = found;
         if application_id != schema.application_id {
             return Err(DatabaseError::OtherKind {
@@ -251,6 +259,20 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// Goes from version to version as far as there is a way. Another process may have been quicker.
+fn upgrade(transaction: &Transaction<'_>, schema: &Schema) -> rusqlite::Result<()> {
+    let mut version: i32 =
+        transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    while version < schema.version
+        && let Some((_, sql)) = schema.upgrades.iter().find(|(from, _)| *from == version)
+    {
+        transaction.execute_batch(sql)?;
+        version += 1;
+        transaction.pragma_update(None, "user_version", version)?;
+    }
+    Ok(())
 }
 
 fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {

@@ -9,12 +9,14 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use coordinator::agents::for_machine;
 use coordinator::allocator::bind_allocator;
+use coordinator::cli::audit::AuditCommand;
 use coordinator::cli::destination::DestinationCommand;
 use coordinator::cli::documents::{write_completions, write_man_pages};
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
+use coordinator::commands::audit::{audit_check, audit_head, audit_reconcile};
 use coordinator::commands::cat::cat_command;
 use coordinator::commands::config_check::config_command;
 use coordinator::commands::demo::demo_command;
@@ -220,6 +222,18 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                     let code = error.exit_code();
                     Failure::new(error, code)
                 })
+        }
+        Command::Audit(command) => {
+            let (config, out) = (open(global, screen)?, &mut io::stdout());
+            let done = match command {
+                AuditCommand::Head => audit_head(config, global.json, out).await,
+                AuditCommand::Check(args) => audit_check(args, config, out).await,
+                AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
+            };
+            done.map_err(|error| {
+                let code = error.exit_code();
+                Failure::new(error, code)
+            })
         }
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,

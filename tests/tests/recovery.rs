@@ -272,3 +272,64 @@ fn what_cannot_be_recovered_is_refused_with_its_reason_and_leaves_nothing() -> R
         .expect_stderr(&["set up already"])?;
     Ok(())
 }
+
+/// The coordinator's state as it was a while ago, as from an old image of its disk.
+#[test]
+fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), "one")?;
+    world.run()?;
+    let state = world.coordinator_dir().join("state");
+    let image = world.directory().join("image");
+    let copied = std::process::Command::new("cp")
+        .args(["-a", "--"])
+        .args([&state, &image])
+        .status()?;
+    ensure!(copied.success(), "cp");
+    for run in 2..4 {
+        fs::write(world.source().join("one"), format!("run {run}"))?;
+        world.run()?;
+    }
+    let heads = world
+        .coordinator(&["audit", "head"])?
+        .expect_code(exit::OK)?
+        .stdout_text();
+    let witness = world.directory().join("heads");
+    fs::write(&witness, &heads)?;
+    let checked = |code: i32| -> Result<String> {
+        let file = witness.display().to_string();
+        let finished = world.coordinator(&["audit", "check", &file])?;
+        Ok(finished.expect_code(code)?.stdout_text())
+    };
+    ensure!(checked(exit::OK)?.contains(" 3 holds"), "{heads}");
+
+    fs::remove_dir_all(&state)?;
+    fs::rename(&image, &state)?;
+    for _ in 0..2 {
+        world
+            .coordinator(&["run", HOST])?
+            .expect_code(exit::INTEGRITY)?
+            .expect_stderr(&["records 2 to 3", "did not write", "audit reconcile web1"])?;
+    }
+    // What is there can be read all the same, and nothing was written.
+    ensure!(world.snapshots()?.len() == 3);
+    world.expect_restores("latest", "latest")?;
+    world
+        .coordinator(&["run", HOST])?
+        .expect_code(exit::INTEGRITY)?;
+    ensure!(world.snapshots()?.len() == 3);
+
+    let accepted = world.coordinator(&["audit", "reconcile", HOST])?;
+    let accepted = accepted.expect_code(exit::OK)?.stdout_text();
+    ensure!(accepted.contains("accepted records 2 to 3"), "{accepted}");
+    let report = world.run()?;
+    ensure!(report.snapshot.map(|snapshot| snapshot.seq) == Some(4));
+
+    // History is what the witness kept, and another one would be told.
+    ensure!(checked(exit::OK)?.contains(" 3 holds"));
+    fs::write(&witness, heads.replace(" 3 ", " 2 "))?;
+    ensure!(checked(exit::INTEGRITY)?.contains("CHANGED"));
+    fs::write(&witness, heads.replace(" 3 ", " 30 "))?;
+    ensure!(checked(exit::INTEGRITY)?.contains("ROLLED BACK"));
+    Ok(())
+}

@@ -10,6 +10,7 @@ pub(super) const SCHEMA: Schema = Schema {
     application_id: 0x4361_4354, // "CaCT"
     version: 1,
     cache_kib: 8 << 10,
+    upgrades: &[],
     sql: "
 CREATE TABLE facts (
     one INTEGER PRIMARY KEY CHECK (one = 1),

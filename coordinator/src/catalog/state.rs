@@ -10,14 +10,25 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::clock::{from_nanos, to_nanos};
-use crate::database::{Database, DatabaseError, Schema, bad_value};
+use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
+
+/// New in version 2.
+const FOREIGN_RECORDS: &str = "
+CREATE TABLE foreign_records (
+    repository BLOB PRIMARY KEY,
+    first INTEGER NOT NULL,       -- records of the log that no run of this coordinator wrote,
+    last INTEGER NOT NULL,        -- from the first to the last of them
+    found INTEGER NOT NULL        -- nanoseconds since 1970
+) STRICT, WITHOUT ROWID;
+";
 
 const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 1,
+    version: 2,
     cache_kib: 2 << 10,
+    upgrades: &[(1, FOREIGN_RECORDS)],
     sql: "
 CREATE TABLE repositories (
     name TEXT PRIMARY KEY,        -- a host's, or a group's
@@ -34,6 +45,12 @@ CREATE TABLE runs (
     error TEXT
 ) STRICT;
 CREATE INDEX runs_by_host ON runs (host, started);
+CREATE TABLE foreign_records (
+    repository BLOB PRIMARY KEY,
+    first INTEGER NOT NULL,       -- records of the log that no run of this coordinator wrote,
+    last INTEGER NOT NULL,        -- from the first to the last of them
+    found INTEGER NOT NULL        -- nanoseconds since 1970
+) STRICT, WITHOUT ROWID;
 ",
 };
 
@@ -119,6 +136,15 @@ pub struct KnownRepository {
     pub first_seen: Timestamp,
     /// Whether its config and keys are durable in the destination.
     pub established: bool,
+}
+
+/// Records of a log that no run of this coordinator wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForeignRecords {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
 }
 
 /// One run of a host.
@@ -236,6 +262,66 @@ impl State {
             transaction.execute(
                 "INSERT INTO runs (run, host, started) VALUES (?1, ?2, ?3)",
                 params![run.as_bytes(), host, started],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Whether a run was begun by this coordinator.
+    pub fn knows_run(&self, run: RunId) -> Result<bool, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM runs WHERE run = ?1")?
+                .exists([run.as_bytes()])
+        })
+    }
+
+    /// Notes records of a log that this coordinator did not write; nothing is written to it any more.
+    pub fn note_foreign(
+        &mut self,
+        repository: RepositoryId,
+        records: ForeignRecords,
+        found: Timestamp,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO foreign_records (repository, first, last, found) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET last = excluded.last",
+                params![
+                    repository.as_bytes(),
+                    signed(records.first)?,
+                    signed(records.last)?,
+                    to_nanos(found)
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The records of a log that this coordinator did not write, until somebody has looked at them.
+    pub fn foreign(
+        &self,
+        repository: RepositoryId,
+    ) -> Result<Option<ForeignRecords>, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT first, last FROM foreign_records WHERE repository = ?1")?
+                .query_row([repository.as_bytes()], |row| {
+                    Ok(ForeignRecords {
+                        first: unsigned(row, 0)?,
+                        last: unsigned(row, 1)?,
+                    })
+                })
+                .optional()
+        })
+    }
+
+    /// Somebody has looked at the records that this coordinator did not write.
+    pub fn accept_foreign(&mut self, repository: RepositoryId) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "DELETE FROM foreign_records WHERE repository = ?1",
+                [repository.as_bytes()],
             )?;
             Ok(())
         })

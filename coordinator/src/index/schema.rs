@@ -13,6 +13,7 @@ pub(super) const SCHEMA: Schema = Schema {
     application_id: 0x4361_4958, // "CaIX"
     version: 2,
     cache_kib: 32 << 10,
+    upgrades: &[],
     sql: "
 CREATE TABLE facts (
     one INTEGER PRIMARY KEY CHECK (one = 1),

@@ -18,6 +18,7 @@ const SCHEMA: Schema = Schema {
     application_id: 0x4361_5363, // "CaSc"
     version: 1,
     cache_kib: 1 << 10,
+    upgrades: &[],
     sql: "
 CREATE TABLE progress (
     repository BLOB NOT NULL,

@@ -5,7 +5,7 @@ use formats::ids::{RepositoryId, RunId};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use crate::catalog::state::{Outcome, State};
+use crate::catalog::state::{ForeignRecords, Outcome, State};
 use crate::clock::from_nanos;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -66,4 +66,28 @@ fn outcomes_have_one_word_each() {
     for outcome in Outcome::ALL {
         assert_eq!(outcome.to_string().parse(), Ok(outcome));
     }
+}
+
+#[test]
+fn a_file_of_the_version_before_is_brought_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    drop(State::open(&path).unwrap());
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch("DROP TABLE foreign_records; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(old);
+    let mut state = State::open(&path).unwrap();
+    let repository = RepositoryId([7; 16]);
+    assert_eq!(state.foreign(repository).unwrap(), None);
+    let records = |first, last| ForeignRecords { first, last };
+    state
+        .note_foreign(repository, records(3, 4), Timestamp::UNIX_EPOCH)
+        .unwrap();
+    state
+        .note_foreign(repository, records(5, 5), Timestamp::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(state.foreign(repository).unwrap(), Some(records(3, 5)));
+    state.accept_foreign(repository).unwrap();
+    assert_eq!(state.foreign(repository).unwrap(), None);
 }
