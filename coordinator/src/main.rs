@@ -16,9 +16,9 @@ use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
-use coordinator::commands::audit::{audit_check, audit_head, audit_reconcile};
+use coordinator::commands::audit::{AuditError, audit_check, audit_head, audit_reconcile};
 use coordinator::commands::cat::cat_command;
-use coordinator::commands::config_check::config_command;
+use coordinator::commands::config_check::{ConfigCommandError, config_command};
 use coordinator::commands::demo::demo_command;
 use coordinator::commands::destination::{
     DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
@@ -29,9 +29,9 @@ use coordinator::commands::host::{list, trial, trust as trusting};
 use coordinator::commands::ls::ls_command;
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
-use coordinator::commands::recover::recover_command;
+use coordinator::commands::recover::{RecoverError, recover_command};
 use coordinator::commands::restore::{Answer, restore_command};
-use coordinator::commands::scan::scan_command;
+use coordinator::commands::scan::{ScanCommandError, scan_command};
 use coordinator::commands::show::show_command;
 use coordinator::commands::verify::verify_command;
 use coordinator::config::Config;
@@ -79,6 +79,14 @@ impl Failure {
         Self {
             error: error.into(),
             code,
+        }
+    }
+
+    /// Makes a command's error a failure with the number it has for it.
+    fn with<E: Into<anyhow::Error>>(code: impl Fn(&E) -> ExitCode) -> impl Fn(E) -> Self {
+        move |error| {
+            let code = code(&error);
+            Self::new(error, code)
         }
     }
 
@@ -162,12 +170,8 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Config(command) => {
-            config_command(command, &global.config, global.json, &mut io::stdout()).map_err(
-                |error| {
-                    let code = error.exit_code();
-                    Failure::new(error, code)
-                },
-            )?;
+            config_command(command, &global.config, global.json, &mut io::stdout())
+                .map_err(Failure::with(ConfigCommandError::exit_code))?;
             Ok(ExitCode::Ok)
         }
         Command::Completions(args) => {
@@ -192,10 +196,7 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
             start_log(global, Log::default(), screen)?;
             recover_command(args, global.json, &mut io::stdout())
                 .await
-                .map_err(|error| {
-                    let code = error.exit_code();
-                    Failure::new(error, code)
-                })
+                .map_err(Failure::with(RecoverError::exit_code))
         }
         Command::Demo(args) => {
             start_log(global, Log::default(), screen)?;
@@ -209,19 +210,13 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Destination(command) => {
             destination_command(command, open(global, screen)?, global.json)
                 .await
-                .map_err(|error| {
-                    let code = error.exit_code();
-                    Failure::new(error, code)
-                })
+                .map_err(Failure::with(DestinationCommandError::exit_code))
         }
         Command::Scan(args) => {
             let config = open(global, screen)?;
             scan_command(args, config, global.json, &mut io::stdout())
                 .await
-                .map_err(|error| {
-                    let code = error.exit_code();
-                    Failure::new(error, code)
-                })
+                .map_err(Failure::with(ScanCommandError::exit_code))
         }
         Command::Audit(command) => {
             let (config, out) = (open(global, screen)?, &mut io::stdout());
@@ -230,10 +225,7 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 AuditCommand::Check(args) => audit_check(args, config, out).await,
                 AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
             };
-            done.map_err(|error| {
-                let code = error.exit_code();
-                Failure::new(error, code)
-            })
+            done.map_err(Failure::with(AuditError::exit_code))
         }
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,
@@ -325,10 +317,9 @@ async fn host_command(
             list::list_hosts(config, args, global.json, &mut io::stdout())?;
             Ok(ExitCode::Ok)
         }
-        HostCommand::Trust(args) => trust_host(args, config, global).await.map_err(|error| {
-            let code = error.exit_code();
-            Failure::new(error, code)
-        }),
+        HostCommand::Trust(args) => trust_host(args, config, global)
+            .await
+            .map_err(Failure::with(TrustError::exit_code)),
         HostCommand::Test(args) => {
             let host = config
                 .host(&args.host)

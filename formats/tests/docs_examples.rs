@@ -568,22 +568,28 @@ fn describe_wire(name: &str, bytes: &[u8]) -> String {
             )
         }
         "destination_states" => describe_destinations(bytes),
+        "object_page" => {
+            let page = ObjectPage::decode(bytes).expect("a body");
+            let objects = list(&page.objects, |(name, bytes)| format!("{name} of {bytes}"));
+            format!("{objects} more {}", page.more)
+        }
+        _ => describe_repair(name, bytes),
+    }
+}
+
+fn describe_repair(name: &str, bytes: &[u8]) -> String {
+    match name {
         "queued" => {
             let queued = Queued::decode(bytes).expect("a body");
             format!("{} of {}", queued.objects, queued.bytes)
         }
         "healed_object" => format!("{:?}", HealedObject::decode(bytes).expect("a body")),
-        "locked_object" => {
+        _ => {
             let locked = LockedObject::decode(bytes).expect("a body");
             format!(
                 "until {} renewed {}",
                 locked.until_unix_secs, locked.renewed
             )
-        }
-        _ => {
-            let page = ObjectPage::decode(bytes).expect("a body");
-            let objects = list(&page.objects, |(name, bytes)| format!("{name} of {bytes}"));
-            format!("{objects} more {}", page.more)
         }
     }
 }

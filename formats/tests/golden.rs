@@ -119,16 +119,26 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     for (name, bytes) in handshake() {
         add(name, bytes);
     }
-    add("stored.bin", messages::stored().encode());
-    add("open_run.bin", messages::open_run().encode());
-    add("refusal.bin", messages::refusal().encode());
-    add("object_page.bin", messages::object_page().encode());
-    let states = messages::destination_states();
-    add("destination_states.bin", states.encode());
-    add("queued.bin", messages::queued().encode());
-    add("healed_object.bin", messages::healed_object().encode());
-    add("locked_object.bin", messages::locked_object().encode());
+    for (name, bytes) in upload_bodies() {
+        add(name, bytes);
+    }
     files
+}
+
+fn upload_bodies() -> [(&'static str, Vec<u8>); 8] {
+    [
+        ("stored.bin", messages::stored().encode()),
+        ("open_run.bin", messages::open_run().encode()),
+        ("refusal.bin", messages::refusal().encode()),
+        ("object_page.bin", messages::object_page().encode()),
+        (
+            "destination_states.bin",
+            messages::destination_states().encode(),
+        ),
+        ("queued.bin", messages::queued().encode()),
+        ("healed_object.bin", messages::healed_object().encode()),
+        ("locked_object.bin", messages::locked_object().encode()),
+    ]
 }
 
 fn entries() -> [(&'static str, Entry); 7] {

@@ -783,6 +783,26 @@ fn messages_of_the_coordinator_round_trip_and_no_prefix_reads() {
 }
 
 #[test]
+fn bodies_of_repairs_round_trip() {
+    check(any::<(u64, bool)>(), |(until_unix_secs, renewed)| {
+        let locked = LockedObject {
+            until_unix_secs,
+            renewed,
+        };
+        assert_eq!(LockedObject::decode(&locked.encode()), Ok(locked));
+    });
+    check((0u8..4, ".{0,60}", ".{0,60}"), |(tag, from, kept)| {
+        let healed = match tag {
+            0 => HealedObject::Good,
+            1 => HealedObject::Pending,
+            2 => HealedObject::Stored { from },
+            _ => HealedObject::Replaced { from, kept },
+        };
+        assert_eq!(HealedObject::decode(&healed.encode()), Ok(healed));
+    });
+}
+
+#[test]
 fn bodies_of_the_append_server_round_trip() {
     check(
         (pack_id(), any::<u64>(), any::<bool>()),
@@ -829,22 +849,6 @@ fn bodies_of_the_append_server_round_trip() {
     check(any::<(u64, u64)>(), |(objects, bytes)| {
         let queued = Queued { objects, bytes };
         assert_eq!(Queued::decode(&queued.encode()), Ok(queued));
-    });
-    check(any::<(u64, bool)>(), |(until_unix_secs, renewed)| {
-        let locked = LockedObject {
-            until_unix_secs,
-            renewed,
-        };
-        assert_eq!(LockedObject::decode(&locked.encode()), Ok(locked));
-    });
-    check((0u8..4, ".{0,60}", ".{0,60}"), |(tag, from, kept)| {
-        let healed = match tag {
-            0 => HealedObject::Good,
-            1 => HealedObject::Pending,
-            2 => HealedObject::Stored { from },
-            _ => HealedObject::Replaced { from, kept },
-        };
-        assert_eq!(HealedObject::decode(&healed.encode()), Ok(healed));
     });
     check(
         any::<([u8; 16], [u8; 16], [u8; 32], [u64; 3])>(),
