@@ -8,3 +8,5 @@ mod s3_bad_answers;
 mod s3_lists;
 mod s3_puts;
 mod s3_reads;
+mod sftp;
+mod sftp_lies;
