@@ -10,3 +10,4 @@ mod s3_puts;
 mod s3_reads;
 mod sftp;
 mod sftp_lies;
+mod together;

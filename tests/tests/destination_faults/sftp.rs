@@ -48,6 +48,18 @@ impl LineBench {
         Ok(bench)
     }
 
+    /// The configuration of a destination that nobody waits for.
+    pub fn table(&self) -> Result<String> {
+        Ok(format!(
+            "[[destination]]\nname = \"nas\"\nurl = \"sftp://root@{}{}\"\nrequired = false\n\
+             host_key = [\"{}\"]\nidentity_file = \"{}\"\n",
+            self.relay.address(),
+            self.root.display(),
+            self.sshd.fingerprint()?,
+            self.sshd.identity_file().display()
+        ))
+    }
+
     /// A destination of its own, without connections from before.
     pub fn sftp(&self) -> Result<SftpDestination> {
         let fingerprint = self.sshd.fingerprint()?;
