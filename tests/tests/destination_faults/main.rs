@@ -4,6 +4,7 @@
 
 mod fixtures;
 
+mod runs;
 mod s3_bad_answers;
 mod s3_lists;
 mod s3_puts;
