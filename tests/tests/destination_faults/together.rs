@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use append_server::clock::SystemClock;
 use append_server::destination::beneath::ResolveBy;
 use append_server::destination::local::{LocalDestination, LocalOptions};
-use append_server::destination::{ByteRange, Destination, DestinationError, PutOutcome};
+use append_server::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
 use append_server::fan_out::{
     DestinationStatus, FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement,
 };
 use append_server::io_faults::IoFaults;
 use append_server::spool::{Purpose, Spool, SpooledObject, spool_bytes};
-use formats::object::ObjectKind;
+use formats::ids::PackId;
+use formats::object::{ObjectKind, ObjectName};
 use tests::fault_proxy::{Answer, Fault, Operation, Which};
 
 use crate::fixtures::{
@@ -71,6 +72,15 @@ fn fan_out(
 
 async fn spooled(spool: &Arc<Spool>, bytes: &[u8]) -> Result<SpooledObject> {
     Ok(spool_bytes(spool, bytes.to_vec().into(), Purpose::Commit).await?)
+}
+
+/// The name of a pack. Records of the log follow one after the other; packs need not.
+fn pack(bytes: &[u8]) -> ObjectKey {
+    let id = PackId(*blake3::hash(bytes).as_bytes());
+    ObjectKey {
+        repository: REPOSITORY,
+        name: ObjectName::Pack(id),
+    }
 }
 
 fn status_of(fan_out: &FanOut, name: &str) -> Result<DestinationStatus> {
@@ -277,8 +287,9 @@ async fn a_follower_that_crawls_slows_down_nobody() -> Result<()> {
     bench.relay.set_pace(1 << 10);
     let storing = async {
         for sequence in 0..OBJECTS {
-            let source = spooled(&spool, &bytes_of(sequence, 1 << 20)).await?;
-            let outcome = fan_out.put(&record(sequence), source).await?;
+            let bytes = bytes_of(sequence, 1 << 20);
+            let source = spooled(&spool, &bytes).await?;
+            let outcome = fan_out.put(&pack(&bytes), source).await?;
             ensure!(outcome == PutOutcome::Created, "{outcome:?}");
         }
         Ok(())
@@ -289,6 +300,47 @@ async fn a_follower_that_crawls_slows_down_nobody() -> Result<()> {
         .context("the run is held up")??;
     let status = status_of(&fan_out, "sftp")?;
     ensure!(status.lag.objects == OBJECTS, "{status:?}");
+    Ok(())
+}
+
+/// F37: one that takes objects and never says so holds what is on its way to it, and not the room of those that come
+/// after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stands_still_leaves_room_in_the_spool() -> Result<()> {
+    let bench = S3Bench::start().await?;
+    let dir = tests::world::temporary_directory()?;
+    let spool = spool(&dir.path().join("spool"), 8 << 20)?;
+    let s3 = bench.s3()?;
+    s3.conditional_writes().await?;
+    let places = vec![required(local(&dir.path().join("root"))?), follower(s3)];
+    let fan_out = fan_out(places, dir.path(), &spool, 1, SURELY)?;
+    let packs = REPOSITORY.to_string();
+    let puts = || Which::all(Operation::Put).with(&packs);
+    // While the first is under way others gather behind it; the next four never end.
+    let (first, never) = (Duration::from_secs(3), Duration::from_secs(3_600));
+    bench.proxy.plan(puts().times(1), Fault::Delay(first));
+    bench.proxy.plan(puts(), Fault::Delay(never));
+    for sequence in 0..20 {
+        // The first is on its way before the others come, and four of those before the rest.
+        let under_way = match sequence {
+            1 => 1,
+            5 => 5,
+            _ => 0,
+        };
+        let start = Instant::now();
+        while bench.proxy.seen(Operation::Put, &packs) < under_way {
+            ensure!(
+                start.elapsed() < SURELY,
+                "{under_way} puts should be under way"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let bytes = bytes_of(sequence, 1 << 20);
+        let source = tokio::time::timeout(SURELY / 4, spooled(&spool, &bytes)).await;
+        let source = source.with_context(|| format!("no room for object {sequence}"))??;
+        fan_out.put(&pack(&bytes), source).await?;
+    }
+    ensure!(status_of(&fan_out, "s3")?.lag.objects == 19);
     Ok(())
 }
 
@@ -373,11 +425,7 @@ async fn a_damaged_copy_is_not_passed_on() -> Result<()> {
     let bench = S3Bench::start().await?;
     let dir = tests::world::temporary_directory()?;
     let bytes = bytes_of(1, 10_000);
-    let id = formats::ids::PackId(*blake3::hash(&bytes).as_bytes());
-    let key = append_server::destination::ObjectKey {
-        repository: REPOSITORY,
-        name: formats::object::ObjectName::Pack(id),
-    };
+    let key = pack(&bytes);
     bench.put(&bench.direct()?, key.clone(), &bytes).await?;
     let other = local(&dir.path().join("root"))?;
     let places = vec![required(bench.s3()?), follower(other.clone())];
