@@ -7,6 +7,7 @@ mod error;
 mod failures;
 mod followers;
 mod heal;
+mod patience;
 pub mod queue;
 
 use std::path::PathBuf;
@@ -17,7 +18,6 @@ use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::Queued;
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::destination::{
@@ -26,9 +26,10 @@ use crate::destination::{
 };
 use crate::fan_out::failures::Failures;
 use crate::fan_out::followers::Followers;
+use crate::fan_out::patience::patiently;
 use crate::fan_out::queue::{Lag, Queue};
 use crate::grants::RepairGrant;
-use crate::limits::{PUT_BACK_OFF_MAX, PUT_BACK_OFF_MIN};
+use crate::limits::READ_PATIENCE_MAX;
 use crate::spool::{Spool, SpooledObject};
 
 pub use error::FanOutError;
@@ -232,20 +233,18 @@ impl FanOut {
         key: &ObjectKey,
         source: &SpooledObject,
     ) -> Result<PutOutcome, DestinationError> {
-        let deadline = Instant::now() + self.policy.patience;
-        let mut back_off = PUT_BACK_OFF_MIN;
-        loop {
-            let error = match destination.put_if_absent(key.clone(), source.clone()).await {
-                Err(error) if error.is_retryable() && Instant::now() + back_off < deadline => error,
-                done => return done,
-            };
-            tracing::warn!(
-                destination = %destination.name(), object = %key,
-                error = &error as &dyn std::error::Error, "trying again"
-            );
-            tokio::time::sleep(back_off).await;
-            back_off = (back_off * 2).min(PUT_BACK_OFF_MAX);
-        }
+        let put = || destination.put_if_absent(key.clone(), source.clone());
+        patiently(self.policy.patience, DestinationError::is_retryable, put).await
+    }
+
+    /// Asks all again when none could answer and that may pass, but not for as long as a put: somebody may be looking.
+    async fn ask_patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, FanOutError>
+    where
+        F: Future<Output = Result<T, FanOutError>>,
+    {
+        let may_pass = |error: &FanOutError| matches!(error, FanOutError::Read(source) if source.is_retryable());
+        let patience = self.policy.patience.min(READ_PATIENCE_MAX);
+        patiently(patience, may_pass, ask).await
     }
 
     /// Queues what a follower lacks of a repository, as far as lists can tell: what is missing, and what has another size.
@@ -299,6 +298,14 @@ impl FanOut {
             let read = self.destination(name)?.get_range(key.clone(), range).await;
             return read.map_err(|error| FanOutError::Read(Box::new(error)));
         }
+        self.ask_patiently(|| self.get_range_once(key, range)).await
+    }
+
+    async fn get_range_once(
+        &self,
+        key: &ObjectKey,
+        range: ByteRange,
+    ) -> Result<ObjectRead, FanOutError> {
         let mut failures = Failures::default();
         for (destination, required) in self.in_reading_order() {
             match destination.get_range(key.clone(), range).await {
@@ -322,6 +329,10 @@ impl FanOut {
             let bytes = self.destination(name)?.head(key.clone()).await;
             return bytes.map_err(|error| FanOutError::Read(Box::new(error)));
         }
+        self.ask_patiently(|| self.head_once(key)).await
+    }
+
+    async fn head_once(&self, key: &ObjectKey) -> Result<u64, FanOutError> {
         let mut failures = Failures::default();
         for (destination, required) in self.in_reading_order() {
             match destination.head(key.clone()).await {
@@ -348,10 +359,21 @@ impl FanOut {
                 .await
                 .map_err(|error| FanOutError::Read(Box::new(error)));
         }
+        self.ask_patiently(|| self.list_once(repository, kind, after.as_ref(), limit))
+            .await
+    }
+
+    async fn list_once(
+        &self,
+        repository: RepositoryId,
+        kind: ObjectKind,
+        after: Option<&ObjectName>,
+        limit: usize,
+    ) -> Result<ObjectList, FanOutError> {
         let mut failures = Failures::default();
         for destination in &self.required {
             match destination
-                .list(repository, kind, after.clone(), limit)
+                .list(repository, kind, after.cloned(), limit)
                 .await
             {
                 Ok(list) => return Ok(list),

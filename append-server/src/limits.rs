@@ -50,10 +50,12 @@ pub const RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 pub const LATE_DELIVERIES_MAX: usize = 4;
 /// Objects asked for at a time when a destination is listed whole.
 pub const LIST_PAGE_OBJECTS: usize = 1_000;
-/// After a failure that may pass, how long a put to a required destination waits at first…
-pub const PUT_BACK_OFF_MIN: Duration = Duration::from_millis(250);
+/// After a failure that may pass, how long a put to a required destination, or a question, waits at first…
+pub const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 /// …and at most, before it is tried again.
-pub const PUT_BACK_OFF_MAX: Duration = Duration::from_secs(15);
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(15);
+/// For how long a question that no destination can answer is asked again.
+pub const READ_PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// For how long a required destination that fails is tried again: less than an agent waits for its acknowledgement.
 pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(120);
 /// How long a destination that nobody waits for is left alone after a failure, at first…

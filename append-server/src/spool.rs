@@ -114,6 +114,11 @@ impl Spool {
         }))
     }
 
+    /// Whether at least half of the room is free.
+    pub fn is_roomy(&self) -> bool {
+        self.room.available_permits() >= self.units_max as usize / 2
+    }
+
     /// Begins a file for at most `bytes_max`, once the spool has room for it.
     pub async fn begin(
         self: &Arc<Self>,

@@ -10,6 +10,7 @@ mod put;
 mod read;
 mod root;
 mod session;
+mod watched;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

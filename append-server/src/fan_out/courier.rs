@@ -88,7 +88,11 @@ impl Courier {
     /// somebody waits for it, and holds it anyway.
     pub(super) fn hand_over(&self, key: &ObjectKey, source: &SpooledObject, is_awaited: bool) {
         let mut fresh = self.fresh();
-        if is_awaited || (fresh.len() < LATE_DELIVERIES_MAX && self.problem().is_none()) {
+        // One that stands still has no problem yet, and uploads need the room.
+        let holds_up_nobody = fresh.len() < LATE_DELIVERIES_MAX
+            && self.problem().is_none()
+            && self.tools.spool.is_roomy();
+        if is_awaited || holds_up_nobody {
             fresh.insert(key.clone(), source.clone());
         }
     }

@@ -4,11 +4,11 @@
 mod repositories;
 mod table;
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use formats::keys::secret::MasterKey;
 use serde::Serialize;
 
 use crate::cli::recover::RecoverArgs;
@@ -46,7 +46,7 @@ pub enum RecoverError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The configuration that came of it.
-    #[error(transparent)]
+    #[error("--destination and --set, or the hosts.toml that is there, make no configuration")]
     Config(#[from] ConfigErrors),
     /// A file.
     #[error(transparent)]
@@ -141,8 +141,7 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
     // Again under the lock: another may have finished in between.
     refuse_set_up_in(&dir)?;
     staging.take_back()?;
-    let hosts = dir.join(HOSTS_TOML);
-    let has_hosts = exists(&hosts)?;
+    let has_hosts = exists(&dir.join(HOSTS_TOML))?;
     let pieces: Vec<&str> = [STATE, KEYS, HOSTS_TOML, COORDINATOR_TOML]
         .into_iter()
         .filter(|piece| *piece != HOSTS_TOML || !has_hosts)
@@ -153,11 +152,33 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
             return Err(InitError::Occupied { path }.into());
         }
     }
-    stage_daemon(&staging, &master)?;
+    let made = build(&staging, &dir, &pieces, &master, &config_text).await;
+    // Moved into place, or of no use: nothing is left of it either way.
+    let finished = staging.finish();
+    let repositories = made?;
+    finished?;
+    Ok(RecoverReport {
+        dir,
+        destination: args.destination.clone(),
+        repositories,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+/// Makes everything in the staging directory, and moves it into place when it is whole.
+async fn build(
+    staging: &Staging,
+    dir: &Path,
+    pieces: &[&str],
+    master: &MasterKey,
+    config_text: &str,
+) -> Result<Vec<Recovered>, RecoverError> {
+    let has_hosts = !pieces.contains(&HOSTS_TOML);
+    stage_daemon(staging, master)?;
     let config = staging.path(COORDINATOR_TOML);
     create_private(&config, "configuration", config_text.as_bytes())?;
     let hosts = if has_hosts {
-        hosts
+        dir.join(HOSTS_TOML)
     } else {
         staging.path("no-hosts.toml")
     };
@@ -174,15 +195,9 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
         let path = staging.path(HOSTS_TOML);
         create_private(&path, "hosts file", hosts_toml.as_bytes())?;
     }
-    staging.mark_whole(&pieces)?;
-    staging.move_into_place(&pieces)?;
-    staging.finish()?;
-    Ok(RecoverReport {
-        dir,
-        destination: args.destination.clone(),
-        repositories,
-        seconds: began.elapsed().as_secs_f64(),
-    })
+    staging.mark_whole(pieces)?;
+    staging.move_into_place(pieces)?;
+    Ok(repositories)
 }
 
 async fn recover_from(config: Config) -> Result<(Vec<Recovered>, String), RecoverError> {
@@ -241,6 +256,5 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
          coordinator -c {config} restore HOST latest --to DIR",
         report.dir.display(),
         config = config.display()
-    )?;
-    fs::symlink_metadata(&config).map(drop)
+    )
 }

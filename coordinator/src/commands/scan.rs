@@ -84,6 +84,8 @@ pub async fn scan_command(
     if json {
         let lines: Vec<_> = scans.iter().map(RepositoryJson::of).collect();
         write_json(out, &lines)?;
+    } else if scans.is_empty() {
+        writeln!(out, "nothing to scan: nothing was backed up yet")?;
     } else {
         for scan in &scans {
             write_scan(scan, out)?;

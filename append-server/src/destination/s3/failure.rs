@@ -67,6 +67,10 @@ impl S3Failure {
         match error {
             SdkError::ServiceError(refusal) => {
                 let raw = refusal.raw();
+                // Success, with a body that is neither the answer nor an error: cut on its way, or not the service's.
+                if raw.status().is_success() && refusal.err().code().is_none() {
+                    return Self::Answer("it is not what this protocol answers with".to_owned());
+                }
                 let region = raw.headers().get("x-amz-bucket-region").map(peer_words);
                 Self::Refused {
                     status: raw.status().as_u16(),
@@ -183,7 +187,7 @@ impl S3Failure {
             }
             ("ExpiredToken" | "TokenRefreshRequired", _) => "; the credentials have expired",
             ("InvalidObjectState", _) => "; it is in cold storage and must be thawed first",
-            (_, 301 | 302 | 307 | 308) => {
+            (_, 300..=399) => {
                 "; it sends us elsewhere, where Capstan does not follow: mend endpoint and region"
             }
             (_, 401 | 403) => {

@@ -23,6 +23,8 @@ pub(super) enum SftpFailure {
     Subsystem(SubsystemError),
     /// The connection broke, or was too slow.
     Connection(SftpError),
+    /// The connection ended under an operation.
+    Lost,
     /// The answer makes no sense.
     Answer(String),
     /// The root is not what it should be.
@@ -42,7 +44,7 @@ impl SftpFailure {
 
     /// Whether the connection it happened on cannot be trusted any more.
     pub(super) fn is_of_connection(&self) -> bool {
-        matches!(self, Self::Connection(_))
+        matches!(self, Self::Connection(_) | Self::Lost)
     }
 
     fn outlook(&self) -> Outlook {
@@ -54,7 +56,7 @@ impl SftpFailure {
             ),
             Self::Full => return Outlook::Full,
             Self::Connect(error) => is_passing(error),
-            Self::Connection(_) | Self::Answer(_) => true,
+            Self::Connection(_) | Self::Lost | Self::Answer(_) => true,
             Self::Subsystem(error) => !matches!(error, SubsystemError::Refused { .. }),
             Self::Root(_) | Self::Source(_) => false,
         };
@@ -116,6 +118,7 @@ impl fmt::Display for SftpFailure {
             Self::Connect(_) => f.write_str("could not connect to the server"),
             Self::Subsystem(_) => f.write_str("the server gives no SFTP"),
             Self::Connection(_) => f.write_str("the connection to the server failed"),
+            Self::Lost => f.write_str("the connection to the server ended"),
             Self::Answer(what) => write!(f, "the server's answer cannot be used: {what}"),
             Self::Root(what) => f.write_str(what),
             Self::Source(_) => f.write_str("the object could not be read from the spool"),
@@ -130,7 +133,9 @@ impl Error for SftpFailure {
             Self::Subsystem(source) => Some(source),
             Self::Connection(source) => Some(source),
             Self::Source(source) => Some(source),
-            Self::Refused { .. } | Self::Full | Self::Answer(_) | Self::Root(_) => None,
+            Self::Refused { .. } | Self::Full | Self::Lost | Self::Answer(_) | Self::Root(_) => {
+                None
+            }
         }
     }
 }

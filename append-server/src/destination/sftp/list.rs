@@ -27,10 +27,13 @@ impl Inner {
         let mut page = ListPage::new(after, limit);
         let listed = async {
             let session = self.session().await?;
-            self.check_root(&session).await?;
-            fill(&mut page, &session, &root, kind).await?;
-            // What was not there counts only while the root is.
-            self.check_root(&session).await
+            let listing = async {
+                self.check_root(&session).await?;
+                fill(&mut page, &session, &root, kind).await?;
+                // What was not there counts only while the root is.
+                self.check_root(&session).await
+            };
+            session.until_over(listing).await
         };
         let listed = listed.await;
         let subject = || format!("{repository}/{}", kind.folder());

@@ -34,7 +34,7 @@ impl Inner {
         let _under_way = self.operations.acquire().await;
         let stored = async {
             let session = self.session().await?;
-            self.store(&session, key, source).await
+            session.until_over(self.store(&session, key, source)).await
         };
         stored.await.map_err(|failure| {
             // A folder that was there is gone: it is made anew at the next attempt.

@@ -25,10 +25,15 @@ impl Inner {
         let under_way = Arc::clone(&self.operations).acquire_owned().await.ok();
         let opened = async {
             let session = self.session().await?;
-            let file = session.open_object(&self.path(&key.to_string())).await?;
-            if file.is_none() {
-                self.check_root(&session).await?;
-            }
+            let path = self.path(&key.to_string());
+            let opening = async {
+                let file = session.open_object(&path).await?;
+                if file.is_none() {
+                    self.check_root(&session).await?;
+                }
+                Ok(file)
+            };
+            let file = session.until_over(opening).await?;
             Ok((session, file))
         };
         let fail = |failure| self.error("read", key, failure);
@@ -59,11 +64,15 @@ impl Inner {
         let _under_way = self.operations.acquire().await;
         let asked = async {
             let session = self.session().await?;
-            let bytes = session.size_of(&self.path(&key.to_string())).await?;
-            if bytes.is_none() {
-                self.check_root(&session).await?;
-            }
-            Ok(bytes)
+            let path = self.path(&key.to_string());
+            let looking = async {
+                let bytes = session.size_of(&path).await?;
+                if bytes.is_none() {
+                    self.check_root(&session).await?;
+                }
+                Ok(bytes)
+            };
+            session.until_over(looking).await
         };
         asked
             .await
@@ -76,8 +85,9 @@ impl Inner {
         self.head(key).await?;
         let removed = async {
             let session = self.session().await?;
-            session.sftp.remove(self.path(&key.to_string())).await?;
-            Ok(())
+            let path = self.path(&key.to_string());
+            let removing = async { Ok(session.sftp.remove(path).await.map(drop)?) };
+            session.until_over(removing).await
         };
         removed
             .await
@@ -101,7 +111,8 @@ impl Drop for OpenFile {
         // Outside of a runtime the connection goes as well, and the handle with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = session.sftp.close(handle).await {
+                let closing = async { Ok(session.sftp.close(handle).await.map(drop)?) };
+                if let Err(error) = session.until_over(closing).await {
                     tracing::debug!(%error, "closing an object");
                 }
             });
@@ -126,7 +137,7 @@ impl OpenFile {
                 async move {
                     file.transfer.take(wanted).await;
                     let read = file.session.read_exact(&file.handle, start + from, wanted);
-                    read.await.map_err(|failure| {
+                    file.session.until_over(read).await.map_err(|failure| {
                         failure.into_error(file.destination.clone(), "read", file.key.to_string())
                     })
                 }

@@ -19,7 +19,7 @@ impl Inner {
     pub(super) async fn create_root(&self) -> Result<bool, DestinationError> {
         let made = async {
             let session = self.session().await?;
-            self.make_root(&session).await
+            session.until_over(self.make_root(&session)).await
         };
         made.await
             .map_err(|failure| self.error("make a destination of", &self.options.path, failure))
@@ -176,7 +176,8 @@ impl Inner {
     pub(super) async fn free_bytes(&self) -> Result<Option<u64>, DestinationError> {
         let asked = async {
             let session = self.session().await?;
-            session.free_bytes(&self.options.path).await
+            let asked = session.free_bytes(&self.options.path);
+            session.until_over(asked).await
         };
         asked
             .await

@@ -8,9 +8,11 @@ use russh_sftp::client::rawsession::Limits;
 use russh_sftp::client::{Config, RawSftpSession};
 use russh_sftp::extensions;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
+use crate::destination::sftp::watched::Watched;
 use crate::limits::{
     SFTP_IO_BYTES, SFTP_IO_BYTES_MIN, SFTP_IO_BYTES_UNKNOWN, SFTP_PACKET_BYTES_MAX,
     SFTP_REQUEST_DEADLINE,
@@ -35,6 +37,8 @@ pub(super) struct Session {
     pub(super) read_bytes: u32,
     pub(super) write_bytes: usize,
     connection: SshConnection,
+    /// The stream below is at its end.
+    over: CancellationToken,
     failures_before: u64,
 }
 
@@ -55,7 +59,7 @@ impl Inner {
         let mut place = slot.0.lock().await;
         let failures = self.failures.load(Ordering::Relaxed);
         if let Some(session) = place.as_ref()
-            && !session.connection.is_closed()
+            && !session.is_over()
             && session.failures_before == failures
         {
             return Ok(Arc::clone(session));
@@ -78,8 +82,10 @@ impl Inner {
             request_timeout_secs: SFTP_REQUEST_DEADLINE.as_secs(),
             ..Config::default()
         };
+        let over = CancellationToken::new();
+        let stream = Watched::new(stream, over.clone());
         let mut sftp = RawSftpSession::new_with_config(stream, config);
-        let version = sftp.init().await?;
+        let version = until_over(&over, async { Ok(sftp.init().await?) }).await?;
         let has = |name: &str, value: &str| {
             version
                 .extensions
@@ -88,7 +94,7 @@ impl Inner {
         };
         let (mut read_bytes, mut write_bytes) = (SFTP_IO_BYTES_UNKNOWN, SFTP_IO_BYTES_UNKNOWN);
         if has(extensions::LIMITS, "1") {
-            let limits = sftp.limits().await?;
+            let limits = until_over(&over, async { Ok(sftp.limits().await?) }).await?;
             read_bytes = bound(limits.max_read_len);
             write_bytes = bound(limits.max_write_len);
             sftp.set_limits(Limits::from(limits));
@@ -101,8 +107,37 @@ impl Inner {
             write_bytes: usize::try_from(write_bytes).unwrap_or(usize::MAX),
             sftp,
             connection,
+            over,
             failures_before,
         })
+    }
+}
+
+impl Session {
+    fn is_over(&self) -> bool {
+        self.connection.is_closed() || self.over.is_cancelled()
+    }
+
+    /// Does something with the session, unless its connection ends before that: nothing is asked of it then, be it to
+    /// tidy up.
+    pub(super) async fn until_over<T>(
+        &self,
+        work: impl Future<Output = Result<T, SftpFailure>>,
+    ) -> Result<T, SftpFailure> {
+        until_over(&self.over, work).await
+    }
+}
+
+async fn until_over<T>(
+    over: &CancellationToken,
+    work: impl Future<Output = Result<T, SftpFailure>>,
+) -> Result<T, SftpFailure> {
+    tokio::select! {
+        biased;
+        // What was done by the end is done.
+        done = work => done,
+        // Without a connection the rest of the work can only wait for its deadline.
+        () = over.cancelled() => Err(SftpFailure::Lost),
     }
 }
 
