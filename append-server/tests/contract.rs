@@ -63,7 +63,14 @@ async fn local_keeps_the_contract_by_links() {
         keeps_the_contract(Arc::new(local(&root, resolve)), &spool).await;
         assert!(files_under(spool.path()).is_empty());
     }
-    assert_eq!(files_under(&root), ["capstan-destination"]);
+    assert_eq!(left_under(&root), ["capstan-destination"]);
+}
+
+/// What the suite left, but for damaged objects, which are kept on purpose.
+fn left_under(root: &Path) -> Vec<String> {
+    let mut left = files_under(root);
+    left.retain(|name| !name.contains("/damaged/"));
+    left
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +85,7 @@ async fn local_keeps_the_contract_by_copies() {
     let spool = spool(far.path());
     let destination = local(&root, ResolveBy::Kernel);
     keeps_the_contract(Arc::new(destination), &spool).await;
-    assert_eq!(files_under(&root), ["capstan-destination"]);
+    assert_eq!(left_under(&root), ["capstan-destination"]);
     assert!(files_under(spool.path()).is_empty());
 }
 

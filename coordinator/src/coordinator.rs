@@ -219,6 +219,11 @@ impl Coordinator {
         })
     }
 
+    /// The users' sealed bundles that this coordinator has.
+    pub fn bundles(&self) -> &[(UserName, Bytes)] {
+        &self.bundles
+    }
+
     fn request<'a>(&'a self, name: &'a str) -> RepositoryRequest<'a> {
         RepositoryRequest {
             name,

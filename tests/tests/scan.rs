@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tests::corpus::bytes::incompressible;
 use tests::places::{
-    BUCKET, Stored, add_to_config, make_bucket, s3_table, sftp_server, sftp_table,
+    BUCKET, Stored, add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table,
 };
 use tests::s3_server::{S3Kind, S3Server, admin};
 use tests::shapes::exit;
@@ -357,17 +357,11 @@ async fn a_log_that_is_cut_short_or_goes_on_elsewhere_is_told_by_destination() -
         ensure!(next != last, "{last}");
         if let Stored::Directory(root) = stored {
             fs::write(root.join(&next), &bytes)?;
-            let scan = places.scan(
-                &[],
-                if *place == "local" {
-                    exit::INTEGRITY
-                } else {
-                    exit::OK
-                },
-            )?;
-            let here = Places::at(&scan, place)?;
+            let scan = places.scan(&[], exit::INTEGRITY)?;
+            ensure!(Places::at(&scan, place)?.unknown == 1, "{scan:?}");
+            let named = format!("at {place} goes on");
             ensure!(
-                here.unknown == 1 && here.problems.iter().any(|line| line.contains("goes on")),
+                *place == "local" || scan.problems.iter().any(|line| line.contains(&named)),
                 "{scan:?}"
             );
             stored.remove(&next).await?;
@@ -395,7 +389,14 @@ async fn reading_goes_on_where_the_budget_or_the_part_ended() -> Result<()> {
     );
 
     let first = places.scan(
-        &["--full", "--budget", "1200KiB", "--destination", "nas"],
+        &[
+            "--percent",
+            "100",
+            "--budget",
+            "1200KiB",
+            "--destination",
+            "nas",
+        ],
         exit::OK,
     )?;
     let first = Places::at(&first, "nas")?;
@@ -403,12 +404,18 @@ async fn reading_goes_on_where_the_budget_or_the_part_ended() -> Result<()> {
         first.bytes_read <= 1200 << 10 && first.read < total,
         "{first:?}"
     );
-    let rest = places.scan(&["--full", "--destination", "nas"], exit::OK)?;
+    let rest = places.scan(&["--percent", "100", "--destination", "nas"], exit::OK)?;
     let rest = Places::at(&rest, "nas")?;
     ensure!(
         first.read + rest.read - 2 * always == total,
         "{first:?} {rest:?}"
     );
+
+    // Everything is everything, wherever the last scan stopped.
+    places.scan(&["--percent", "50", "--destination", "nas"], exit::OK)?;
+    let all = places.scan(&["--full", "--destination", "nas"], exit::OK)?;
+    let all = Places::at(&all, "nas")?;
+    ensure!(all.read == total + always, "{all:?}");
 
     // What is new is read once.
     let new = places.scan(&["--new"], exit::OK)?;
@@ -517,5 +524,60 @@ async fn locks_that_run_out_are_prolonged_and_refuse_a_removal() -> Result<()> {
             "{key} was removed"
         );
     }
+    Ok(())
+}
+
+/// Two coordinators from one image, each with its own destination for a while: both histories are signed and whole.
+#[test]
+fn a_fork_is_told_and_never_healed_over() -> Result<()> {
+    let world = World::new()?;
+    let disk = world.directory().join("disk");
+    let table = format!(
+        "\n[[destination]]\nname = \"disk\"\nurl = \"file://{}\"\n",
+        disk.display()
+    );
+    let only_local = fs::read_to_string(world.config())?;
+    let both = format!("{only_local}{table}");
+    world.write_config(&both)?;
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    fs::write(world.source().join("one"), "one")?;
+    world.run()?;
+    let state = world.coordinator_dir().join("state");
+    let image = world.directory().join("image");
+    let copied = std::process::Command::new("cp")
+        .args(["-a", "--"])
+        .args([&state, &image])
+        .status()?;
+    ensure!(copied.success(), "cp");
+
+    world.write_config(&only_local)?;
+    fs::write(world.source().join("one"), "here")?;
+    world.run()?;
+    fs::remove_dir_all(&state)?;
+    fs::rename(&image, &state)?;
+    leave_only(&world, &table)?;
+    fs::write(world.source().join("one"), "there")?;
+    world.run()?;
+
+    world.write_config(&both)?;
+    let record = |root: &std::path::Path| -> Result<Vec<u8>> {
+        let mut repositories = fs::read_dir(root)?.filter_map(Result::ok);
+        let repository = repositories.find(|entry| entry.file_name().len() == 32);
+        let repository = repository.context("a repository")?.path();
+        Ok(fs::read(repository.join("log/00000000000000000002"))?)
+    };
+    let (here, there) = (record(&world.repository())?, record(&disk)?);
+    ensure!(here != there);
+    let scanned = world
+        .coordinator(&["scan", "--full", "--repair"])?
+        .expect_code(exit::INTEGRITY)?
+        .stdout_text();
+    ensure!(
+        scanned.contains("the log at local was forked") && scanned.contains("two histories"),
+        "{scanned}"
+    );
+    ensure!(record(&world.repository())? == here && record(&disk)? == there);
     Ok(())
 }

@@ -49,18 +49,18 @@ impl FanOut {
             return Err(FanOutError::OtherDigest { key, digest });
         }
         let destination = self.destination(name)?;
-        let present = match digest_of(destination, key).await {
-            Ok(present) if present == digest => return Ok(Healed::Good),
-            Ok(present) => Some(present),
-            Err(error) if error.is_absent() => None,
+        let is_damaged = match digest_of(destination, key).await {
+            Ok(Some(present)) if present == digest => return Ok(Healed::Good),
+            Ok(_) => true,
+            Err(error) if error.is_absent() => false,
             Err(error) => return Err(FanOutError::Read(Box::new(error))),
         };
-        if present.is_none() && self.is_pending(name, key)? {
+        if !is_damaged && self.is_pending(name, key)? {
             return Ok(Healed::Pending);
         }
         let (from, good) = self.good_copy(name, key, digest, spool).await?;
         let failed = |error| FanOutError::Read(Box::new(error));
-        if present.is_some() {
+        if is_damaged {
             let replacing = destination.replace_damaged(key.clone(), good, &grant);
             let kept = replacing.await.map_err(failed)?;
             tracing::warn!(destination = %name, object = %key, %from, kept, "a damaged object was replaced");
@@ -144,14 +144,18 @@ async fn gather(
     writer.finish().await.map(Some).map_err(GatherError::Spool)
 }
 
+/// The digest of an object where it is; none of what is larger than any object can be.
 async fn digest_of(
     destination: &Arc<dyn Destination>,
     key: &ObjectKey,
-) -> Result<PackId, DestinationError> {
+) -> Result<Option<PackId>, DestinationError> {
     let mut read = destination.get_range(key.clone(), ByteRange::ALL).await?;
+    if read.total > formats::limits::PACK_BYTES_MAX {
+        return Ok(None);
+    }
     let mut hasher = blake3::Hasher::new();
     while let Some(piece) = read.body.next().await {
         hasher.update(&piece?);
     }
-    Ok(PackId(*hasher.finalize().as_bytes()))
+    Ok(Some(PackId(*hasher.finalize().as_bytes())))
 }

@@ -109,9 +109,13 @@ impl Catalog {
         let last = match check_sequences(self.repository, &names, known) {
             Err(gap @ SyncError::Gap { .. }) => {
                 for copy in store.copies() {
-                    names.extend(copy.list(self.repository, ObjectKind::Log).await?);
+                    // One that does not answer has nothing to add.
+                    let more = copy.list(self.repository, ObjectKind::Log).await;
+                    names.extend(more.unwrap_or_default());
                 }
-                let last = check_sequences(self.repository, &names, known)?;
+                let Ok(last) = check_sequences(self.repository, &names, known) else {
+                    return Err(gap);
+                };
                 tell_bad_copy(&gap);
                 last
             }

@@ -215,6 +215,10 @@ fn read_heads(path: &Path) -> Result<Vec<(RepositoryId, u64, RecordId)>, AuditEr
         path: path.to_owned(),
         source,
     })?;
+    if text.len() as u64 >= HEADS_BYTES_MAX || text.trim().is_empty() {
+        let (path, line) = (path.to_owned(), text.lines().count());
+        return Err(AuditError::Line { path, line });
+    }
     let lines = text.lines().enumerate();
     lines
         .filter(|(_, line)| !line.trim().is_empty())

@@ -57,6 +57,9 @@ pub enum RecoverError {
     /// The destination cannot be listed.
     #[error("could not look for repositories")]
     Destination(#[from] append_server::destination::DestinationError),
+    /// The destination does not answer.
+    #[error("could not read a repository's config; nothing was recovered, try again")]
+    Storage(#[from] crate::storage::error::StorageError),
     /// The coordinator that is being built.
     #[error(transparent)]
     Open(#[from] OpenError),

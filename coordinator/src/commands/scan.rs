@@ -12,9 +12,10 @@ use crate::coordinator::{Coordinator, OpenError};
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::scan::{
-    Depth, DestinationScan, RepositoryScan, ScanError, ScanOptions, ScanState, scan_repository,
+    Depth, DestinationScan, RepositoryScan, ScanOptions, ScanState, scan_repository,
 };
-use crate::terminal::{Align, count_text, size_text, write_json, write_table};
+use crate::storage::error::StorageError;
+use crate::terminal::{Align, count_text, error_line, size_text, write_json, write_table};
 
 /// `scan` failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +23,12 @@ pub enum ScanCommandError {
     /// The coordinator, or no such host.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A repository.
-    #[error("could not scan the repository of {name}")]
-    Scan {
-        /// The host's name, or its group's.
-        name: String,
-        /// Why.
-        source: ScanError,
-    },
+    /// The append-server.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The append-server has none, or is of another version.
+    #[error("the append-server tells of no destination: is it of the same version?")]
+    NoDestination,
     /// The state, or what was read before.
     #[error(transparent)]
     State(#[from] DatabaseError),
@@ -51,10 +50,6 @@ impl ScanCommandError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Command(error) => error.exit_code(),
-            Self::Scan {
-                source: ScanError::Open(error),
-                ..
-            } => error.exit_code(),
             Self::NoSuchDestination { .. } => ExitCode::NotFound,
             _ => ExitCode::Error,
         }
@@ -78,7 +73,13 @@ pub async fn scan_command(
         let found = scan_repository(&coordinator, &name, &destinations, options, &mut state).await;
         match found {
             Ok(found) => scans.extend(found),
-            Err(source) => return Err(ScanCommandError::Scan { name, source }),
+            // The others are scanned, and told of, all the same.
+            Err(error) => scans.push(RepositoryScan {
+                error: Some(error_line(&error)),
+                is_integrity: error.is_integrity(),
+                name,
+                ..RepositoryScan::default()
+            }),
         }
     }
     if json {
@@ -97,7 +98,7 @@ pub async fn scan_command(
 
 fn options(args: &ScanArgs) -> ScanOptions {
     let depth = match (args.full, args.percent, args.new) {
-        (true, _, _) => Depth::Percent(100),
+        (true, _, _) => Depth::Whole,
         (_, Some(percent), _) => Depth::Percent(percent),
         (_, _, true) => Depth::New,
         _ => Depth::Names,
@@ -137,6 +138,11 @@ async fn destinations(
         .each()
         .filter_map(|copy| copy.destination().cloned())
         .collect();
+    if all.is_empty() {
+        // Not told when it was asked: the reason is.
+        coordinator.storage.destinations().await?;
+        return Err(ScanCommandError::NoDestination);
+    }
     let Some(only) = only else {
         return Ok(all);
     };
@@ -174,6 +180,7 @@ struct RepositoryJson<'a> {
     lost: &'a [String],
     lost_files: &'a [String],
     lost_file_count: u64,
+    error: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -203,6 +210,7 @@ impl<'a> RepositoryJson<'a> {
             lost: &scan.lost,
             lost_files: &scan.lost_files,
             lost_file_count: scan.lost_file_count,
+            error: scan.error.as_deref(),
         }
     }
 }
@@ -265,7 +273,7 @@ fn write_scan(scan: &RepositoryScan, out: &mut dyn Write) -> io::Result<()> {
     let columns: Vec<_> = heads.into_iter().enumerate().map(aligned).collect();
     let rows: Vec<_> = scan.destinations.iter().map(row).collect();
     write_table(out, &columns, &rows)?;
-    for problem in &scan.problems {
+    for problem in scan.problems.iter().chain(&scan.error) {
         writeln!(out, "  {problem}")?;
     }
     for here in &scan.destinations {

@@ -102,15 +102,28 @@ impl Index {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map(
                 params![purpose_number(purpose), after, last_row, limit],
-                |row| {
-                    Ok(NamedPack {
-                        pack: PackId(row.get(0)?),
-                        bytes: unsigned(row, 1)?,
-                        row: row.get(2)?,
-                        in_record: row.get(3)?,
-                    })
-                },
+                named_at,
             )?;
+            rows.collect()
+        })?)
+    }
+
+    /// Packs in the order in which they were taken in, after one row and no later than another.
+    pub fn packs_by_row(
+        &self,
+        after: i64,
+        last_row: i64,
+        limit: usize,
+    ) -> Result<Vec<(NamedPack, Purpose)>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT pack_id, bytes, id, in_record IS NOT NULL, purpose FROM packs
+                 WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(params![after, last_row, limit], |row| {
+                Ok((named_at(row)?, purpose_at(row, 4)?))
+            })?;
             rows.collect()
         })?)
     }
@@ -171,6 +184,16 @@ fn read_pack(connection: &Connection, row: i64) -> rusqlite::Result<IndexedPack>
                 table: table_at(row, 4)?,
             })
         })
+}
+
+/// A pack by its name, from a row's first four columns.
+fn named_at(row: &Row<'_>) -> rusqlite::Result<NamedPack> {
+    Ok(NamedPack {
+        pack: PackId(row.get(0)?),
+        bytes: unsigned(row, 1)?,
+        row: row.get(2)?,
+        in_record: row.get(3)?,
+    })
 }
 
 /// A pack's facts, where they are a row's first four columns.

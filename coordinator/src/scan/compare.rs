@@ -6,10 +6,14 @@ use append_server::destination::DestinationName;
 use formats::object::{ObjectKind, ObjectName};
 
 use crate::scan::expected::ExpectedObject;
-use crate::scan::{DestinationScan, Scan, ScanError};
+use crate::scan::{DestinationScan, IS_MISSING, Scan, ScanError};
 
 /// The most objects on their way to a destination that are remembered by name; past that, nothing is called missing there.
 const PENDING_MAX: usize = 1_000_000;
+/// Objects that nothing is known of; a list with more is made up.
+const UNKNOWN_MAX: u64 = 10_000_000;
+/// Unknown records of the log that are looked at again.
+const UNKNOWN_RECORDS_MAX: usize = 64;
 
 impl Scan<'_> {
     pub(super) async fn compare(
@@ -17,15 +21,20 @@ impl Scan<'_> {
         destination: &DestinationName,
         here: &mut DestinationScan,
     ) -> Result<(), ScanError> {
-        let pending = self.pending(destination).await?;
-        here.pending = pending.len() as u64;
+        self.pending = self.all_pending(destination).await?;
+        here.pending = self.pending.len() as u64;
+        if self.pending.len() > PENDING_MAX {
+            here.problem(format!(
+                "more than {PENDING_MAX} objects are on their way there: what else is missing is not told before they are"
+            ));
+        }
         for kind in ObjectKind::ALL {
-            self.compare_kind(destination, kind, &pending, here).await?;
+            self.compare_kind(destination, kind, here).await?;
         }
         Ok(())
     }
 
-    async fn pending(
+    async fn all_pending(
         &self,
         destination: &DestinationName,
     ) -> Result<HashSet<ObjectName>, ScanError> {
@@ -47,7 +56,6 @@ impl Scan<'_> {
         &mut self,
         destination: &DestinationName,
         kind: ObjectKind,
-        pending: &HashSet<ObjectName>,
         here: &mut DestinationScan,
     ) -> Result<(), ScanError> {
         let storage = self.storage_at(destination);
@@ -78,7 +86,7 @@ impl Scan<'_> {
                             here.objects += 1;
                         }
                     }
-                    None => self.found_unknown(&name, here),
+                    None => self.found_unknown(destination, &name, here)?,
                 }
             }
         }
@@ -87,26 +95,34 @@ impl Scan<'_> {
             wanted = expected.next(self)?;
         }
         for name in missing {
-            if pending.contains(&name) || pending.len() > PENDING_MAX {
+            if self.pending.contains(&name) || self.pending.len() > PENDING_MAX {
                 continue;
             }
             here.missing += 1;
-            self.found_bad(destination, &name, "is missing", here)
-                .await?;
+            self.found_bad(destination, &name, IS_MISSING, here).await?;
         }
         Ok(())
     }
 
-    /// A record that this coordinator has not written is another story than a pack of a run that died.
-    fn found_unknown(&self, name: &ObjectName, here: &mut DestinationScan) {
+    /// A record that was not known when the scan began is another story than a pack of a run that died.
+    fn found_unknown(
+        &mut self,
+        destination: &DestinationName,
+        name: &ObjectName,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
         here.unknown += 1;
-        if let ObjectName::Log(sequence) = name {
-            here.problem(format!(
-                "its log goes on to record {sequence}, and this coordinator knows {}: another one writes to it, or this \
-                 one is an old copy of itself",
-                self.expected.last_record()
-            ));
+        if here.unknown > UNKNOWN_MAX {
+            return Err(ScanError::EndlessList {
+                destination: destination.clone(),
+            });
         }
+        if let ObjectName::Log(sequence) = name
+            && self.unknown_records.len() < UNKNOWN_RECORDS_MAX
+        {
+            self.unknown_records.push((destination.clone(), *sequence));
+        }
+        Ok(())
     }
 }
 

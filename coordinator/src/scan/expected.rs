@@ -1,7 +1,7 @@
 //! What a repository should have: its config, its users' bundles, its log, and the packs that the index knows, up to the
 //! moment the scan began. What a run adds meanwhile is not looked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use formats::ids::PackId;
 use formats::limits::{KEY_BUNDLE_BYTES_MAX, SMALL_BODY_BYTES_MAX};
@@ -9,11 +9,14 @@ use formats::object::{ObjectKind, ObjectName};
 use formats::seal::run_header::Purpose;
 
 use crate::coordinator::{Coordinator, HostRepository};
-use crate::index::Index;
+use crate::index::{Index, NamedPack};
 use crate::repository::check_config;
+use crate::repository::packs::pack_name;
 use crate::scan::ScanError;
-use crate::storage::{ReadRange, StorageClient};
+use crate::storage::ReadRange;
 
+/// Users' bundles of a repository that are looked at; there are a handful.
+const BUNDLES_MAX: usize = 64;
 /// Packs that are asked of the index at a time.
 const PACKS_AT_ONCE: usize = 1_000;
 
@@ -37,6 +40,10 @@ pub(super) struct Expected {
     pub(super) last_row: i64,
     /// Everything else, in order of names.
     small: BTreeMap<ObjectName, Option<PackId>>,
+    /// The users' bundles that are the ones this coordinator has.
+    own_bundles: HashSet<ObjectName>,
+    /// Users' bundles whose copies differ, and of which nobody here knows the right one.
+    pub(super) differing: Vec<ObjectName>,
 }
 
 impl Expected {
@@ -55,12 +62,31 @@ impl Expected {
         }
         let config = config_digest(coordinator, opened).await;
         small.insert(ObjectName::Config, config);
-        small.extend(bundle_digests(&coordinator.storage, opened).await);
+        let bundles = Bundles::of(coordinator, opened).await;
+        small.extend(bundles.digests);
         Ok(Self {
             index,
             last_row,
             small,
+            own_bundles: bundles.own,
+            differing: bundles.differing,
         })
+    }
+
+    /// Whether it is known, and not only thought, what an object should be.
+    pub(super) fn is_trusted(&self, name: &ObjectName) -> bool {
+        !matches!(name, ObjectName::Keys(_)) || self.own_bundles.contains(name)
+    }
+
+    /// Packs of both purposes in the order in which they were taken in, after a row.
+    pub(super) fn page_by_row(&self, after: i64) -> Result<Vec<ExpectedObject>, ScanError> {
+        let packs = self
+            .index
+            .packs_by_row(after, self.last_row, PACKS_AT_ONCE)?;
+        let objects = packs
+            .into_iter()
+            .map(|(pack, purpose)| of_pack(pack, purpose));
+        Ok(objects.collect())
     }
 
     /// What an object's bytes should digest to.
@@ -106,16 +132,18 @@ impl Expected {
         let packs = self
             .index
             .packs_by_name(purpose, after, self.last_row, PACKS_AT_ONCE)?;
-        Ok(packs
-            .into_iter()
-            .map(|pack| ExpectedObject {
-                name: crate::repository::packs::pack_name(pack.pack, purpose),
-                bytes: Some(pack.bytes),
-                digest: Some(pack.pack),
-                row: pack.row,
-                is_live: pack.in_record,
-            })
-            .collect())
+        let objects = packs.into_iter().map(|pack| of_pack(pack, purpose));
+        Ok(objects.collect())
+    }
+}
+
+fn of_pack(pack: NamedPack, purpose: Purpose) -> ExpectedObject {
+    ExpectedObject {
+        name: pack_name(pack.pack, purpose),
+        bytes: Some(pack.bytes),
+        digest: Some(pack.pack),
+        row: pack.row,
+        is_live: pack.in_record,
     }
 }
 
@@ -134,34 +162,55 @@ async fn config_digest(coordinator: &Coordinator, opened: &HostRepository) -> Op
     None
 }
 
-/// Users' bundles are sealed under passwords that nobody here knows: what most destinations have is taken to be right.
-async fn bundle_digests(
-    storage: &StorageClient,
-    opened: &HostRepository,
-) -> BTreeMap<ObjectName, Option<PackId>> {
-    let repository = opened.repository.id();
-    let mut seen: BTreeMap<ObjectName, HashMap<PackId, usize>> = BTreeMap::new();
-    for copy in storage.each() {
-        let Ok(bundles) = copy.list(repository, ObjectKind::Keys).await else {
-            continue;
-        };
-        for (name, _) in bundles {
-            let read = copy.get(repository, &name, ReadRange::All, KEY_BUNDLE_BYTES_MAX);
-            if let Ok(bytes) = read.await {
-                let digest = PackId(*blake3::hash(&bytes).as_bytes());
-                *seen.entry(name).or_default().entry(digest).or_default() += 1;
+/// Users' bundles as they are known.
+#[derive(Default)]
+struct Bundles {
+    digests: BTreeMap<ObjectName, Option<PackId>>,
+    own: HashSet<ObjectName>,
+    differing: Vec<ObjectName>,
+}
+
+impl Bundles {
+    /// Bundles are sealed under passwords that nobody here knows. The coordinator's own are known by their files; of others
+    /// only what every destination has alike is taken to be right.
+    async fn of(coordinator: &Coordinator, opened: &HostRepository) -> Self {
+        let repository = opened.repository.id();
+        let mut seen: BTreeMap<ObjectName, HashSet<PackId>> = BTreeMap::new();
+        for copy in coordinator.storage.each() {
+            let Ok(bundles) = copy.list(repository, ObjectKind::Keys).await else {
+                continue;
+            };
+            for (name, _) in bundles.into_iter().take(BUNDLES_MAX) {
+                let read = copy.get(repository, &name, ReadRange::All, KEY_BUNDLE_BYTES_MAX);
+                let found = match read.await {
+                    Ok(bytes) => PackId(*blake3::hash(&bytes).as_bytes()),
+                    // Unlike any other: one that cannot be read outvotes nobody, and nobody outvotes it.
+                    Err(_) => PackId([0; 32]),
+                };
+                seen.entry(name).or_default().insert(found);
             }
         }
+        let mut known = Self::default();
+        for (user, sealed) in coordinator.bundles() {
+            let digest = PackId(*blake3::hash(sealed).as_bytes());
+            let name = ObjectName::Keys(user.clone());
+            // After a change of password the file is another than what is stored.
+            if seen.get(&name).is_some_and(|found| found.contains(&digest)) {
+                known.digests.insert(name.clone(), Some(digest));
+                known.own.insert(name);
+            }
+        }
+        for (name, found) in seen {
+            if known.own.contains(&name) {
+                continue;
+            }
+            let mut found = found.into_iter();
+            let only = found.next().filter(|_| found.next().is_none());
+            if only.is_none() {
+                known.differing.push(name.clone());
+            }
+            known.digests.insert(name, only);
+        }
+        known
     }
-    let most = |digests: HashMap<PackId, usize>| {
-        let highest = digests.values().copied().max().unwrap_or_default();
-        let mut best = digests.into_iter().filter(|(_, count)| *count == highest);
-        // Of two that are as frequent, neither is known to be right.
-        best.next()
-            .filter(|_| best.next().is_none())
-            .map(|(digest, _)| digest)
-    };
-    seen.into_iter()
-        .map(|(name, digests)| (name, most(digests)))
-        .collect()
 }

@@ -10,6 +10,8 @@ use crate::terminal::error_line;
 
 /// Locks that are looked at at once.
 const LOCKS_AT_ONCE: usize = 16;
+/// After so many failures the rest would fail alike.
+const FAILURES_MAX: usize = 64;
 
 impl Scan<'_> {
     pub(super) async fn renew_locks(
@@ -33,6 +35,7 @@ impl Scan<'_> {
             ObjectKind::Meta,
             ObjectKind::Log,
         ];
+        let (mut failures, mut failed) = (0, None);
         for kind in kinds {
             let mut after = None;
             loop {
@@ -61,12 +64,17 @@ impl Scan<'_> {
                                 "the lock of {name} was not prolonged: {}",
                                 error_line(&error)
                             ));
-                            return Err(error.into());
+                            failures += 1;
+                            if failures >= FAILURES_MAX {
+                                return Err(error.into());
+                            }
+                            failed = Some(error);
                         }
                     }
                 }
             }
         }
-        Ok(())
+        // What could be prolonged was.
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

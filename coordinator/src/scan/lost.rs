@@ -6,17 +6,20 @@ use std::sync::Arc;
 
 use formats::ids::PackId;
 use formats::limits::PACK_BYTES_MAX;
+use formats::object::ObjectName;
 
 use crate::catalog::SnapshotRow;
 use crate::scan::{Depth, RepositoryScan, Scan, ScanError};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::named_chunks::NamedChunks;
 use crate::snapshot::verification::{ERRORS_LISTED_MAX, Verification, VerifiedSnapshot};
-use crate::storage::ReadRange;
+use crate::storage::error::StorageError;
+use crate::storage::{ReadRange, StorageClient};
 
 impl Scan<'_> {
-    /// Looks for a good copy of everything that is bad somewhere.
-    pub(super) async fn find_lost(&mut self) -> Result<(), ScanError> {
+    /// Looks for another copy of everything that is bad somewhere. What was found rotten is read there; of the rest it is
+    /// enough that it is there with its size.
+    pub(super) async fn find_lost(&mut self) {
         let bad = std::mem::take(&mut self.bad);
         for (name, places) in &bad {
             if places.is_empty() {
@@ -30,13 +33,9 @@ impl Scan<'_> {
                 if copy.destination().is_some_and(|at| places.contains(at)) {
                     continue;
                 }
-                let read = copy.get(self.repository, name, ReadRange::All, PACK_BYTES_MAX);
-                is_lost = match read.await {
-                    Ok(bytes) => PackId(*blake3::hash(&bytes).as_bytes()) != digest,
-                    Err(error) => error.is_absent(),
-                };
-                if !is_lost {
-                    break; // A good copy, or one that does not answer now and may be good.
+                if !self.is_certainly_bad(&copy, name, digest).await {
+                    is_lost = false; // A good copy, or one that does not answer now and may be good.
+                    break;
                 }
             }
             if is_lost {
@@ -44,7 +43,25 @@ impl Scan<'_> {
             }
         }
         self.bad = bad;
-        Ok(())
+    }
+
+    async fn is_certainly_bad(
+        &self,
+        copy: &StorageClient,
+        name: &ObjectName,
+        digest: PackId,
+    ) -> bool {
+        if !self.rotten.contains(name) {
+            return copy
+                .head(self.repository, name)
+                .await
+                .is_err_and(|error| error.is_absent());
+        }
+        let read = copy.get(self.repository, name, ReadRange::All, PACK_BYTES_MAX);
+        match read.await {
+            Ok(bytes) => PackId(*blake3::hash(&bytes).as_bytes()) != digest,
+            Err(error) => error.is_absent() || matches!(error, StorageError::TooLong { .. }),
+        }
     }
 
     /// Whether everything that snapshots name has a place that is not lost.
@@ -54,7 +71,7 @@ impl Scan<'_> {
     ) -> Result<(), ScanError> {
         let rows = self.opened.catalog.snapshots(None)?;
         let checked = self.state.references_checked(self.repository)?;
-        let all = !self.lost.is_empty() || matches!(self.options.depth, Depth::Percent(100));
+        let all = !self.lost.is_empty() || self.options.depth == Depth::Whole;
         let rows: Vec<SnapshotRow> = rows
             .into_iter()
             .filter(|row| all || row.sequence > checked)

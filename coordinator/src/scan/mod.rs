@@ -13,22 +13,27 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use append_server::destination::DestinationName;
-use formats::ids::{PackId, RepositoryId};
+use formats::ids::{PackId, RecordId, RepositoryId};
+use formats::limits::RECORD_BYTES_MAX;
+use formats::log::record::{RecordError, RecordPlace, SealedRecord};
 use formats::object::ObjectName;
 use formats::wire::upload::HealedObject;
 
 use crate::catalog::CatalogError;
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
 use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::scan::expected::Expected;
-use crate::snapshot::chunk_error::ChunkError;
-use crate::storage::StorageClient;
+use crate::snapshot::chunk_error::{ChunkError, FailureClass};
 use crate::storage::error::StorageError;
+use crate::storage::{ReadRange, StorageClient};
 use crate::terminal::error_line;
 
 pub use crate::scan::progress::ScanState;
 
+/// What is said of an object that is not there.
+const IS_MISSING: &str = "is missing";
 /// The most problems of a destination that are told one by one.
 const PROBLEMS_LISTED_MAX: usize = 20;
 
@@ -41,6 +46,8 @@ pub enum Depth {
     New,
     /// This part of everything, from where the last scan stopped.
     Percent(u8),
+    /// Everything, beginning where the last scan stopped.
+    Whole,
 }
 
 /// What a scan does.
@@ -76,9 +83,28 @@ pub enum ScanError {
     /// The append-server.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A destination lists without an end.
+    #[error(
+        "destination {destination} lists more objects that nothing is known of than can be: it is not to be relied on"
+    )]
+    EndlessList {
+        /// Which.
+        destination: DestinationName,
+    },
     /// A listing, for its files' names.
     #[error("could not look at what snapshots name")]
     Chunk(#[from] Arc<ChunkError>),
+}
+
+impl ScanError {
+    /// Whether stored data is not what was stored.
+    pub fn is_integrity(&self) -> bool {
+        match self {
+            Self::Open(error) => error.exit_code() == ExitCode::Integrity,
+            Self::Chunk(error) => error.class() == FailureClass::Integrity,
+            _ => false,
+        }
+    }
 }
 
 /// What was found at one destination.
@@ -135,13 +161,18 @@ pub struct RepositoryScan {
     pub lost_files: Vec<String>,
     /// How many of those there are.
     pub lost_file_count: u64,
+    /// Why it could not be scanned to the end.
+    pub error: Option<String>,
+    /// Whether that is because of what is stored, as opposed to what did not answer.
+    pub is_integrity: bool,
 }
 
 impl RepositoryScan {
     /// Whether something is not as it should be, and was not put right.
     pub fn is_damaged(&self) -> bool {
         let unhealed = |scan: &DestinationScan| scan.missing + scan.damaged > scan.healed;
-        !self.problems.is_empty()
+        self.is_integrity
+            || !self.problems.is_empty()
             || !self.lost.is_empty()
             || self.lost_file_count > 0
             || self.destinations.iter().any(unhealed)
@@ -154,7 +185,7 @@ impl RepositoryScan {
 
     /// Whether a destination could not be scanned to its end.
     pub fn is_incomplete(&self) -> bool {
-        self.destinations.iter().any(|scan| scan.error.is_some())
+        self.error.is_some() || self.destinations.iter().any(|scan| scan.error.is_some())
     }
 }
 
@@ -170,7 +201,14 @@ struct Scan<'a> {
     options: ScanOptions,
     state: &'a mut ScanState,
     bad: Bad,
+    /// Of those, what was read and has other bytes than were stored.
+    rotten: HashSet<ObjectName>,
+    /// What the destination that is being scanned is still to get.
+    pending: HashSet<ObjectName>,
+    /// Records of the log that were not known when the scan began, and where they are.
+    unknown_records: Vec<(DestinationName, u64)>,
     lost: BTreeMap<ObjectName, PackId>,
+    problems: Vec<String>,
 }
 
 /// Scans one repository at these destinations.
@@ -190,6 +228,10 @@ pub async fn scan_repository(
         problems,
         ..RepositoryScan::default()
     };
+    let differing = expected.differing.iter().map(|name| {
+        format!("{name} differs between destinations, or cannot be read at one, and nobody here knows which is right")
+    });
+    let differing: Vec<String> = differing.collect();
     let mut scan = Scan {
         coordinator,
         repository: opened.repository.id(),
@@ -198,7 +240,11 @@ pub async fn scan_repository(
         options,
         state,
         bad: Bad::new(),
+        rotten: HashSet::new(),
+        pending: HashSet::new(),
+        unknown_records: Vec::new(),
         lost: BTreeMap::new(),
+        problems: differing,
     };
     for destination in destinations {
         let mut here = DestinationScan {
@@ -206,21 +252,52 @@ pub async fn scan_repository(
             ..DestinationScan::default()
         };
         match scan.destination(destination, &mut here).await {
-            Err(ScanError::Storage(error)) => here.error = Some(error_line(&error)),
+            Err(error @ (ScanError::Storage(_) | ScanError::EndlessList { .. })) => {
+                here.error = Some(error_line(&error));
+            }
             done => done?,
         }
         found.destinations.push(here);
     }
-    scan.find_lost().await?;
-    scan.check_references(&mut found).await?;
+    let looked = async {
+        scan.find_lost().await;
+        scan.check_references(&mut found).await
+    };
+    // What was found so far is told all the same.
+    if let Err(error) = looked.await {
+        found.error = Some(error_line(&error));
+    }
     found.lost = scan.lost.keys().map(ToString::to_string).collect();
-    if !found.problems.is_empty() && found.was_healed() {
-        // What was wrong with the whole may have gone with what was healed.
-        if let Some((_, problems)) = coordinator.find_damaged(name).await? {
-            found.problems = problems;
+    let (unknown, problems) = (scan.unknown_records, scan.problems);
+    if !unknown.is_empty() || (!found.problems.is_empty() && found.was_healed()) {
+        look_again(coordinator, name, unknown, &mut found).await?;
+    }
+    found.problems.extend(problems);
+    Ok(Some(found))
+}
+
+/// What was wrong with the whole may have gone with what was healed, and a record that was unknown may be a run's that
+/// ended meanwhile.
+async fn look_again(
+    coordinator: &Coordinator,
+    name: &str,
+    unknown: Vec<(DestinationName, u64)>,
+    found: &mut RepositoryScan,
+) -> Result<(), ScanError> {
+    let Some((opened, problems)) = coordinator.find_damaged(name).await? else {
+        return Ok(());
+    };
+    found.problems = problems;
+    let last = opened.catalog.last()?.map_or(0, |(sequence, _)| sequence);
+    for (destination, sequence) in unknown {
+        if sequence > last {
+            found.problems.push(format!(
+                "the log at {destination} goes on to record {sequence}, and this coordinator knows {last}: another one \
+                 writes to it, or this one is an old copy of itself"
+            ));
         }
     }
-    Ok(Some(found))
+    Ok(())
 }
 
 impl Scan<'_> {
@@ -261,14 +338,25 @@ impl Scan<'_> {
             here.problem(format!("{name} {what}"));
             return Ok(());
         }
+        if let Some(reason) = self.must_stay(destination, name, what).await {
+            here.problem(format!("{name} {what}, and stays so: {reason}"));
+            return Ok(());
+        }
         let storage = &self.coordinator.storage;
         let healed = storage
             .heal(destination, self.repository, name, digest)
             .await;
         match healed {
-            Ok(HealedObject::Good | HealedObject::Pending) => {
+            Ok(HealedObject::Good) => {
                 here.healed += 1;
-                here.problem(format!("{name} {what}, and is good now"));
+                here.problem(format!(
+                    "{name} {what}, and was good when it was looked at again: what this destination answers cannot be \
+                     relied on"
+                ));
+            }
+            Ok(HealedObject::Pending) => {
+                here.healed += 1;
+                here.problem(format!("{name} {what}, and is on its way"));
             }
             Ok(HealedObject::Stored { from }) => {
                 here.healed += 1;
@@ -292,5 +380,49 @@ impl Scan<'_> {
             places.remove(destination);
         }
         Ok(())
+    }
+
+    /// Why an object must not be replaced, though it is not what it should be.
+    async fn must_stay(
+        &mut self,
+        destination: &DestinationName,
+        name: &ObjectName,
+        what: &str,
+    ) -> Option<String> {
+        match name {
+            ObjectName::Keys(_) if what != IS_MISSING && !self.expected.is_trusted(name) => {
+                Some("nobody here knows which copy of it is right".to_owned())
+            }
+            ObjectName::Log(sequence) if what != IS_MISSING => {
+                let is_ours = self.is_record_of_ours(destination, *sequence).await;
+                is_ours.then(|| {
+                    self.problems.push(format!(
+                        "the log at {destination} was forked: its record {sequence} is signed by this repository's key \
+                         and is another than the one that is known"
+                    ));
+                    "it is another record of this repository's own, and there are two histories".to_owned()
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a record that is not the known one was signed for this very place: then it is no damage.
+    async fn is_record_of_ours(&self, destination: &DestinationName, sequence: u64) -> bool {
+        let name = ObjectName::Log(sequence);
+        let storage = self.storage_at(destination);
+        let read = storage.get(self.repository, &name, ReadRange::All, RECORD_BYTES_MAX);
+        let (Ok(bytes), Ok(verifying)) = (read.await, self.opened.repository.keys.verifying())
+        else {
+            return false;
+        };
+        let place = RecordPlace {
+            repository: self.repository,
+            epoch: self.opened.repository.config.epoch,
+            sequence,
+            previous: RecordId([0; 32]),
+        };
+        let checked = SealedRecord::check(&bytes, &verifying, &place);
+        matches!(checked, Ok(_) | Err(RecordError::Chain { .. }))
     }
 }

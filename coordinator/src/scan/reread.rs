@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use crate::scan::expected::ExpectedObject;
-use crate::scan::{Depth, DestinationScan, Scan, ScanError};
+use crate::scan::{Depth, DestinationScan, IS_MISSING, Scan, ScanError};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::pack_check::check_pack_bytes;
@@ -42,6 +42,7 @@ impl Scan<'_> {
             Depth::Names => self.reread_head(destination, here).await,
             Depth::New => self.reread_new(destination, here).await,
             Depth::Percent(percent) => self.reread_part(destination, percent, here).await,
+            Depth::Whole => self.reread_whole(destination, here).await,
         }
     }
 
@@ -66,6 +67,7 @@ impl Scan<'_> {
         self.read_all(destination, objects, here).await.map(drop)
     }
 
+    /// In the order in which packs were taken in, so that what was read is all that came before.
     async fn reread_new(
         &mut self,
         destination: &DestinationName,
@@ -74,29 +76,31 @@ impl Scan<'_> {
         self.reread_head(destination, here).await?;
         let known = self.state.rows_read(self.repository, destination)?;
         // An index that was built anew counts its rows anew.
-        let known = if known > self.expected.last_row {
+        let mut at = if known > self.expected.last_row {
             0
         } else {
             known
         };
-        for kind in [ObjectKind::Pack, ObjectKind::Meta] {
-            let mut after = None;
-            loop {
-                let page = self.expected.page(kind, after.as_ref())?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.name.clone());
-                let new = page.into_iter().filter(|object| object.row > known);
-                let new: Vec<_> = new.collect();
-                let count = new.len();
-                if self.read_all(destination, new, here).await? < count {
-                    return Ok(()); // The budget is used up; the next scan begins with the same ones.
-                }
+        loop {
+            let page = self.expected.page_by_row(at)?;
+            // What is still on its way there is read once it has come.
+            let arrived = page
+                .iter()
+                .take_while(|object| !self.pending.contains(&object.name))
+                .count();
+            let rows: Vec<i64> = page.iter().map(|object| object.row).take(arrived).collect();
+            let objects = page.into_iter().take(arrived).collect();
+            let read = self.read_all(destination, objects, here).await?;
+            let Some(row) = read.checked_sub(1).and_then(|last| rows.get(last)) else {
+                return Ok(());
+            };
+            self.state
+                .note_rows_read(self.repository, destination, *row)?;
+            if read < rows.len() {
+                return Ok(());
             }
+            at = *row;
         }
-        let last_row = self.expected.last_row;
-        self.state
-            .note_rows_read(self.repository, destination, last_row)?;
-        Ok(())
     }
 
     async fn reread_part(
@@ -106,73 +110,91 @@ impl Scan<'_> {
         here: &mut DestinationScan,
     ) -> Result<(), ScanError> {
         self.reread_head(destination, here).await?;
-        let total = here.objects + here.missing + here.damaged;
-        let mut left = usize::try_from((total * u64::from(percent)).div_ceil(100)).unwrap_or(0);
-        let mut at = self.state.position(self.repository, destination)?;
+        let total = here.objects + here.missing + here.damaged + here.pending;
+        let left = usize::try_from((total * u64::from(percent)).div_ceil(100)).unwrap_or(0);
+        let at = self.state.position(self.repository, destination)?;
+        self.reread_from(destination, at, None, left, here)
+            .await
+            .map(drop)
+    }
+
+    /// To the end, and from the beginning to where that began.
+    async fn reread_whole(
+        &mut self,
+        destination: &DestinationName,
+        here: &mut DestinationScan,
+    ) -> Result<(), ScanError> {
+        self.reread_head(destination, here).await?;
+        let at = self.state.position(self.repository, destination)?;
+        let began = at.clone();
+        let ended = self
+            .reread_from(destination, at, None, usize::MAX, here)
+            .await?;
+        if ended && began.is_some() {
+            self.reread_from(destination, None, began.as_ref(), usize::MAX, here)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Reads so many objects after a name, up to another or to the end; says whether it got there.
+    async fn reread_from(
+        &mut self,
+        destination: &DestinationName,
+        mut at: Option<ObjectName>,
+        up_to: Option<&ObjectName>,
+        mut left: usize,
+        here: &mut DestinationScan,
+    ) -> Result<bool, ScanError> {
         if at.is_none() {
             let last_row = self.expected.last_row;
             self.state
                 .note_beginning(self.repository, destination, last_row)?;
         }
         while left > 0 {
-            let kinds = ObjectKind::ALL;
-            let first = at.as_ref().map_or(0, |name| {
-                let found = kinds.iter().position(|kind| *kind == name.kind());
-                found.unwrap_or_default()
-            });
-            let mut page = Vec::new();
-            for kind in kinds.iter().skip(first) {
-                let after = at.as_ref().filter(|name| name.kind() == *kind);
-                page = self.expected.page(*kind, after)?;
-                if !page.is_empty() {
-                    break;
-                }
-            }
+            let mut page = self.next_page(at.as_ref())?;
             page.truncate(left);
+            page.retain(|object| up_to.is_none_or(|up_to| object.name <= *up_to));
             let Some(last) = page.last() else {
                 // All of it was read; the next scan begins anew.
-                return self.note_whole(destination);
+                return self.note_whole(destination).map(|()| true);
             };
             at = Some(last.name.clone());
             let (count, names) = (page.len(), names_of(&page));
             let read = self.read_all(destination, page, here).await?;
-            if let Some(name) = names.get(read.wrapping_sub(1)) {
+            if let Some(name) = read.checked_sub(1).and_then(|last| names.get(last)) {
                 self.state
                     .note_position(self.repository, destination, name)?;
             }
             if read < count {
-                return Ok(());
+                return Ok(false);
             }
             left -= count;
         }
-        // Read to the very end by the last page?
-        if self.is_at_end(at.as_ref())? {
+        if self.next_page(at.as_ref())?.is_empty() {
             self.note_whole(destination)?;
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// What comes after a name, of its kind or of the next that has something.
+    fn next_page(&self, at: Option<&ObjectName>) -> Result<Vec<ExpectedObject>, ScanError> {
+        let kinds = ObjectKind::ALL.into_iter();
+        for kind in kinds.skip_while(|kind| at.is_some_and(|at| at.kind() != *kind)) {
+            let after = at.filter(|at| at.kind() == kind);
+            let page = self.expected.page(kind, after)?;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+        Ok(Vec::new())
     }
 
     fn note_whole(&mut self, destination: &DestinationName) -> Result<(), ScanError> {
         let now = self.coordinator.clock.now();
         self.state.note_whole(self.repository, destination, now)?;
         Ok(())
-    }
-
-    fn is_at_end(&self, at: Option<&ObjectName>) -> Result<bool, ScanError> {
-        let Some(at) = at else { return Ok(true) };
-        let mut kinds = ObjectKind::ALL
-            .into_iter()
-            .skip_while(|kind| *kind != at.kind());
-        let own = kinds.next().map(|kind| self.expected.page(kind, Some(at)));
-        if !own.transpose()?.unwrap_or_default().is_empty() {
-            return Ok(false);
-        }
-        for kind in kinds {
-            if !self.expected.page(kind, None)?.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Reads objects as far as the budget goes; says how many, counted from the first.
@@ -203,10 +225,11 @@ impl Scan<'_> {
                 .get(&object.name)
                 .is_some_and(|places| places.contains(destination));
             let cost = object.bytes.unwrap_or_default();
-            if cost > left {
+            // One at least, or a budget below a pack's size would never get anywhere.
+            if cost > left && (here.bytes_read > 0 || !affordable.is_empty()) {
                 break;
             }
-            left -= cost;
+            left = left.saturating_sub(cost);
             affordable.push((object, is_bad));
         }
         let count = affordable.len();
@@ -228,10 +251,15 @@ impl Scan<'_> {
                     here.read += 1;
                     here.bytes_read += bytes;
                 }
-                // On its way there: the lists have told what is missing.
-                Reread::Missing => {}
+                Reread::Missing if self.pending.contains(&name) => {}
+                // Its list has it, and it has it not.
+                Reread::Missing => {
+                    here.missing += 1;
+                    self.found_bad(destination, &name, IS_MISSING, here).await?;
+                }
                 Reread::Damaged(what) => {
                     here.damaged += 1;
+                    self.rotten.insert(name.clone());
                     self.found_bad(destination, &name, &what, here).await?;
                 }
                 Reread::Wrong(bytes, problems) => {

@@ -14,7 +14,7 @@ use formats::seal::frame::FrameError;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::snapshot::chunk_error::ChunkError;
+use crate::snapshot::chunk_error::{ChunkError, FailureClass};
 use crate::snapshot::frame_cache::FrameCache;
 use crate::snapshot::place::{ChunkLocator, ChunkPlace, PackSource};
 use crate::snapshot::plain_buffers::PlainBuffers;
@@ -232,21 +232,31 @@ impl ChunkReader {
         error: &Arc<ChunkError>,
         sink: &Arc<dyn ChunkSink>,
     ) {
+        let mut told = error;
+        let mut unread = None;
         for copy in self.shared.packs.copies() {
             let range = FrameRange {
                 offset: frame.place.frame_offset,
                 bytes: frame.place.shape.sealed_bytes.into(),
                 frames: vec![frame.clone()],
             };
-            if self.read_from(copy.as_ref(), range, sink).await.is_empty() {
+            let failed = self.read_from(copy.as_ref(), range, sink).await;
+            let Some((_, other)) = failed.into_iter().next() else {
                 tracing::warn!(
                     error = error.as_ref() as &dyn std::error::Error,
                     "a bad copy: another was read instead; `coordinator scan --repair` heals it"
                 );
                 return;
+            };
+            // A copy that cannot be read now may be good: then nothing is known to be lost.
+            if other.class() == FailureClass::Storage {
+                unread = Some(other);
             }
         }
-        fail_frame(frame, error, sink.as_ref());
+        if let Some(unread) = &unread {
+            told = unread;
+        }
+        fail_frame(frame, told, sink.as_ref());
     }
 
     /// Reads a range and hands out what is good; gives the frames that are not.

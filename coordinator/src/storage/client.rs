@@ -30,6 +30,8 @@ use crate::storage::error::{StorageError, Subject};
 
 /// How long the server may take to begin an answer: it may have to sync much data first.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+/// How long it may take to heal an object: to read it where it is and where it is good, and to write it, on a slow line.
+const HEAL_DEADLINE: Duration = Duration::from_secs(3_600);
 /// How long it may take to bring the next piece of a body.
 const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 /// The most bytes of a listing's page.
@@ -332,7 +334,8 @@ impl StorageClient {
             "{PATH_DESTINATIONS}/{destination}/heal?repository={repository}&object={name}&digest={digest}"
         );
         let request = request(Method::POST, &path, Bytes::new());
-        let body = small_body(self.send(request, &subject).await?, &subject).await?;
+        let answer = self.pool.send(request, &subject, HEAL_DEADLINE).await?;
+        let body = small_body(answer, &subject).await?;
         HealedObject::decode(&body).map_err(|source| StorageError::Decode { subject, source })
     }
 

@@ -71,6 +71,13 @@ impl Inner {
                     .set_start_after(after.clone())
             )
             .map_err(fail)?;
+            // A page that was cut off on its way may still read as a shorter one.
+            let count = i32::try_from(page.contents().len() + page.common_prefixes().len()).ok();
+            let is_whole = page.key_count().is_none_or(|said| Some(said) == count);
+            let Some(more) = page.is_truncated().filter(|_| is_whole) else {
+                let what = "a page that does not say whether more follow, or how many it has";
+                return Err(fail(S3Failure::Answer(what.to_owned())));
+            };
             let folders = page
                 .common_prefixes()
                 .iter()
@@ -83,7 +90,7 @@ impl Inner {
                     .and_then(|name| name.strip_suffix('/'));
                 found.extend(name.and_then(|name| name.parse::<RepositoryId>().ok()));
             }
-            if page.is_truncated() != Some(true) {
+            if !more {
                 found.sort_unstable();
                 found.dedup();
                 return Ok(found);

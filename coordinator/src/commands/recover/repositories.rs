@@ -10,9 +10,11 @@ use serde::Serialize;
 
 use crate::clock::utc;
 use crate::commands::recover::RecoverError;
+use crate::config::name::HostName;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::repository::{RepositoryError, check_config};
 use crate::storage::ReadRange;
+use crate::storage::error::StorageError;
 use crate::terminal::error_line;
 
 /// One repository; also an element of what `recover --json` prints.
@@ -114,7 +116,11 @@ async fn recover_one(
         .get(id, &ObjectName::Config, ReadRange::All, bytes_max);
     let config = match config.await {
         Ok(config) => config,
-        Err(error) => return refused(false, &error),
+        Err(error @ (StorageError::Absent { .. } | StorageError::TooLong { .. })) => {
+            return refused(false, &error);
+        }
+        // It may answer in a minute, and half of a recovery is worse than none.
+        Err(error) => return Err(error.into()),
     };
     if let Err(error) = check_config(&coordinator.keyring, &hex, id, &config) {
         let is_stranger =
@@ -128,7 +134,7 @@ async fn recover_one(
     let opened = match coordinator.find_damaged(&hex).await {
         Ok(Some(opened)) => opened,
         Ok(None) => return refused(false, &RecoverError::NothingThere { url: hex }),
-        Err(error) => return refused(false, &error),
+        Err(error) => return Err(error.into()),
     };
     Ok(Ok(describe(coordinator, id, opened)?))
 }
@@ -204,9 +210,14 @@ fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec
     let mut lines = Vec::new();
     for host in &found.hosts {
         lines.push(String::new());
+        if host.parse::<HostName>().is_err() {
+            lines.push(format!("# {} is no host's name here.", quoted(host)));
+            continue;
+        }
         if !written.insert(host.clone()) {
             lines.push(format!(
-                "# {host} has older snapshots in another repository: set repository = {} above to read them.",
+                "# {} has older snapshots in another repository: set repository = {} above to read them.",
+                quoted(host),
                 quoted(name)
             ));
             continue;
