@@ -3,6 +3,7 @@
 
 pub mod client;
 mod connection;
+pub mod destinations;
 pub mod embedded;
 pub mod error;
 pub mod ingest;

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use append_server::destination::DestinationName;
 use formats::object::{ObjectKind, ObjectName};
 
+use crate::scan::bad::IS_MISSING;
 use crate::scan::expected::ExpectedObject;
-use crate::scan::{DestinationScan, IS_MISSING, Scan, ScanError};
+use crate::scan::{DestinationScan, Scan, ScanError};
 
 /// The most objects on their way to a destination that are remembered by name; past that, nothing is called missing there.
 const PENDING_MAX: usize = 1_000_000;

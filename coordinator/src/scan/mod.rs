@@ -2,22 +2,21 @@
 //! sizes, then bytes against digests, then whether snapshots have all they name. Never removes anything: what was damaged
 //! is kept beside what took its place. A destination that does not answer never stops the others.
 
+mod bad;
 mod compare;
 mod expected;
 mod locks;
 mod lost;
 mod progress;
+mod report;
 mod reread;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use append_server::destination::DestinationName;
-use formats::ids::{PackId, RecordId, RepositoryId};
-use formats::limits::RECORD_BYTES_MAX;
-use formats::log::record::{RecordError, RecordPlace, SealedRecord};
+use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::HealedObject;
 
 use crate::catalog::CatalogError;
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
@@ -26,16 +25,12 @@ use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::scan::expected::Expected;
 use crate::snapshot::chunk_error::{ChunkError, FailureClass};
+use crate::storage::StorageClient;
 use crate::storage::error::StorageError;
-use crate::storage::{ReadRange, StorageClient};
 use crate::terminal::error_line;
 
 pub use crate::scan::progress::ScanState;
-
-/// What is said of an object that is not there.
-const IS_MISSING: &str = "is missing";
-/// The most problems of a destination that are told one by one.
-const PROBLEMS_LISTED_MAX: usize = 20;
+pub use crate::scan::report::{DestinationScan, RepositoryScan};
 
 /// How much is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,88 +99,6 @@ impl ScanError {
             Self::Chunk(error) => error.class() == FailureClass::Integrity,
             _ => false,
         }
-    }
-}
-
-/// What was found at one destination.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DestinationScan {
-    /// Its name.
-    pub name: String,
-    /// Objects that are there as they should be, as far as names and sizes tell.
-    pub objects: u64,
-    /// Objects that were read again.
-    pub read: u64,
-    /// Their bytes.
-    pub bytes_read: u64,
-    /// Objects that are not there.
-    pub missing: u64,
-    /// Objects that are not what was stored.
-    pub damaged: u64,
-    /// Objects that are on their way there.
-    pub pending: u64,
-    /// Objects there that nothing is known of: of runs that are under way, or died.
-    pub unknown: u64,
-    /// Objects that were put right.
-    pub healed: u64,
-    /// Locks that were prolonged.
-    pub locks_renewed: u64,
-    /// What was wrong, one line each; not all of it.
-    pub problems: Vec<String>,
-    /// Why it could not be scanned to the end.
-    pub error: Option<String>,
-}
-
-impl DestinationScan {
-    fn problem(&mut self, text: String) {
-        if self.problems.len() < PROBLEMS_LISTED_MAX {
-            self.problems.push(text);
-        }
-    }
-}
-
-/// What was found of one repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RepositoryScan {
-    /// The host's name, or its group's.
-    pub name: String,
-    /// What is wrong with it as a whole, such as a log that no destination has whole.
-    pub problems: Vec<String>,
-    /// Each destination.
-    pub destinations: Vec<DestinationScan>,
-    /// Snapshots whose references were looked at.
-    pub snapshots_checked: u64,
-    /// Objects that no destination has whole.
-    pub lost: Vec<String>,
-    /// The files, and snapshots, that need them.
-    pub lost_files: Vec<String>,
-    /// How many of those there are.
-    pub lost_file_count: u64,
-    /// Why it could not be scanned to the end.
-    pub error: Option<String>,
-    /// Whether that is because of what is stored, as opposed to what did not answer.
-    pub is_integrity: bool,
-}
-
-impl RepositoryScan {
-    /// Whether something is not as it should be, and was not put right.
-    pub fn is_damaged(&self) -> bool {
-        let unhealed = |scan: &DestinationScan| scan.missing + scan.damaged > scan.healed;
-        self.is_integrity
-            || !self.problems.is_empty()
-            || !self.lost.is_empty()
-            || self.lost_file_count > 0
-            || self.destinations.iter().any(unhealed)
-    }
-
-    /// Whether something was wrong that is right now.
-    pub fn was_healed(&self) -> bool {
-        self.destinations.iter().any(|scan| scan.healed > 0)
-    }
-
-    /// Whether a destination could not be scanned to its end.
-    pub fn is_incomplete(&self) -> bool {
-        self.error.is_some() || self.destinations.iter().any(|scan| scan.error.is_some())
     }
 }
 
@@ -316,113 +229,5 @@ impl Scan<'_> {
 
     fn storage_at(&self, destination: &DestinationName) -> StorageClient {
         self.coordinator.storage.at(destination)
-    }
-
-    /// Notes an object that is not there, or is not what it should be, and puts it right where that is asked for.
-    async fn found_bad(
-        &mut self,
-        destination: &DestinationName,
-        name: &ObjectName,
-        what: &str,
-        here: &mut DestinationScan,
-    ) -> Result<(), ScanError> {
-        let places = self.bad.entry(name.clone()).or_default();
-        if !places.insert(destination.clone()) {
-            return Ok(()); // Told before, by another step.
-        }
-        let Some(digest) = self.expected.digest(name) else {
-            here.problem(format!("{name} {what}, and nobody knows what it should be"));
-            return Ok(());
-        };
-        if !self.options.repair {
-            here.problem(format!("{name} {what}"));
-            return Ok(());
-        }
-        if let Some(reason) = self.must_stay(destination, name, what).await {
-            here.problem(format!("{name} {what}, and stays so: {reason}"));
-            return Ok(());
-        }
-        let storage = &self.coordinator.storage;
-        let healed = storage
-            .heal(destination, self.repository, name, digest)
-            .await;
-        match healed {
-            Ok(HealedObject::Good) => {
-                here.healed += 1;
-                here.problem(format!(
-                    "{name} {what}, and was good when it was looked at again: what this destination answers cannot be \
-                     relied on"
-                ));
-            }
-            Ok(HealedObject::Pending) => {
-                here.healed += 1;
-                here.problem(format!("{name} {what}, and is on its way"));
-            }
-            Ok(HealedObject::Stored { from }) => {
-                here.healed += 1;
-                here.problem(format!("{name} {what}: copied from {from}"));
-            }
-            Ok(HealedObject::Replaced { from, kept }) => {
-                here.healed += 1;
-                here.problem(format!(
-                    "{name} {what}: replaced from {from}; the damaged bytes are kept as {kept}"
-                ));
-            }
-            Err(error) => {
-                here.problem(format!(
-                    "{name} {what}, and stays so: {}",
-                    error_line(&error)
-                ));
-                return Ok(());
-            }
-        }
-        if let Some(places) = self.bad.get_mut(name) {
-            places.remove(destination);
-        }
-        Ok(())
-    }
-
-    /// Why an object must not be replaced, though it is not what it should be.
-    async fn must_stay(
-        &mut self,
-        destination: &DestinationName,
-        name: &ObjectName,
-        what: &str,
-    ) -> Option<String> {
-        match name {
-            ObjectName::Keys(_) if what != IS_MISSING && !self.expected.is_trusted(name) => {
-                Some("nobody here knows which copy of it is right".to_owned())
-            }
-            ObjectName::Log(sequence) if what != IS_MISSING => {
-                let is_ours = self.is_record_of_ours(destination, *sequence).await;
-                is_ours.then(|| {
-                    self.problems.push(format!(
-                        "the log at {destination} was forked: its record {sequence} is signed by this repository's key \
-                         and is another than the one that is known"
-                    ));
-                    "it is another record of this repository's own, and there are two histories".to_owned()
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether a record that is not the known one was signed for this very place: then it is no damage.
-    async fn is_record_of_ours(&self, destination: &DestinationName, sequence: u64) -> bool {
-        let name = ObjectName::Log(sequence);
-        let storage = self.storage_at(destination);
-        let read = storage.get(self.repository, &name, ReadRange::All, RECORD_BYTES_MAX);
-        let (Ok(bytes), Ok(verifying)) = (read.await, self.opened.repository.keys.verifying())
-        else {
-            return false;
-        };
-        let place = RecordPlace {
-            repository: self.repository,
-            epoch: self.opened.repository.config.epoch,
-            sequence,
-            previous: RecordId([0; 32]),
-        };
-        let checked = SealedRecord::check(&bytes, &verifying, &place);
-        matches!(checked, Ok(_) | Err(RecordError::Chain { .. }))
     }
 }

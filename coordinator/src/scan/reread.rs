@@ -12,8 +12,9 @@ use formats::seal::run_header::Purpose;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
+use crate::scan::bad::IS_MISSING;
 use crate::scan::expected::ExpectedObject;
-use crate::scan::{Depth, DestinationScan, IS_MISSING, Scan, ScanError};
+use crate::scan::{Depth, DestinationScan, Scan, ScanError};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::pack_check::check_pack_bytes;

@@ -14,8 +14,7 @@ use formats::ids::{PackId, RepositoryId, RunId};
 use formats::limits::{PACK_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::{
-    DestinationState, DestinationStates, HealedObject, LockedObject, OBJECT_NAME_BYTES_MAX,
-    OBJECT_PAGE_MAX, ObjectPage, OpenRun, PATH_DESTINATIONS, PATH_REPOSITORIES, PATH_RUNS, Queued,
+    OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage, OpenRun, PATH_REPOSITORIES, PATH_RUNS,
     Refusal, Stored,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -30,14 +29,10 @@ use crate::storage::error::{StorageError, Subject};
 
 /// How long the server may take to begin an answer: it may have to sync much data first.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
-/// How long it may take to heal an object: to read it where it is and where it is good, and to write it, on a slow line.
-const HEAL_DEADLINE: Duration = Duration::from_secs(3_600);
 /// How long it may take to bring the next piece of a body.
 const PIECE_DEADLINE: Duration = Duration::from_secs(60);
 /// The most bytes of a listing's page.
-const PAGE_BYTES_MAX: u64 = OBJECT_PAGE_MAX * (OBJECT_NAME_BYTES_MAX + 12) + 16;
-/// The most bytes of all destinations' states.
-const STATES_BYTES_MAX: u64 = 512 << 10;
+pub(super) const PAGE_BYTES_MAX: u64 = OBJECT_PAGE_MAX * (OBJECT_NAME_BYTES_MAX + 12) + 16;
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +53,7 @@ pub enum ReadRange {
 /// The append-server, by its control socket. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct StorageClient {
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     /// Reads objects when the server is in this process: every pack is read back, and a socket in between costs
     /// two copies of each.
     reader: Option<ObjectReader>,
@@ -267,93 +262,6 @@ impl StorageClient {
         check_page(&page, kind, after, &subject)
     }
 
-    /// How every destination is doing.
-    pub async fn destinations(&self) -> Result<Vec<DestinationState>, StorageError> {
-        let subject = Subject::Destinations;
-        let request = request(Method::GET, PATH_DESTINATIONS, Bytes::new());
-        let answer = self.send(request, &subject).await?;
-        let body = collect(answer, &subject, STATES_BYTES_MAX).await?;
-        let states = DestinationStates::decode(&body);
-        let states = states.map_err(|source| StorageError::Decode { subject, source })?;
-        Ok(states.0)
-    }
-
-    /// Queues what a destination lacks of a repository.
-    pub async fn sync_destination(
-        &self,
-        name: &str,
-        repository: RepositoryId,
-    ) -> Result<Queued, StorageError> {
-        let subject = Subject::Destinations;
-        let path = format!("{PATH_DESTINATIONS}/{name}/sync?repository={repository}");
-        let request = request(Method::POST, &path, Bytes::new());
-        let answer = self.send(request, &subject).await?;
-        let body = small_body(answer, &subject).await?;
-        Queued::decode(&body).map_err(|source| StorageError::Decode { subject, source })
-    }
-
-    /// What a destination is still to get of a repository: one page after a name, and whether there are more.
-    pub async fn pending_page(
-        &self,
-        destination: &DestinationName,
-        repository: RepositoryId,
-        after: Option<&ObjectName>,
-    ) -> Result<(Vec<ObjectName>, bool), StorageError> {
-        let subject = Subject::Destinations;
-        let mut path = format!("{PATH_DESTINATIONS}/{destination}/pending?repository={repository}");
-        if let Some(after) = after {
-            path.push_str(&format!("&after={after}"));
-        }
-        let answer = self
-            .send(request(Method::GET, &path, Bytes::new()), &subject)
-            .await?;
-        let body = collect(answer, &subject, PAGE_BYTES_MAX).await?;
-        let page = ObjectPage::decode(&body).map_err(|source| StorageError::Decode {
-            subject: subject.clone(),
-            source,
-        })?;
-        let names = page.objects.iter().map(|(text, _)| text.parse());
-        let names: Result<Vec<ObjectName>, _> = names.collect();
-        let names = names.map_err(|_| wrong(&subject, "it lists a name that is no object's"))?;
-        if page.more && names.last() <= after {
-            return Err(wrong(&subject, "its names are not in order"));
-        }
-        Ok((names, page.more))
-    }
-
-    /// Heals one object of a destination from another that has it with this digest.
-    pub async fn heal(
-        &self,
-        destination: &DestinationName,
-        repository: RepositoryId,
-        name: &ObjectName,
-        digest: PackId,
-    ) -> Result<HealedObject, StorageError> {
-        let subject = Subject::Object(repository, name.clone());
-        let path = format!(
-            "{PATH_DESTINATIONS}/{destination}/heal?repository={repository}&object={name}&digest={digest}"
-        );
-        let request = request(Method::POST, &path, Bytes::new());
-        let answer = self.pool.send(request, &subject, HEAL_DEADLINE).await?;
-        let body = small_body(answer, &subject).await?;
-        HealedObject::decode(&body).map_err(|source| StorageError::Decode { subject, source })
-    }
-
-    /// Prolongs an object's lock at one destination when less than half of its time is left.
-    pub async fn renew_lock(
-        &self,
-        destination: &DestinationName,
-        repository: RepositoryId,
-        name: &ObjectName,
-    ) -> Result<LockedObject, StorageError> {
-        let subject = Subject::Object(repository, name.clone());
-        let path =
-            format!("{PATH_DESTINATIONS}/{destination}/lock?repository={repository}&object={name}");
-        let request = request(Method::POST, &path, Bytes::new());
-        let body = small_body(self.send(request, &subject).await?, &subject).await?;
-        LockedObject::decode(&body).map_err(|source| StorageError::Decode { subject, source })
-    }
-
     async fn begin_read(
         &self,
         subject: Subject,
@@ -426,7 +334,7 @@ impl StorageClient {
         }
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
         subject: &Subject,
@@ -442,7 +350,7 @@ fn object_path(repository: RepositoryId, name: &ObjectName) -> String {
     format!("{PATH_REPOSITORIES}/{repository}/{name}")
 }
 
-fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+pub(super) fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -480,11 +388,15 @@ fn check_page(
 }
 
 /// A success's small body, or the refusal as an error.
-async fn small_body(answer: Answer, subject: &Subject) -> Result<Bytes, StorageError> {
+pub(super) async fn small_body(answer: Answer, subject: &Subject) -> Result<Bytes, StorageError> {
     collect(answer, subject, SMALL_BODY_BYTES_MAX as u64).await
 }
 
-async fn collect(answer: Answer, subject: &Subject, bytes_max: u64) -> Result<Bytes, StorageError> {
+pub(super) async fn collect(
+    answer: Answer,
+    subject: &Subject,
+    bytes_max: u64,
+) -> Result<Bytes, StorageError> {
     if !answer.response.status().is_success() {
         return Err(refusal(answer, subject).await);
     }
@@ -658,7 +570,7 @@ impl Source {
     }
 }
 
-fn wrong(subject: &Subject, what: &'static str) -> StorageError {
+pub(super) fn wrong(subject: &Subject, what: &'static str) -> StorageError {
     StorageError::WrongAnswer {
         subject: subject.clone(),
         what,

@@ -1,0 +1,86 @@
+//! What a scan found: of each destination, and of a repository as a whole.
+
+/// The most problems of a destination that are told one by one.
+const PROBLEMS_LISTED_MAX: usize = 20;
+
+/// What was found at one destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DestinationScan {
+    /// Its name.
+    pub name: String,
+    /// Objects that are there as they should be, as far as names and sizes tell.
+    pub objects: u64,
+    /// Objects that were read again.
+    pub read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Objects that are not there.
+    pub missing: u64,
+    /// Objects that are not what was stored.
+    pub damaged: u64,
+    /// Objects that are on their way there.
+    pub pending: u64,
+    /// Objects there that nothing is known of: of runs that are under way, or died.
+    pub unknown: u64,
+    /// Objects that were put right.
+    pub healed: u64,
+    /// Locks that were prolonged.
+    pub locks_renewed: u64,
+    /// What was wrong, one line each; not all of it.
+    pub problems: Vec<String>,
+    /// Why it could not be scanned to the end.
+    pub error: Option<String>,
+}
+
+impl DestinationScan {
+    pub(super) fn problem(&mut self, text: String) {
+        if self.problems.len() < PROBLEMS_LISTED_MAX {
+            self.problems.push(text);
+        }
+    }
+}
+
+/// What was found of one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepositoryScan {
+    /// The host's name, or its group's.
+    pub name: String,
+    /// What is wrong with it as a whole, such as a log that no destination has whole.
+    pub problems: Vec<String>,
+    /// Each destination.
+    pub destinations: Vec<DestinationScan>,
+    /// Snapshots whose references were looked at.
+    pub snapshots_checked: u64,
+    /// Objects that no destination has whole.
+    pub lost: Vec<String>,
+    /// The files, and snapshots, that need them.
+    pub lost_files: Vec<String>,
+    /// How many of those there are.
+    pub lost_file_count: u64,
+    /// Why it could not be scanned to the end.
+    pub error: Option<String>,
+    /// Whether that is because of what is stored, as opposed to what did not answer.
+    pub is_integrity: bool,
+}
+
+impl RepositoryScan {
+    /// Whether something is not as it should be, and was not put right.
+    pub fn is_damaged(&self) -> bool {
+        let unhealed = |scan: &DestinationScan| scan.missing + scan.damaged > scan.healed;
+        self.is_integrity
+            || !self.problems.is_empty()
+            || !self.lost.is_empty()
+            || self.lost_file_count > 0
+            || self.destinations.iter().any(unhealed)
+    }
+
+    /// Whether something was wrong that is right now.
+    pub fn was_healed(&self) -> bool {
+        self.destinations.iter().any(|scan| scan.healed > 0)
+    }
+
+    /// Whether a destination could not be scanned to its end.
+    pub fn is_incomplete(&self) -> bool {
+        self.error.is_some() || self.destinations.iter().any(|scan| scan.error.is_some())
+    }
+}
