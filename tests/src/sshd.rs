@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use formats::keys::secret::random;
 
 use crate::processes;
 
@@ -242,12 +243,19 @@ pub fn namespaces_work() -> bool {
     *ANSWER.get_or_init(namespace::probe)
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago, and that no outgoing connection takes meanwhile: the kernel gives those
+/// ports from 32768 on (`net.ipv4.ip_local_port_range`), and Ceph's daemons take theirs from 20000 on.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .context("asking for a free port")?
-        .local_addr()?
-        .port())
+    const FIRST: u16 = 10_240;
+    const PORTS: u16 = 9_700;
+    for _ in 0..1_000 {
+        let random = random::<2>().context("choosing a port")?;
+        let port = FIRST + u16::from_le_bytes(random) % PORTS;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between {FIRST} and {}", FIRST + PORTS)
 }
 
 /// The fingerprint of a public key file, `SHA256:…`.
