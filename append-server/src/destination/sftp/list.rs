@@ -48,8 +48,11 @@ impl Inner {
         let _under_way = self.operations.acquire().await;
         let listed = async {
             let session = self.session().await?;
-            self.check_root(&session).await?;
-            session.names(&self.options.path).await
+            let listing = async {
+                self.check_root(&session).await?;
+                session.names(&self.options.path).await
+            };
+            session.until_over(listing).await
         };
         let names = listed
             .await

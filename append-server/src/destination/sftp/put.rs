@@ -113,8 +113,12 @@ impl Inner {
     async fn set_aside(&self, key: &ObjectKey) -> Result<String, SftpFailure> {
         let _under_way = self.operations.acquire().await;
         let session = self.session().await?;
+        session.until_over(self.move_aside(&session, key)).await
+    }
+
+    async fn move_aside(&self, session: &Session, key: &ObjectKey) -> Result<String, SftpFailure> {
         let damaged = format!("{}/{DAMAGED_FOLDER}", key.repository);
-        self.folder(&session, &damaged).await?;
+        self.folder(session, &damaged).await?;
         let kept =
             damaged_name(key).map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
         let kept = format!("{damaged}/{kept}");
