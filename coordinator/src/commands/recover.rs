@@ -156,10 +156,12 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
         }
     }
     let made = build(&staging, &dir, &pieces, &master, &config_text).await;
-    // Moved into place, or of no use: nothing is left of it either way.
-    let finished = staging.finish();
+    if made.is_err() {
+        // What was moved already is of no use without the rest.
+        staging.take_back()?;
+    }
+    staging.finish()?;
     let repositories = made?;
-    finished?;
     Ok(RecoverReport {
         dir,
         destination: args.destination.clone(),
