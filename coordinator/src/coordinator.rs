@@ -95,6 +95,15 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether a log or an index is not what was stored.
+    fn is_integrity(&self) -> bool {
+        match self {
+            Self::Sync(error) => error.is_integrity(),
+            Self::CatchUp(error) => error.is_integrity(),
+            _ => false,
+        }
+    }
+
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -269,10 +278,7 @@ impl Coordinator {
 
     /// The repository of a host's or a group's name, where there is one.
     pub async fn find_named(&self, name: &str) -> Result<Option<HostRepository>, OpenError> {
-        let state = self.state.lock().await;
-        let repository = open(&self.request(name), &self.storage, &state).await?;
-        drop(state);
-        match repository {
+        match self.open_repository(name).await? {
             Some(repository) => self.caught_up(repository).await.map(Some),
             None => Ok(None),
         }
@@ -284,62 +290,67 @@ impl Coordinator {
         &self,
         name: &str,
     ) -> Result<Option<(HostRepository, Vec<String>)>, OpenError> {
-        let state = self.state.lock().await;
-        let repository = open(&self.request(name), &self.storage, &state).await?;
-        drop(state);
-        let Some(repository) = repository else {
+        let Some(repository) = self.open_repository(name).await? else {
             return Ok(None);
         };
         let mut problems = Vec::new();
+        let opened = self.catch_up_with(repository, |error| {
+            let is_damage = error.is_integrity();
+            if is_damage {
+                problems.push(error_line(error));
+            }
+            is_damage
+        });
+        let opened = opened.await?;
+        Ok(Some((opened, problems)))
+    }
+
+    async fn open_repository(&self, name: &str) -> Result<Option<Repository>, OpenError> {
+        let state = self.state.lock().await;
+        let repository = open(&self.request(name), &self.storage, &state).await?;
+        Ok(repository)
+    }
+
+    async fn caught_up(&self, repository: Repository) -> Result<HostRepository, OpenError> {
+        self.catch_up_with(repository, |error| {
+            // One that was asked for by name may be behind: what it has can be read.
+            let is_behind = matches!(error, OpenError::Sync(SyncError::Rollback { .. }));
+            let reads_on = is_behind && self.reading != Reading::Everywhere;
+            if reads_on {
+                tracing::warn!(error = error as &dyn std::error::Error, "reading on");
+            }
+            reads_on
+        })
+        .await
+    }
+
+    /// Brings a repository's caches up to its log. A failure that `goes_on` says yes to leaves them as they were.
+    async fn catch_up_with(
+        &self,
+        repository: Repository,
+        mut goes_on: impl FnMut(&OpenError) -> bool,
+    ) -> Result<HostRepository, OpenError> {
         let mut catalog = repository.open_catalog(&self.state_dir)?;
         let before = catalog.last()?.map_or(0, |(sequence, _)| sequence);
-        match catalog.sync(&self.storage, &repository.keys).await {
-            Err(error) if error.is_integrity() => problems.push(error_line(&error)),
-            synced => {
-                synced?;
-            }
+        let synced = catalog.sync(&self.storage, &repository.keys).await;
+        if let Err(error) = synced.map_err(OpenError::from)
+            && !goes_on(&error)
+        {
+            return Err(error);
         }
         self.note_foreign(&catalog, repository.id(), before).await?;
         let index = repository.open_index(&self.state_dir)?;
         let now = self.clock.now();
         let index = match catch_up(index, &catalog, &repository, &self.storage, now).await {
             Ok(index) => index,
-            Err(error) if error.is_integrity() => {
-                problems.push(error_line(&error));
+            Err(error) => {
+                let error = OpenError::from(error);
+                if !goes_on(&error) {
+                    return Err(error);
+                }
                 repository.open_index(&self.state_dir)?
             }
-            Err(error) => return Err(error.into()),
         };
-        let opened = HostRepository {
-            repository,
-            index: SharedIndex::new(index, Arc::clone(&self.clock)),
-            catalog,
-        };
-        Ok(Some((opened, problems)))
-    }
-
-    async fn caught_up(&self, repository: Repository) -> Result<HostRepository, OpenError> {
-        let mut catalog = repository.open_catalog(&self.state_dir)?;
-        let before = catalog.last()?.map_or(0, |(sequence, _)| sequence);
-        match catalog.sync(&self.storage, &repository.keys).await {
-            // One that was asked for by name may be behind: what it has can be read.
-            Err(error @ SyncError::Rollback { .. }) if self.reading != Reading::Everywhere => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "reading on");
-            }
-            synced => {
-                synced?;
-            }
-        }
-        self.note_foreign(&catalog, repository.id(), before).await?;
-        let index = repository.open_index(&self.state_dir)?;
-        let index = catch_up(
-            index,
-            &catalog,
-            &repository,
-            &self.storage,
-            self.clock.now(),
-        )
-        .await?;
         Ok(HostRepository {
             repository,
             index: SharedIndex::new(index, Arc::clone(&self.clock)),

@@ -12,7 +12,7 @@ use formats::log::record::{Payload, RecordError, RecordPlace, SealedRecord};
 use formats::object::{ObjectKind, ObjectName};
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::repository::store::{ObjectStore, StoreError};
+use crate::repository::store::{ObjectStore, StoreError, tell_bad_copy};
 
 /// How many records are taken in by one transaction.
 const RECORDS_AT_ONCE: usize = 64;
@@ -192,13 +192,6 @@ async fn read_copy<S: ObjectStore>(
     let record = SealedRecord::check(&bytes, verifying, expected).map_err(refused)?;
     let payload = record.open(seed).map_err(refused)?;
     Ok((record.place, record.id, payload))
-}
-
-fn tell_bad_copy(error: &SyncError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "a bad copy: another was read instead; `coordinator scan --repair` heals it"
-    );
 }
 
 /// The last record known must still be the one on storage: it chains all before it. A copy that has it makes up for

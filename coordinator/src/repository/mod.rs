@@ -28,7 +28,7 @@ use crate::database::DatabaseError;
 use crate::index::{Index, IndexError};
 use crate::keyring::Keyring;
 use crate::repository::layout::StateDir;
-use crate::repository::store::{ObjectStore, Put, StoreError};
+use crate::repository::store::{ObjectStore, Put, StoreError, tell_bad_copy};
 
 /// The generation of keys that new repositories begin with.
 const FIRST_EPOCH: Epoch = 1;
@@ -280,10 +280,7 @@ async fn open_established<S: ObjectStore>(
     };
     for copy in store.copies() {
         if let Ok(repository) = open_copy(keyring, &copy, known).await {
-            tracing::warn!(
-                error = &first as &dyn std::error::Error,
-                "a bad copy: another was read instead; `coordinator scan --repair` heals it"
-            );
+            tell_bad_copy(&first);
             return Ok(repository);
         }
     }

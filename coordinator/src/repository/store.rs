@@ -78,3 +78,11 @@ pub trait ObjectStore: Send + Sync + Sized {
         kind: ObjectKind,
     ) -> impl Future<Output = Result<Vec<ObjectName>, StoreError>> + Send;
 }
+
+/// Says that a copy is bad and that another made up for it.
+pub fn tell_bad_copy(error: &(dyn Error + 'static)) {
+    tracing::warn!(
+        error,
+        "a bad copy: another was read instead; `coordinator scan --repair` heals it"
+    );
+}

@@ -14,6 +14,7 @@ use formats::seal::frame::FrameError;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::repository::store::tell_bad_copy;
 use crate::snapshot::chunk_error::{ChunkError, FailureClass};
 use crate::snapshot::frame_cache::FrameCache;
 use crate::snapshot::place::{ChunkLocator, ChunkPlace, PackSource};
@@ -242,10 +243,7 @@ impl ChunkReader {
             };
             let failed = self.read_from(copy.as_ref(), range, sink).await;
             let Some((_, other)) = failed.into_iter().next() else {
-                tracing::warn!(
-                    error = error.as_ref() as &dyn std::error::Error,
-                    "a bad copy: another was read instead; `coordinator scan --repair` heals it"
-                );
+                tell_bad_copy(error.as_ref());
                 return;
             };
             // A copy that cannot be read now may be good: then nothing is known to be lost.
