@@ -5,6 +5,7 @@ pub mod destination;
 pub mod documents;
 pub mod host;
 pub mod keys;
+pub mod lease;
 pub mod recover;
 pub mod restore;
 pub mod run;
@@ -21,6 +22,7 @@ use crate::cli::destination::DestinationCommand;
 use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
+use crate::cli::lease::LeaseCommand;
 use crate::cli::recover::RecoverArgs;
 use crate::cli::restore::RestoreArgs;
 use crate::cli::run::{DemoArgs, RunArgs};
@@ -42,7 +44,7 @@ A first backup:
 Exit codes (any other means failure):
   0 done            1 failed           2 wrong command line
   3 finished, but some source data could not be read
-  10 no such host, snapshot or repository      11 another run holds the lock
+  10 no such host, snapshot or repository      11 another run, or another coordinator, is at it
   12 wrong key or password                     13 host key is not the pinned one
   14 quota exceeded    15 stored data is damaged    130 interrupted";
 
@@ -127,6 +129,9 @@ pub enum Command {
     /// Print where logs end for a witness, check what a witness kept, reconcile
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Show which coordinator writes to which repository, take over from one that is gone
+    #[command(subcommand)]
+    Lease(LeaseCommand),
     /// Build a coordinator anew from the recovery kit and one destination
     Recover(RecoverArgs),
     /// Export or test the recovery kit

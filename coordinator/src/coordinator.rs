@@ -1,24 +1,28 @@
 //! What every command works with: the configuration, the unlocked keys, the append-server, the state. Opened
 //! once; never writes the configuration.
 
+pub mod log;
+
 use std::sync::Arc;
 
 use append_server::destination::DestinationName;
 use append_server::places::Place;
 use bytes::Bytes;
-use formats::ids::RepositoryId;
+use formats::ids::CoordinatorId;
 use formats::keys::repository::MissingKeyError;
+use formats::keys::secret::{RandomError, random};
 use formats::object::UserName;
 use tokio::sync::Mutex;
 
 use crate::backup::shared_index::SharedIndex;
-use crate::catalog::state::{ForeignRecords, State};
+use crate::catalog::state::State;
 use crate::catalog::sync::SyncError;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::Host;
+use crate::coordinator::log::{LogError, machine_digest};
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::keyring::unlock::UnlockFrom;
@@ -70,22 +74,12 @@ pub enum OpenError {
         /// What there is.
         known: String,
     },
-    /// Somebody else wrote.
-    #[error(
-        "repository {repository} has log records {first} to {last} that this coordinator did not write: it is an old copy of \
-         itself, or another coordinator writes there. Look at them with `coordinator snapshots {host}`, make sure that only \
-         one coordinator writes, then allow it with `coordinator audit reconcile {host}`"
-    )]
-    Foreign {
-        /// The repository.
-        repository: RepositoryId,
-        /// The first such record.
-        first: u64,
-        /// The last one.
-        last: u64,
-        /// The host.
-        host: String,
-    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// It may not be written to, or could not be.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The host was never backed up.
     #[error("host {host} has no snapshot yet: run `coordinator run {host}`")]
     NoRepository {
@@ -113,7 +107,7 @@ impl OpenError {
                 ExitCode::Integrity
             }
             Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
-            Self::Foreign { .. } => ExitCode::Integrity,
+            Self::Log(error) => error.exit_code(),
             Self::NoRepository { .. } | Self::NoSuchDestination { .. } => ExitCode::NotFound,
             _ => ExitCode::Error,
         }
@@ -137,6 +131,8 @@ pub struct Coordinator {
     pub clock: Arc<dyn Clock>,
     /// Repositories and the history of runs.
     pub state: Mutex<State>,
+    /// What leases call it.
+    pub id: CoordinatorId,
     bundles: Vec<(UserName, Bytes)>,
     embedded: Option<EmbeddedServer>,
     reading: Reading,
@@ -192,7 +188,8 @@ impl Coordinator {
         let bundle = config.keys.bundle.clone().ok_or(OpenError::NoBundle)?;
         let keyring = Keyring::unlock(&bundle, &unlock_from(&config.keys.unlock))?;
         let state_dir = StateDir::new(&config.state_dir);
-        let state = State::open(&state_dir.state_file())?;
+        let mut state = State::open(&state_dir.state_file())?;
+        let id = state.coordinator_id(machine_digest(), CoordinatorId(random()?))?;
         let bundles = stored_bundles(&bundle, &keyring)?;
         let (embedded, storage, ingest) = match &config.append_server {
             AppendServer::Embedded => {
@@ -222,6 +219,7 @@ impl Coordinator {
             ingest,
             clock,
             state: Mutex::new(state),
+            id,
             bundles,
             embedded,
             reading,
@@ -242,22 +240,15 @@ impl Coordinator {
         }
     }
 
-    /// The host's repository; the first run makes it.
+    /// The host's repository, to be written to; the first run makes it.
     pub async fn create_or_open(&self, host: &Host) -> Result<HostRepository, OpenError> {
         let name = host.repository.to_string();
         let mut state = self.state.lock().await;
         let repository = create_or_open(&self.request(&name), &self.storage, &mut state).await?;
         drop(state);
-        let opened = self.caught_up(repository).await?;
-        let repository = opened.repository.id();
-        if let Some(records) = self.state.lock().await.foreign(repository)? {
-            return Err(OpenError::Foreign {
-                repository,
-                first: records.first,
-                last: records.last,
-                host: host.name.to_string(),
-            });
-        }
+        let mut opened = self.caught_up(repository).await?;
+        self.hold_lease(&opened.repository, &mut opened.catalog)
+            .await?;
         Ok(opened)
     }
 
@@ -338,7 +329,10 @@ impl Coordinator {
         {
             return Err(error);
         }
-        self.note_foreign(&catalog, repository.id(), before).await?;
+        // A catalog that was empty is being read anew, and tells nothing.
+        if before > 0 {
+            self.note_foreign(&catalog, repository.id(), before).await?;
+        }
         let index = repository.open_index(&self.state_dir)?;
         let now = self.clock.now();
         let index = match catch_up(index, &catalog, &repository, &self.storage, now).await {
@@ -356,33 +350,6 @@ impl Coordinator {
             index: SharedIndex::new(index, Arc::clone(&self.clock)),
             catalog,
         })
-    }
-
-    /// Notes records beyond those known before that no run of this coordinator wrote: it is an old copy of itself then, or
-    /// not alone. A catalog that was empty is being read anew, and tells nothing.
-    async fn note_foreign(
-        &self,
-        catalog: &Catalog,
-        repository: RepositoryId,
-        before: u64,
-    ) -> Result<(), OpenError> {
-        let last = catalog.last()?.map_or(0, |(sequence, _)| sequence);
-        if before == 0 || last == before {
-            return Ok(());
-        }
-        let mut state = self.state.lock().await;
-        let mut found: Option<ForeignRecords> = None;
-        for row in catalog.snapshots(None)? {
-            if row.sequence > before && !state.knows_run(row.run)? {
-                let last = row.sequence;
-                let first = found.map_or(last, |records| records.first);
-                found = Some(ForeignRecords { first, last });
-            }
-        }
-        if let Some(records) = found {
-            state.note_foreign(repository, records, self.clock.now())?;
-        }
-        Ok(())
     }
 
     /// A reader of the repository's chunks.

@@ -59,7 +59,7 @@ impl ExitCode {
             Self::Usage => "wrong command line, nothing was done",
             Self::Warnings => "finished with warnings: some source data could not be read",
             Self::NotFound => "no such host, snapshot or repository",
-            Self::Locked => "another run holds the lock",
+            Self::Locked => "another run holds the lock, or another coordinator the lease",
             Self::WrongKey => "wrong key or password",
             Self::HostKeyMismatch => "host key or identity is not the pinned one",
             Self::Quota => "a quota would be exceeded",

@@ -14,6 +14,7 @@ use coordinator::cli::destination::DestinationCommand;
 use coordinator::cli::documents::{write_completions, write_man_pages};
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
+use coordinator::cli::lease::LeaseCommand;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
 use coordinator::commands::audit::{AuditError, audit_check, audit_head, audit_reconcile};
@@ -26,6 +27,7 @@ use coordinator::commands::destination::{
 use coordinator::commands::destination_policy::destination_policy;
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
+use coordinator::commands::lease::{LeaseError, lease_ls, lease_take};
 use coordinator::commands::ls::ls_command;
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
@@ -226,6 +228,14 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
             };
             done.map_err(Failure::with(AuditError::exit_code))
+        }
+        Command::Lease(command) => {
+            let (config, out) = (open(global, screen)?, &mut io::stdout());
+            let done = match command {
+                LeaseCommand::Ls => lease_ls(config, global.json, out).await,
+                LeaseCommand::Take(args) => lease_take(args, config, out).await,
+            };
+            done.map_err(Failure::with(LeaseError::exit_code))
         }
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,

@@ -2,6 +2,8 @@
 //! length-prefixed bytes. Never allocates for a length before that length is checked against a limit and
 //! against the bytes that are really there.
 
+use std::ops::RangeInclusive;
+
 /// Why bytes from outside were refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -229,6 +231,16 @@ pub fn read_magic(
     magic: &[u8; 8],
     known: u16,
 ) -> Result<(), DecodeError> {
+    read_magic_and_version(reader, what, magic, known..=known).map(drop)
+}
+
+/// Reads magic bytes and one of several versions, the same way.
+pub fn read_magic_and_version(
+    reader: &mut Reader<'_>,
+    what: &'static str,
+    magic: &[u8; 8],
+    known: RangeInclusive<u16>,
+) -> Result<u16, DecodeError> {
     if reader.array::<8>(what)? != *magic {
         return Err(DecodeError::Invalid {
             what,
@@ -236,10 +248,11 @@ pub fn read_magic(
         });
     }
     let found = reader.u16(what)?;
-    if found != known {
+    if !known.contains(&found) {
+        let known = *known.end();
         return Err(DecodeError::UnknownVersion { what, found, known });
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Appends fields to a buffer in the form that [`Reader`] accepts.

@@ -66,6 +66,10 @@ id! {
     RepositoryId, 16
 }
 id! {
+    /// One coordinator: the state directory of one machine. Random.
+    CoordinatorId, 16
+}
+id! {
     /// One execution of a host's backup. Random, chosen by the coordinator.
     RunId, 16
 }

@@ -76,6 +76,8 @@ pub const PAGE_INDEX_PAGES_MAX: u64 = 4_096;
 
 /// The most bytes of a log record.
 pub const RECORD_BYTES_MAX: u64 = 4 * MIB;
+/// The most bytes of a host's settings.
+pub const HOST_SETTINGS_BYTES_MAX: u64 = MIB;
 /// The most page index pieces of a snapshot.
 pub const SNAPSHOT_PAGE_INDEXES_MAX: u64 = 4_096;
 /// The most index pieces of a snapshot.

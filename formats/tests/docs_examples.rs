@@ -20,7 +20,9 @@ use formats::listing::content::{Content, Extent, decode_content_page};
 use formats::listing::entry::{Entry, EntryKind, Stat};
 use formats::listing::page::PageReader;
 use formats::listing::page_index::decode_page_index;
+use formats::log::lease::Lease;
 use formats::log::record::{Payload, SealedRecord};
+use formats::log::settings::HostSettings;
 use formats::log::snapshot::Snapshot;
 use formats::pack::index::decode_piece;
 use formats::pack::open::Trailer;
@@ -232,6 +234,9 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         | "empty_pack" => describe_lists(name, bytes),
         "config"
         | "log_record"
+        | "log_lease"
+        | "lease"
+        | "host_settings"
         | "snapshot"
         | "run_header"
         | "frame_raw"
@@ -333,9 +338,30 @@ fn describe_sealed(name: &str, bytes: &[u8]) -> String {
             let place = samples::first_place();
             let record = SealedRecord::check(bytes, &verifying, &place).expect("a record");
             let payload = record.open(keys.log().expect("held")).expect("it opens");
-            let Payload::Snapshot(snapshot) = payload;
-            assert_eq!(*snapshot, samples::snapshot());
+            assert_eq!(payload, Payload::Snapshot(Box::new(samples::snapshot())));
             format!("sequence 1 id {} the snapshot below", record.id)
+        }
+        "log_lease" => {
+            let place = samples::first_place();
+            let record = SealedRecord::check(bytes, &verifying, &place).expect("a record");
+            let payload = record.open(keys.log().expect("held")).expect("it opens");
+            assert_eq!(payload, Payload::Lease(samples::lease()));
+            "sequence 1 the lease above".to_owned()
+        }
+        "lease" => {
+            let lease = exactly(bytes, Lease::read).expect("a lease");
+            assert_eq!(lease, samples::lease());
+            format!(
+                "coordinator {} machine {} taken {}",
+                lease.coordinator.short(),
+                lease.machine,
+                lease.taken_nanos
+            )
+        }
+        "host_settings" => {
+            let settings = exactly(bytes, HostSettings::read).expect("settings");
+            assert_eq!(settings, samples::settings());
+            format!("host {} toml {:?}", settings.host, settings.toml)
         }
         "snapshot" => describe_snapshot(&exactly(bytes, Snapshot::read).expect("a snapshot")),
         "run_header" => {
@@ -663,7 +689,7 @@ fn all_limits() -> BTreeMap<&'static str, u64> {
         NAME_BYTES_MAX PATH_BYTES_MAX PATH_DEPTH_MAX LINK_TARGET_BYTES_MAX XATTRS_MAX
         XATTR_NAME_BYTES_MAX XATTR_VALUE_BYTES_MAX XATTRS_BYTES_MAX INLINE_EXTENTS_MAX
         CONTENT_PAGE_EXTENTS_MAX CONTENT_PAGES_MAX PAGE_BYTES_MIN PAGE_BYTES_TARGET_MAX
-        PAGE_BYTES_MAX PAGE_INDEX_PAGES_MAX RECORD_BYTES_MAX SNAPSHOT_PAGE_INDEXES_MAX
+        PAGE_BYTES_MAX PAGE_INDEX_PAGES_MAX RECORD_BYTES_MAX HOST_SETTINGS_BYTES_MAX SNAPSHOT_PAGE_INDEXES_MAX
         SNAPSHOT_INDEXES_MAX SNAPSHOT_META_PACKS_MAX SNAPSHOT_PROBLEMS_MAX SNAPSHOT_NAMES_MAX
         TEXT_BYTES_MAX SOURCES_MAX PATTERNS_MAX ARGON2_MEMORY_KIB_MAX ARGON2_MEMORY_KIB_MIN
         ARGON2_PASSES_MAX ARGON2_LANES_MAX KEY_BUNDLE_BYTES_MAX USER_NAME_BYTES_MAX

@@ -21,7 +21,9 @@ use formats::listing::content::{decode_content_page, encode_content_page};
 use formats::listing::entry::Entry;
 use formats::listing::page::{PageBuilder, PageReader};
 use formats::listing::page_index::{PageIndexBuilder, decode_page_index};
+use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordPlace, SealedRecord, seal_record};
+use formats::log::settings::HostSettings;
 use formats::log::snapshot::Snapshot;
 use formats::pack::assemble::PackAssembler;
 use formats::pack::index::{decode_piece, encode_pieces};
@@ -106,6 +108,11 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     let mut snapshot = Vec::new();
     samples::snapshot().put(&mut snapshot);
     add("snapshot.bin", snapshot);
+    let (mut lease, mut settings) = (Vec::new(), Vec::new());
+    samples::lease().put(&mut lease);
+    add("lease.bin", lease);
+    samples::settings().put(&mut settings);
+    add("host_settings.bin", settings);
     for (name, message) in messages::from_agent() {
         add(&format!("{name}.bin"), message.encode());
     }
@@ -253,6 +260,10 @@ fn sealed() -> BTreeMap<String, Vec<u8>> {
     let (record, _) = seal_record(&samples::first_place(), &payload, &log, &samples::keys())
         .expect("sealing works");
     files.insert("log_record.bin".to_owned(), record);
+    let payload = Payload::Lease(samples::lease());
+    let (lease, _) = seal_record(&samples::first_place(), &payload, &log, &samples::keys())
+        .expect("sealing works");
+    files.insert("log_lease.bin".to_owned(), lease);
     let assembler = PackAssembler::new(header, trailer_key());
     files.insert(
         "empty_pack.bin".to_owned(),
@@ -388,6 +399,11 @@ fn listings_decode_to_their_values() {
         decode_piece(&golden("index_piece.bin")),
         Ok(samples::indexed())
     );
+    let bytes = golden("lease.bin");
+    assert_eq!(Lease::read(&mut Reader::new(&bytes)), Ok(samples::lease()));
+    let bytes = golden("host_settings.bin");
+    let settings = HostSettings::read(&mut Reader::new(&bytes));
+    assert_eq!(settings, Ok(samples::settings()));
     let bytes = golden("snapshot.bin");
     let mut reader = Reader::new(&bytes);
     assert_eq!(Snapshot::read(&mut reader), Ok(samples::snapshot()));
@@ -490,6 +506,14 @@ fn sealed_formats_open_to_their_values() {
             root(&samples::master(), Use::Signing).expose()
         );
     }
+    let lease = golden("log_lease.bin");
+    let payload = SealedRecord::check(
+        &lease,
+        &samples::public().verifying,
+        &samples::first_place(),
+    )
+    .and_then(|record| record.open(keys.log().expect("held")));
+    assert_eq!(payload, Ok(Payload::Lease(samples::lease())));
     let record = golden("log_record.bin");
     let place = samples::first_place();
     let verifying = samples::public().verifying;

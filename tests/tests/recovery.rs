@@ -193,22 +193,24 @@ async fn the_kit_and_s3_alone_or_sftp_alone_bring_everything_back_and_the_log_go
     let url = format!("sftp://root@{}{root}", sshd.address());
     ruin.drill("from-sftp", &url, &sftp_settings)?;
 
-    // With the host's login put back, the log goes on where it ended.
-    fs::write(dir.join("hosts.toml"), &ruin.hosts_toml)?;
+    // With the lease of the one that burnt down, the log goes on where it ended; the host is known as it was.
     fs::write(ruin.world.source().join("after"), "the fire")?;
     let config = dir.join("coordinator.toml");
-    let report: RunReport = ruin
-        .call(&[
-            OsStr::new("-c"),
-            config.as_os_str(),
-            OsStr::new("run"),
-            OsStr::new(HOST),
-            OsStr::new("--json"),
-        ])?
+    let with = |arguments: &[&str]| -> Result<Finished> {
+        let mut all: Vec<&OsStr> = vec![OsStr::new("-c"), config.as_os_str()];
+        all.extend(arguments.iter().map(OsStr::new));
+        ruin.call(&all)
+    };
+    with(&["run", HOST])?
+        .expect_code(exit::LOCKED)?
+        .expect_stderr(&["lease take"])?;
+    with(&["lease", "take", "--all"])?.expect_code(exit::OK)?;
+    let report: RunReport = with(&["run", HOST, "--json"])?
         .expect_code(exit::OK)?
         .json()?;
+    // Two snapshots after a lease and the settings, the lease taken over, this snapshot.
     ensure!(
-        report.snapshot.as_ref().map(|snapshot| snapshot.seq) == Some(3) && report.new_bytes < 64,
+        report.snapshot.as_ref().map(|snapshot| snapshot.seq) == Some(6) && report.new_bytes < 64,
         "{report:?}"
     );
     Ok(())
@@ -301,7 +303,7 @@ fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Res
         let finished = world.coordinator(&["audit", "check", &file])?;
         Ok(finished.expect_code(code)?.stdout_text())
     };
-    ensure!(checked(exit::OK)?.contains(" 3 holds"), "{heads}");
+    ensure!(checked(exit::OK)?.contains(" 5 holds"), "{heads}");
 
     fs::remove_dir_all(&state)?;
     fs::rename(&image, &state)?;
@@ -309,7 +311,7 @@ fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Res
         world
             .coordinator(&["run", HOST])?
             .expect_code(exit::INTEGRITY)?
-            .expect_stderr(&["records 2 to 3", "did not write", "audit reconcile web1"])?;
+            .expect_stderr(&["records 4 to 5", "did not write", "audit reconcile web1"])?;
     }
     // What is there can be read all the same, and nothing was written.
     ensure!(world.snapshots()?.len() == 3);
@@ -321,15 +323,15 @@ fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Res
 
     let accepted = world.coordinator(&["audit", "reconcile", HOST])?;
     let accepted = accepted.expect_code(exit::OK)?.stdout_text();
-    ensure!(accepted.contains("accepted records 2 to 3"), "{accepted}");
+    ensure!(accepted.contains("accepted records 4 to 5"), "{accepted}");
     let report = world.run()?;
-    ensure!(report.snapshot.map(|snapshot| snapshot.seq) == Some(4));
+    ensure!(report.snapshot.map(|snapshot| snapshot.seq) == Some(6));
 
     // History is what the witness kept, and another one would be told.
-    ensure!(checked(exit::OK)?.contains(" 3 holds"));
-    fs::write(&witness, heads.replace(" 3 ", " 2 "))?;
+    ensure!(checked(exit::OK)?.contains(" 5 holds"));
+    fs::write(&witness, heads.replace(" 5 ", " 4 "))?;
     ensure!(checked(exit::INTEGRITY)?.contains("CHANGED"));
-    fs::write(&witness, heads.replace(" 3 ", " 30 "))?;
+    fs::write(&witness, heads.replace(" 5 ", " 50 "))?;
     ensure!(checked(exit::INTEGRITY)?.contains("ROLLED BACK"));
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! Commits a snapshot: listing, index, log record, in this order. The record is the one commit point; before
+//! Commits a snapshot: listing, index, the host's settings when they changed, log record, in this order. The record is
+//! the one commit point; before
 //! it, nothing of the run is visible. Never deletes, never reorders.
 
 use formats::ids::{PackId, RecordId, RunId};
-use formats::log::record::{Payload, seal_record};
+use formats::log::record::Payload;
+use formats::log::settings::HostSettings;
 use formats::log::snapshot::{ChunkRef, Snapshot};
-use formats::object::ObjectName;
 use formats::wire::control::{Problem, ProblemKind};
 use formats::wire::facts::HostFacts;
 
@@ -12,9 +13,9 @@ use crate::backup::conversation::{Conversation, Outcome, settle_meta};
 use crate::backup::error::RunError;
 use crate::backup::shared_index::{SharedIndex, Unrecorded};
 use crate::catalog::Catalog;
-use crate::clock::{Clock, to_nanos};
+use crate::clock::to_nanos;
+use crate::coordinator::Coordinator;
 use crate::repository::Repository;
-use crate::storage::StorageClient;
 
 /// Data packs whose tables are gathered into index pieces at a time.
 const PACKS_AT_ONCE: usize = 16;
@@ -40,16 +41,16 @@ pub struct CommitFacts {
 
 /// What a commit writes to and with.
 pub struct CommitTo<'a> {
+    /// Who writes.
+    pub coordinator: &'a Coordinator,
     /// The repository.
     pub repository: &'a Repository,
-    /// Storage.
-    pub storage: &'a StorageClient,
+    /// The host's settings, for a coordinator that is built anew.
+    pub settings: String,
     /// Where records are known locally.
     pub catalog: &'a mut Catalog,
     /// Where chunks are known locally.
     pub index: &'a SharedIndex,
-    /// The only time that counts.
-    pub clock: &'a dyn Clock,
 }
 
 /// A committed snapshot.
@@ -94,7 +95,7 @@ pub async fn commit(
         host: facts.host,
         run: facts.run,
         started_nanos: facts.started_nanos,
-        committed_nanos: to_nanos(to.clock.now()),
+        committed_nanos: to_nanos(to.coordinator.clock.now()),
         parent: facts.parent,
         verified: true,
         sources: facts.sources,
@@ -130,23 +131,24 @@ async fn write_index(
 }
 
 async fn write_record(snapshot: Snapshot, to: CommitTo<'_>) -> Result<Committed, RunError> {
-    let place = to.catalog.head()?;
-    let payload = Payload::Snapshot(Box::new(snapshot));
-    let repository = to.repository;
-    let public = &repository.config.public;
-    let (bytes, id) = seal_record(&place, &payload, &public.log, &repository.keys)?;
-    to.storage
-        .put(
-            repository.id(),
-            &ObjectName::Log(place.sequence),
-            bytes.into(),
-        )
+    let host = snapshot.host.clone();
+    if to.catalog.host_settings(&host)?.as_ref() != Some(&to.settings) {
+        let settings = HostSettings {
+            host,
+            toml: to.settings,
+        };
+        to.coordinator
+            .append(to.repository, to.catalog, &Payload::Settings(settings))
+            .await?;
+    }
+    let payload = Payload::Snapshot(Box::new(snapshot.clone()));
+    let (place, id) = to
+        .coordinator
+        .append(to.repository, to.catalog, &payload)
         .await?; // The snapshot is visible.
-    to.catalog.append(&place, id, &payload)?;
-    let Payload::Snapshot(snapshot) = payload;
     Ok(Committed {
         id,
         sequence: place.sequence,
-        snapshot: *snapshot,
+        snapshot,
     })
 }

@@ -18,6 +18,7 @@ use crate::backup::login::LoginError;
 use crate::backup::pending::PendingError;
 use crate::catalog::CatalogError;
 use crate::coordinator::OpenError;
+use crate::coordinator::log::LogError;
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
@@ -49,6 +50,9 @@ pub enum RunError {
     /// The repository cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The log may not be written to, or could not be.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The history of runs cannot be written.
     #[error(transparent)]
     State(#[from] DatabaseError),
@@ -230,6 +234,7 @@ impl RunError {
             Self::ChunksMissing { .. } => ExitCode::Integrity,
             Self::MissingKey(_) => ExitCode::WrongKey,
             Self::Open(error) => error.exit_code(),
+            Self::Log(error) => error.exit_code(),
             Self::Cancelled => ExitCode::Cancelled,
             _ => ExitCode::Error,
         }

@@ -29,6 +29,7 @@ use crate::backup::verifier::{Verifier, VerifierKeys};
 use crate::catalog::state::Outcome as HistoryOutcome;
 use crate::clock::to_nanos;
 use crate::config::host::Host;
+use crate::config::show::standalone_toml;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::lock::HostLock;
 use crate::snapshot::listing::Listing;
@@ -273,11 +274,11 @@ async fn back_up(
         agent: session.agent.clone(),
     };
     let to = CommitTo {
+        coordinator,
         repository: &prepared.opened.repository,
-        storage: &coordinator.storage,
+        settings: standalone_toml(&coordinator.config, host),
         catalog: &mut prepared.opened.catalog,
         index: &prepared.opened.index,
-        clock: coordinator.clock.as_ref(),
     };
     commit(&mut conversation, outcome, facts, to).await
 }

@@ -15,8 +15,9 @@ pub mod sync;
 use std::path::Path;
 
 use formats::codec::Reader;
-use formats::ids::{RecordId, RepositoryId};
+use formats::ids::{CoordinatorId, RecordId, RepositoryId};
 use formats::keys::derive::Epoch;
+use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordPlace};
 use formats::log::snapshot::Snapshot;
 use jiff::tz::TimeZone;
@@ -88,7 +89,7 @@ impl Catalog {
         let before = sequence - 1;
         let previous = match before {
             0 => None,
-            before => Some((before, self.record_id(before)?)),
+            before => self.record_id(before)?.map(|id| (before, id)),
         };
         Ok(Some((self.place_after(previous), id)))
     }
@@ -104,12 +105,16 @@ impl Catalog {
         })?)
     }
 
-    /// The name of a record that is known.
-    pub fn record_id(&self, sequence: u64) -> Result<RecordId, CatalogError> {
+    /// The name of a record, where it is known.
+    pub fn record_id(&self, sequence: u64) -> Result<Option<RecordId>, CatalogError> {
+        let Ok(sequence) = i64::try_from(sequence) else {
+            return Ok(None); // More than there can be.
+        };
         Ok(self.database.read(|connection| {
             connection
                 .prepare_cached("SELECT record_id FROM records WHERE sequence = ?1")?
-                .query_row([signed(sequence)?], |row| Ok(RecordId(row.get(0)?)))
+                .query_row([sequence], |row| Ok(RecordId(row.get(0)?)))
+                .optional()
         })?)
     }
 
@@ -145,6 +150,43 @@ impl Catalog {
             None => Ok(()),
             Some((offered, head)) => Err(CatalogError::NotNext { offered, head }),
         }
+    }
+
+    /// Who writes to the repository, where somebody has taken its lease.
+    pub fn lease(&self) -> Result<Option<Lease>, CatalogError> {
+        self.lease_at(u64::MAX)
+    }
+
+    /// Who wrote to it at a place of the log.
+    pub fn lease_at(&self, sequence: u64) -> Result<Option<Lease>, CatalogError> {
+        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        Ok(self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT coordinator, machine, taken FROM leases WHERE sequence <= ?1
+                     ORDER BY sequence DESC LIMIT 1",
+                )?
+                .query_row([sequence], |row| {
+                    Ok(Lease {
+                        coordinator: CoordinatorId(row.get(0)?),
+                        machine: row.get(1)?,
+                        taken_nanos: row.get(2)?,
+                    })
+                })
+                .optional()
+        })?)
+    }
+
+    /// A host's settings as they were last written.
+    pub fn host_settings(&self, host: &str) -> Result<Option<String>, CatalogError> {
+        Ok(self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT toml FROM host_settings WHERE host = ?1 ORDER BY sequence DESC LIMIT 1",
+                )?
+                .query_row([host], |row| row.get(0))
+                .optional()
+        })?)
     }
 
     /// The snapshots of a host, or of all hosts of the repository, newest last.
@@ -227,6 +269,21 @@ fn insert(
         .execute(params![signed(sequence)?, id.as_bytes()])?;
     match payload {
         Payload::Snapshot(snapshot) => insert_snapshot(connection, sequence, snapshot),
+        Payload::Lease(lease) => connection
+            .prepare_cached(
+                "INSERT INTO leases (sequence, coordinator, machine, taken) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                signed(sequence)?,
+                lease.coordinator.as_bytes(),
+                lease.machine,
+                lease.taken_nanos
+            ])
+            .map(drop),
+        Payload::Settings(settings) => connection
+            .prepare_cached("INSERT INTO host_settings (sequence, host, toml) VALUES (?1, ?2, ?3)")?
+            .execute(params![signed(sequence)?, settings.host, settings.toml])
+            .map(drop),
     }
 }
 

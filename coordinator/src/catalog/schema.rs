@@ -1,17 +1,38 @@
-//! The catalog's tables: a row for each log record, with what a list of snapshots shows, and the opened
-//! payload whole.
+//! The catalog's tables: a row for each log record, and what it says: of a snapshot what a list shows, and
+//! the opened payload whole.
 
 use crate::database::Schema;
+
+/// New in version 2.
+macro_rules! leases_and_settings {
+    () => {
+        "
+CREATE TABLE leases (
+    sequence INTEGER PRIMARY KEY,
+    coordinator BLOB NOT NULL,
+    machine TEXT NOT NULL,
+    taken INTEGER NOT NULL         -- nanoseconds since 1970, the clock of the coordinator that took it
+) STRICT;
+CREATE TABLE host_settings (
+    sequence INTEGER PRIMARY KEY,
+    host TEXT NOT NULL,
+    toml TEXT NOT NULL
+) STRICT;
+CREATE INDEX host_settings_by_host ON host_settings (host, sequence);
+"
+    };
+}
 
 pub(super) const SCHEMA: Schema = Schema {
     what: "catalog",
     remedy: "delete it, and it is read again from the repository's log (what it knew of the log's length, \
              by which a rollback is seen, goes with it)",
     application_id: 0x4361_4354, // "CaCT"
-    version: 1,
+    version: 2,
     cache_kib: 8 << 10,
-    upgrades: &[],
-    sql: "
+    upgrades: &[(1, leases_and_settings!())],
+    sql: concat!(
+        "
 CREATE TABLE facts (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     repository BLOB NOT NULL,
@@ -41,4 +62,6 @@ CREATE TABLE snapshots (
 ) STRICT;
 CREATE INDEX snapshots_by_host ON snapshots (host, sequence);
 ",
+        leases_and_settings!()
+    ),
 };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use formats::ids::{RepositoryId, RunId};
+use formats::ids::{CoordinatorId, RepositoryId, RunId};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -13,23 +13,41 @@ use crate::clock::{from_nanos, to_nanos};
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
 
 /// New in version 2.
-const FOREIGN_RECORDS: &str = "
+macro_rules! foreign_records {
+    () => {
+        "
 CREATE TABLE foreign_records (
     repository BLOB PRIMARY KEY,
     first INTEGER NOT NULL,       -- records of the log that no run of this coordinator wrote,
     last INTEGER NOT NULL,        -- from the first to the last of them
     found INTEGER NOT NULL        -- nanoseconds since 1970
 ) STRICT, WITHOUT ROWID;
-";
+"
+    };
+}
+
+/// New in version 3.
+macro_rules! identity {
+    () => {
+        "
+CREATE TABLE identity (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    coordinator BLOB NOT NULL,    -- what leases call this coordinator
+    machine BLOB                  -- digest of the machine's id, where it has one
+) STRICT;
+"
+    };
+}
 
 const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 2,
+    version: 3,
     cache_kib: 2 << 10,
-    upgrades: &[(1, FOREIGN_RECORDS)],
-    sql: "
+    upgrades: &[(1, foreign_records!()), (2, identity!())],
+    sql: concat!(
+        "
 CREATE TABLE repositories (
     name TEXT PRIMARY KEY,        -- a host's, or a group's
     repository BLOB NOT NULL UNIQUE,
@@ -45,13 +63,10 @@ CREATE TABLE runs (
     error TEXT
 ) STRICT;
 CREATE INDEX runs_by_host ON runs (host, started);
-CREATE TABLE foreign_records (
-    repository BLOB PRIMARY KEY,
-    first INTEGER NOT NULL,       -- records of the log that no run of this coordinator wrote,
-    last INTEGER NOT NULL,        -- from the first to the last of them
-    found INTEGER NOT NULL        -- nanoseconds since 1970
-) STRICT, WITHOUT ROWID;
 ",
+        foreign_records!(),
+        identity!()
+    ),
 };
 
 /// What a run came to.
@@ -173,6 +188,34 @@ impl State {
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         Ok(Self {
             database: Database::open(path, &SCHEMA)?,
+        })
+    }
+
+    /// What leases call this coordinator: `fresh`, the first time. A state that stands on another machine now is a copy, and
+    /// has another name there: the one it was copied from may still run.
+    pub fn coordinator_id(
+        &mut self,
+        machine: Option<[u8; 32]>,
+        fresh: CoordinatorId,
+    ) -> Result<CoordinatorId, DatabaseError> {
+        self.database.write(|transaction| {
+            let found: Option<([u8; 16], Option<[u8; 32]>)> = transaction
+                .query_row("SELECT coordinator, machine FROM identity", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            let id = match found {
+                Some((id, known)) if known == machine || known.is_none() || machine.is_none() => {
+                    CoordinatorId(id)
+                }
+                _ => fresh,
+            };
+            transaction.execute(
+                "INSERT INTO identity (one, coordinator, machine) VALUES (1, ?1, ?2)
+                 ON CONFLICT DO UPDATE SET coordinator = ?1, machine = coalesce(?2, machine)",
+                params![id.as_bytes(), machine],
+            )?;
+            Ok(id)
         })
     }
 

@@ -292,7 +292,9 @@ async fn a_record_is_appended_at_the_head_and_nowhere_else() {
 async fn counts_beyond_what_sqlite_can_hold_do_not_stop_a_commit() {
     let mut log = Log::new();
     let mut payload = snapshot("web1", 1);
-    let Payload::Snapshot(inner) = &mut payload;
+    let Payload::Snapshot(inner) = &mut payload else {
+        unreachable!("made above");
+    };
     inner.totals.bytes = u64::MAX;
     let (place, id) = log.commit(&payload);
     let mut catalog = log.catalog();

@@ -117,12 +117,7 @@ pub async fn audit_check(
         let found = catalogs.iter().find(|(_, id, _)| *id == repository);
         let now = match found {
             None => None,
-            Some((_, _, catalog)) => catalog
-                .record_ids()
-                .map_err(CommandError::from)?
-                .into_iter()
-                .find(|(number, _)| *number == sequence)
-                .map(|(_, id)| id),
+            Some((_, _, catalog)) => catalog.record_id(sequence).map_err(CommandError::from)?,
         };
         let verdict = match now {
             Some(id) if id == record => "holds".to_owned(),

@@ -9,6 +9,7 @@ pub mod destination_policy;
 pub mod host;
 pub mod init;
 pub mod key;
+pub mod lease;
 pub mod ls;
 pub mod on_storage;
 pub mod opened_snapshot;

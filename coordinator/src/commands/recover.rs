@@ -256,9 +256,11 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
     let config = report.dir.join(COORDINATOR_TOML);
     writeln!(
         out,
-        "\nA coordinator stands in {} again. Look at hosts.toml there: addresses and host keys are not in backups. Then\n  \
+        "\nA coordinator stands in {} again. Look at hosts.toml there: files of private keys are not in backups. Then\n  \
          coordinator -c {config} scan --full\n  \
-         coordinator -c {config} restore HOST latest --to DIR",
+         coordinator -c {config} restore HOST latest --to DIR\n\
+         It backs up once it has the leases, when the coordinator that had them is gone for good:\n  \
+         coordinator -c {config} lease take --all",
         report.dir.display(),
         config = config.display()
     )

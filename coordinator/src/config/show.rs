@@ -80,6 +80,29 @@ pub fn to_toml(config: &Config, only: Option<&Host>) -> String {
     document.to_string()
 }
 
+/// A hosts.toml with every value of one host and of the named hosts it is reached over: read alone, it gives the same host.
+pub fn standalone_toml(config: &Config, host: &Host) -> String {
+    let on_the_way = host.jumps.iter().filter_map(|jump| jump.host.as_ref());
+    let on_the_way = on_the_way.filter_map(|name| config.hosts.get(name));
+    let mut hosts = Table::new();
+    hosts.set_implicit(true);
+    for host in std::iter::once(host).chain(on_the_way) {
+        let rows = host_rows(host).into_iter();
+        let mut table = table_of(rows.filter(|(key, _)| *key != "jump").collect());
+        if let Some(jump) = host.jumps.last() {
+            let way = match &jump.host {
+                Some(name) => json!(name.as_str()),
+                None => jump_value(jump),
+            };
+            insert(&mut table, "jump", &way);
+        }
+        hosts.insert(host.name.as_str(), Item::Table(table));
+    }
+    let mut document = DocumentMut::new();
+    document.insert("host", Item::Table(hosts));
+    document.to_string()
+}
+
 /// Where a host's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {

@@ -142,6 +142,8 @@ pub struct RepositoryRequest<'a> {
 /// A repository whose config was checked.
 #[derive(Debug, Clone)]
 pub struct Repository {
+    /// The host's name, or the group's.
+    pub name: String,
     /// Its signed config.
     pub config: RepositoryConfig,
     /// Its keys, as far as the role reaches.
@@ -244,6 +246,7 @@ async fn create<S: ObjectStore>(
     put(request, store, repository, ObjectName::Config, sealed).await?;
     state.mark_established(repository)?;
     Ok(Repository {
+        name: request.name.to_owned(),
         config,
         keys,
         created: true,
@@ -312,6 +315,7 @@ async fn open_copy<S: ObjectStore>(
     };
     let (config, keys) = check_config(keyring, &known.name, repository, &bytes)?;
     Ok(Repository {
+        name: known.name.clone(),
         config,
         keys,
         created: false,

@@ -330,10 +330,23 @@ pub fn log_payload(data: &[u8]) {
     };
     let checked = SealedRecord::check(&header, &public.verifying, &place);
     if let Ok(record) = checked
-        && let Ok(Payload::Snapshot(found)) = record.open(keys.log().expect("held"))
+        && let Ok(found) = record.open(keys.log().expect("held"))
     {
-        let mut body = vec![1];
-        found.put(&mut body);
+        let mut body = Vec::new();
+        match found {
+            Payload::Snapshot(snapshot) => {
+                body.put_u8(1);
+                snapshot.put(&mut body);
+            }
+            Payload::Lease(lease) => {
+                body.put_u8(2);
+                lease.put(&mut body);
+            }
+            Payload::Settings(settings) => {
+                body.put_u8(3);
+                settings.put(&mut body);
+            }
+        }
         let mut again = Vec::new();
         again.put_prefixed(&body);
         assert!(data.starts_with(&again));

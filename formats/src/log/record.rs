@@ -1,19 +1,22 @@
 //! A log record: sequence number, the hash of the record before, a sealed payload, a signature over all of
 //! it. Whoever stores the log sees sequence numbers and padded sizes, and can change none of it unnoticed.
 
-use crate::codec::{DecodeError, Put, Reader, read_magic};
+use crate::codec::{DecodeError, Put, Reader, read_magic_and_version};
 use crate::ids::{RecordId, RepositoryId};
 use crate::keys::derive::Epoch;
 use crate::keys::repository::{MissingKeyError, RepositoryKeys, signature_is_good};
 use crate::keys::secret::{KemSeed, RandomError};
 use crate::limits::RECORD_BYTES_MAX;
+use crate::log::lease::Lease;
+use crate::log::settings::HostSettings;
 use crate::log::snapshot::Snapshot;
 use crate::pack::assemble::padme;
 use crate::seal::aead;
 use crate::seal::kem::{self, ENCAPSULATED_BYTES, Encapsulated, KemError, KemPublic};
 
 const MAGIC: &[u8; 8] = b"CAPSTLOG";
-const VERSION: u16 = 1;
+/// The last version; what a snapshot's record has is the first.
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 8 + 2 + 16 + 4 + 8 + 32;
 const SIGNATURE_BYTES: usize = 64;
 
@@ -22,15 +25,35 @@ const SIGNATURE_BYTES: usize = 64;
 pub enum Payload {
     /// A committed snapshot.
     Snapshot(Box<Snapshot>),
+    /// Which coordinator writes from here on.
+    Lease(Lease),
+    /// How a host is reached and what of it is backed up.
+    Settings(HostSettings),
 }
 
 impl Payload {
+    /// The version of a record that says this.
+    fn version(&self) -> u16 {
+        match self {
+            Self::Snapshot(_) => 1,
+            Self::Lease(_) | Self::Settings(_) => 2,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         match self {
             Self::Snapshot(snapshot) => {
                 body.put_u8(1);
                 snapshot.put(&mut body);
+            }
+            Self::Lease(lease) => {
+                body.put_u8(2);
+                lease.put(&mut body);
+            }
+            Self::Settings(settings) => {
+                body.put_u8(3);
+                settings.put(&mut body);
             }
         }
         let mut out = Vec::with_capacity(body.len() + 8);
@@ -51,6 +74,8 @@ impl Payload {
         let mut reader = Reader::new(body);
         let payload = match reader.u8("log payload")? {
             1 => Self::Snapshot(Box::new(Snapshot::read(&mut reader)?)),
+            2 => Self::Lease(Lease::read(&mut reader)?),
+            3 => Self::Settings(HostSettings::read(&mut reader)?),
             tag => {
                 return Err(DecodeError::UnknownTag {
                     what: "log payload",
@@ -77,10 +102,10 @@ pub struct RecordPlace {
 }
 
 impl RecordPlace {
-    fn header(&self) -> Vec<u8> {
+    fn header(&self, version: u16) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.put(MAGIC);
-        out.put_u16(VERSION);
+        out.put_u16(version);
         out.put(self.repository.as_bytes());
         out.put_u32(self.epoch);
         out.put_u64(self.sequence);
@@ -88,9 +113,9 @@ impl RecordPlace {
         out
     }
 
-    fn info(&self) -> Vec<u8> {
+    fn info(&self, version: u16) -> Vec<u8> {
         let mut info = b"capstan 2026-11 log record".to_vec();
-        info.put(&self.header());
+        info.put(&self.header(version));
         info
     }
 }
@@ -153,8 +178,9 @@ pub fn seal_record(
     log: &KemPublic,
     keys: &RepositoryKeys,
 ) -> Result<(Vec<u8>, RecordId), RecordError> {
-    let (encapsulated, key) = kem::encapsulate(log, &place.info())?;
-    let mut out = place.header();
+    let version = payload.version();
+    let (encapsulated, key) = kem::encapsulate(log, &place.info(version))?;
+    let mut out = place.header(version);
     out.put(encapsulated.0.as_ref());
     let associated = out.clone();
     aead::seal(&key, &associated, &payload.encode(), &mut out)?;
@@ -175,6 +201,7 @@ pub struct SealedRecord<'a> {
     pub place: RecordPlace,
     /// Its name.
     pub id: RecordId,
+    version: u16,
     encapsulated: Encapsulated,
     associated: &'a [u8],
     sealed: &'a [u8],
@@ -196,7 +223,7 @@ impl<'a> SealedRecord<'a> {
             .split_last_chunk::<SIGNATURE_BYTES>()
             .ok_or(DecodeError::Truncated { what: "log record" })?;
         let mut reader = Reader::new(signed);
-        read_magic(&mut reader, "log record", MAGIC, VERSION)?;
+        let version = read_magic_and_version(&mut reader, "log record", MAGIC, 1..=VERSION)?;
         let place = RecordPlace {
             repository: RepositoryId::read(&mut reader)?,
             epoch: reader.u32("epoch")?,
@@ -227,6 +254,7 @@ impl<'a> SealedRecord<'a> {
         Ok(Self {
             place,
             id: RecordId(blake3::hash(bytes).into()),
+            version,
             encapsulated,
             associated,
             sealed,
@@ -238,10 +266,16 @@ impl<'a> SealedRecord<'a> {
         let fail = RecordError::Seal {
             sequence: self.place.sequence,
         };
-        let key = kem::decapsulate(log, &self.encapsulated, &self.place.info())
-            .map_err(|_| fail.clone())?;
+        let info = self.place.info(self.version);
+        let key = kem::decapsulate(log, &self.encapsulated, &info).map_err(|_| fail.clone())?;
         let mut plain = Vec::new();
         aead::open(&key, self.associated, self.sealed, &mut plain).map_err(|_| fail)?;
-        Ok(Payload::decode(&plain)?)
+        let payload = Payload::decode(&plain)?;
+        if payload.version() != self.version {
+            return Err(RecordError::Decode(DecodeError::NotCanonical {
+                what: "log record's version",
+            }));
+        }
+        Ok(payload)
     }
 }

@@ -9,14 +9,16 @@ pub mod repository;
 use formats::chunk::{ChunkKind, chunk_id};
 use formats::codec::Put as _;
 use formats::config::RepositoryConfig;
-use formats::ids::{ChunkId, PackId, RecordId, RepositoryId, RunId};
+use formats::ids::{ChunkId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
 use formats::keys::bundle::{KeyBundle, Role};
 use formats::keys::repository::{PublicKeys, RepositoryKeys};
 use formats::keys::secret::{FileKey, IdKey, MasterKey};
 use formats::listing::content::{Content, ContentPage, Extent};
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp, Xattr};
 use formats::listing::page_index::PageRef;
+use formats::log::lease::Lease;
 use formats::log::record::RecordPlace;
+use formats::log::settings::HostSettings;
 use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
 use formats::pack::index::IndexedFrames;
 use formats::pack::table::{Table, TableChunk, TableFrame};
@@ -320,6 +322,21 @@ pub fn snapshot() -> Snapshot {
         names: messages::names(),
         facts: facts(),
         agent: "0.1.0".into(),
+    }
+}
+
+pub fn lease() -> Lease {
+    Lease {
+        coordinator: CoordinatorId([0x44; 16]),
+        machine: "backup1".into(),
+        taken_nanos: 1_795_000_000_000_000_000,
+    }
+}
+
+pub fn settings() -> HostSettings {
+    HostSettings {
+        host: "web1".into(),
+        toml: "[host.web1]\naddress = \"192.0.2.1\"\n".into(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! State survives being closed, and never changes its mind about an established repository.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use formats::ids::{RepositoryId, RunId};
+use formats::ids::{CoordinatorId, RepositoryId, RunId};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -74,7 +74,7 @@ fn a_file_of_the_version_before_is_brought_up() {
     let path = dir.path().join("state.db");
     drop(State::open(&path).unwrap());
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch("DROP TABLE foreign_records; PRAGMA user_version = 1;")
+    old.execute_batch("DROP TABLE foreign_records; DROP TABLE identity; PRAGMA user_version = 1;")
         .unwrap();
     drop(old);
     let mut state = State::open(&path).unwrap();
@@ -90,4 +90,18 @@ fn a_file_of_the_version_before_is_brought_up() {
     assert_eq!(state.foreign(repository).unwrap(), Some(records(3, 5)));
     state.accept_foreign(repository).unwrap();
     assert_eq!(state.foreign(repository).unwrap(), None);
+}
+
+#[test]
+fn a_state_on_another_machine_is_another_coordinator() {
+    let dir = TempDir::new().unwrap();
+    let mut state = open(&dir);
+    let fresh = |number| CoordinatorId([number; 16]);
+    let (here, there) = (Some([1; 32]), Some([2; 32]));
+    assert_eq!(state.coordinator_id(None, fresh(1)).unwrap(), fresh(1));
+    assert_eq!(state.coordinator_id(here, fresh(2)).unwrap(), fresh(1));
+    assert_eq!(state.coordinator_id(None, fresh(3)).unwrap(), fresh(1));
+    assert_eq!(state.coordinator_id(here, fresh(4)).unwrap(), fresh(1));
+    assert_eq!(state.coordinator_id(there, fresh(5)).unwrap(), fresh(5));
+    assert_eq!(state.coordinator_id(here, fresh(6)).unwrap(), fresh(6));
 }

@@ -7,6 +7,7 @@ use formats::limits::SMALL_BODY_BYTES_MAX;
 use formats::object::ObjectName;
 use jiff::Timestamp;
 use serde::Serialize;
+use toml_edit::{DocumentMut, Item};
 
 use crate::clock::utc;
 use crate::commands::recover::RecoverError;
@@ -43,6 +44,8 @@ struct Found {
     last: Option<Timestamp>,
     /// What each host's last snapshot was made of.
     sources: BTreeMap<String, Vec<String>>,
+    /// Hosts' settings, as TOML, where the log has them.
+    settings: BTreeMap<String, DocumentMut>,
     line: Recovered,
 }
 
@@ -157,6 +160,14 @@ fn describe(
             sources.insert(host.clone(), paths.collect());
         }
     }
+    let mut settings = BTreeMap::new();
+    for host in &hosts {
+        if let Some(text) = opened.catalog.host_settings(host)?
+            && let Ok(document) = text.parse::<DocumentMut>()
+        {
+            settings.insert(host.clone(), document);
+        }
+    }
     let last = rows.iter().map(|row| row.committed).max();
     let index = opened
         .repository
@@ -166,6 +177,7 @@ fn describe(
         id,
         last,
         sources,
+        settings,
         line: Recovered {
             repository: id.to_string(),
             name: None,
@@ -197,15 +209,10 @@ fn name_of(coordinator: &Coordinator, found: &Found, taken: &BTreeSet<String>) -
 }
 
 const HOSTS_HEAD: &str = "\
-# hosts.toml, written by `coordinator recover` from the snapshots it found. Addresses, users, key files and host keys are
-# not in backups: write them here before the next run. Restoring needs none of them.
-# `coordinator config example hosts` shows every key.
+# hosts.toml, written by `coordinator recover` from the logs it found. The files of private keys are not in backups: put them
+# back where `identity_file` says. Restoring needs none of this. `coordinator config example hosts` shows every key.";
 
-[defaults]
-user = \"root\"
-use_agent = true";
-
-/// The hosts of a repository as hosts.toml has them, line by line.
+/// The hosts of a repository as hosts.toml has them, line by line. A host is written once, whoever names it.
 fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec<String> {
     let mut lines = Vec::new();
     for host in &found.hosts {
@@ -214,7 +221,7 @@ fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec
             lines.push(format!("# {} is no host's name here.", quoted(host)));
             continue;
         }
-        if !written.insert(host.clone()) {
+        if written.contains(host) {
             lines.push(format!(
                 "# {} has older snapshots in another repository: set repository = {} above to read them.",
                 quoted(host),
@@ -222,19 +229,57 @@ fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec
             ));
             continue;
         }
-        lines.push(format!("[host.{}]", toml_edit::Key::new(host)));
-        lines.push(format!("address = {}", quoted(host)));
-        if name != host {
-            lines.push(format!("repository = {}", quoted(name)));
+        match found.settings.get(host) {
+            Some(settings) => lines.extend(settings_lines(host, name, settings, written)),
+            None => lines.extend(bare_lines(found, host, name)),
         }
-        let paths = found
-            .sources
-            .get(host)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let paths: Vec<String> = paths.iter().map(|path| quoted(path)).collect();
-        lines.push(format!("paths = [{}]", paths.join(", ")));
+        written.insert(host.clone());
     }
+    lines
+}
+
+/// A host as its settings have it, and the hosts it is reached over.
+fn settings_lines(
+    host: &str,
+    name: &str,
+    settings: &DocumentMut,
+    written: &mut BTreeSet<String>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let hosts = settings.get("host").and_then(Item::as_table);
+    for (other, item) in hosts.into_iter().flatten() {
+        let Some(table) = item.as_table() else {
+            continue;
+        };
+        if other != host && !written.insert(other.to_owned()) {
+            continue;
+        }
+        let mut table = table.clone();
+        if other == host {
+            table.insert("repository", toml_edit::value(name));
+        }
+        lines.push(format!("[host.{}]", toml_edit::Key::new(other)));
+        lines.push(table.to_string());
+    }
+    lines
+}
+
+/// A host of which the log has only snapshots.
+fn bare_lines(found: &Found, host: &str, name: &str) -> Vec<String> {
+    let mut lines = vec![
+        "# Its settings are not in the log: write its address, user and host key here before the next run.".to_owned(),
+        format!("[host.{}]", toml_edit::Key::new(host)),
+        format!("address = {}", quoted(host)),
+        "user = \"root\"".to_owned(),
+        "use_agent = true".to_owned(),
+    ];
+    if name != host {
+        lines.push(format!("repository = {}", quoted(name)));
+    }
+    let sources = found.sources.get(host).map(Vec::as_slice);
+    let paths = sources.unwrap_or_default().iter();
+    let paths: Vec<String> = paths.map(|path| quoted(path)).collect();
+    lines.push(format!("paths = [{}]", paths.join(", ")));
     lines
 }
 

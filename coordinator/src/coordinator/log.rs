@@ -1,0 +1,241 @@
+//! Writing to a repository's log, and who may. A coordinator writes only where it holds the lease, the last one in the log,
+//! and where every record is its own or was looked at by a person. Since a record is created once, at its place, a commit
+//! meets whatever another coordinator wrote in the meantime, and looks again.
+
+use formats::ids::{RecordId, RepositoryId};
+use formats::log::lease::Lease;
+use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
+use formats::object::ObjectName;
+
+use crate::catalog::state::ForeignRecords;
+use crate::catalog::sync::SyncError;
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::{from_nanos, to_nanos, utc};
+use crate::coordinator::Coordinator;
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::repository::Repository;
+use crate::storage::StorageError;
+
+/// How often a record gives way to one of another run of this coordinator that was faster.
+const ATTEMPTS_MAX: u32 = 64;
+
+/// Why nothing was written to a log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Another coordinator's.
+    #[error(
+        "repository {repository} is leased to another coordinator, on {machine} since {since}: back up from there; or, when \
+         that one is gone for good, take it over with `coordinator lease take {name}`"
+    )]
+    Leased {
+        /// The repository.
+        repository: RepositoryId,
+        /// The host's or the group's name.
+        name: String,
+        /// Its machine.
+        machine: String,
+        /// Since when.
+        since: String,
+    },
+    /// Somebody else wrote.
+    #[error(
+        "repository {repository} has log records {first} to {last} that this coordinator did not write: it is an old copy of \
+         itself, or another coordinator writes there. Look at them with `coordinator snapshots`, make sure that only \
+         one coordinator writes, then allow it with `coordinator audit reconcile {name}`"
+    )]
+    Foreign {
+        /// The repository.
+        repository: RepositoryId,
+        /// The host's or the group's name.
+        name: String,
+        /// The first such record.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// Storage failed, or something that is no record stands at the place.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The log that is there cannot be read.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    /// The record could not be made.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The state file failed.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+}
+
+impl LogError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Leased { .. } => ExitCode::Locked,
+            Self::Foreign { .. } => ExitCode::Integrity,
+            Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+impl Coordinator {
+    /// Writes a record to the end of the log. It is durable when this returns.
+    pub async fn append(
+        &self,
+        repository: &Repository,
+        catalog: &mut Catalog,
+        payload: &Payload,
+    ) -> Result<(RecordPlace, RecordId), LogError> {
+        let id = repository.id();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let place = catalog.head()?;
+            let log = &repository.config.public.log;
+            let (bytes, record) = seal_record(&place, payload, log, &repository.keys)?;
+            let name = ObjectName::Log(place.sequence);
+            let conflict = match self.storage.put(id, &name, bytes.into()).await {
+                Ok(_) => {
+                    catalog.append(&place, record, payload)?;
+                    return Ok((place, record));
+                }
+                Err(error @ StorageError::Conflict { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            // Another run of this coordinator was faster, or another coordinator is at work.
+            catalog.sync(&self.storage, &repository.keys).await?;
+            if catalog.head()? == place || attempt == ATTEMPTS_MAX {
+                return Err(conflict.into());
+            }
+            self.note_foreign(catalog, id, place.sequence - 1).await?;
+            self.may_write(repository, catalog).await?;
+        }
+    }
+
+    /// Takes the lease of a repository that nobody has written to; refuses when it may not be written to.
+    pub(super) async fn hold_lease(
+        &self,
+        repository: &Repository,
+        catalog: &mut Catalog,
+    ) -> Result<(), LogError> {
+        if self.may_write(repository, catalog).await? {
+            return Ok(());
+        }
+        self.append(repository, catalog, &Payload::Lease(self.lease()))
+            .await?;
+        Ok(())
+    }
+
+    /// Takes the lease over, whoever has it; says who had it.
+    pub async fn take_lease(
+        &self,
+        repository: &Repository,
+        catalog: &mut Catalog,
+    ) -> Result<Option<Lease>, LogError> {
+        self.refuse_foreign(repository).await?;
+        let before = catalog.lease()?;
+        let is_own = before
+            .as_ref()
+            .is_some_and(|lease| lease.coordinator == self.id);
+        if !is_own {
+            self.append(repository, catalog, &Payload::Lease(self.lease()))
+                .await?;
+        }
+        Ok(before)
+    }
+
+    fn lease(&self) -> Lease {
+        Lease {
+            coordinator: self.id,
+            machine: machine_name(),
+            taken_nanos: to_nanos(self.clock.now()),
+        }
+    }
+
+    /// Whether the lease is held, where it is nobody else's.
+    async fn may_write(
+        &self,
+        repository: &Repository,
+        catalog: &Catalog,
+    ) -> Result<bool, LogError> {
+        self.refuse_foreign(repository).await?;
+        match catalog.lease()? {
+            None => Ok(false),
+            Some(lease) if lease.coordinator == self.id => Ok(true),
+            Some(lease) => Err(LogError::Leased {
+                repository: repository.id(),
+                name: repository.name.clone(),
+                machine: lease.machine,
+                since: since(lease.taken_nanos),
+            }),
+        }
+    }
+
+    async fn refuse_foreign(&self, repository: &Repository) -> Result<(), LogError> {
+        let id = repository.id();
+        match self.state.lock().await.foreign(id)? {
+            None => Ok(()),
+            Some(records) => Err(LogError::Foreign {
+                repository: id,
+                name: repository.name.clone(),
+                first: records.first,
+                last: records.last,
+            }),
+        }
+    }
+
+    /// Notes snapshots after the record `before` that no run of this coordinator made, though it had the lease: it is an old
+    /// copy of itself then, or not alone.
+    pub(super) async fn note_foreign(
+        &self,
+        catalog: &Catalog,
+        repository: RepositoryId,
+        before: u64,
+    ) -> Result<(), LogError> {
+        let last = catalog.last()?.map_or(0, |(sequence, _)| sequence);
+        if last == before {
+            return Ok(());
+        }
+        let mut state = self.state.lock().await;
+        let mut found: Option<ForeignRecords> = None;
+        for row in catalog.snapshots(None)? {
+            if row.sequence <= before || state.knows_run(row.run)? {
+                continue;
+            }
+            let holder = catalog.lease_at(row.sequence)?;
+            if holder.is_none_or(|lease| lease.coordinator == self.id) {
+                let last = row.sequence;
+                let first = found.map_or(last, |records| records.first);
+                found = Some(ForeignRecords { first, last });
+            }
+        }
+        if let Some(records) = found {
+            state.note_foreign(repository, records, self.clock.now())?;
+        }
+        Ok(())
+    }
+}
+
+/// When a lease was taken, for people.
+pub fn since(taken_nanos: i64) -> String {
+    utc(from_nanos(taken_nanos))
+}
+
+/// What this machine is called.
+fn machine_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+/// A digest of the machine's id (machine-id(5)), which is not to be shown to others; nothing where there is none.
+pub(super) fn machine_digest() -> Option<[u8; 32]> {
+    let id = std::fs::read("/etc/machine-id").ok()?;
+    let id = id.trim_ascii();
+    let is_set = !id.is_empty() && id != b"uninitialized";
+    is_set.then(|| blake3::derive_key("capstan 2026-11 machine id", id))
+}
