@@ -63,6 +63,17 @@ pub enum OpenError {
     /// Its log on storage.
     #[error(transparent)]
     Sync(#[from] SyncError),
+    /// Its log is damaged, and what comes after is not known.
+    #[error(
+        "the log of {host} cannot be read to its end, and a newer snapshot may be there: {problem}. Name a snapshot by its id, \
+         read another destination with --destination, or heal this one with `coordinator scan --repair`"
+    )]
+    LogEnds {
+        /// The host.
+        host: String,
+        /// Why.
+        problem: String,
+    },
     /// Its index, which is behind the log.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
@@ -98,6 +109,10 @@ impl OpenError {
         }
     }
 
+    fn is_integrity_of_index(&self) -> bool {
+        matches!(self, Self::CatchUp(error) if error.is_integrity())
+    }
+
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -107,6 +122,7 @@ impl OpenError {
                 ExitCode::Integrity
             }
             Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
+            Self::LogEnds { .. } => ExitCode::Integrity,
             Self::Log(error) => error.exit_code(),
             Self::NoRepository { .. } | Self::NoSuchDestination { .. } => ExitCode::NotFound,
             _ => ExitCode::Error,
@@ -154,6 +170,8 @@ pub struct HostRepository {
     pub index: SharedIndex,
     /// Its snapshots.
     pub catalog: Catalog,
+    /// Why the end of the log is not known.
+    pub log_problem: Option<String>,
 }
 
 impl Coordinator {
@@ -246,7 +264,9 @@ impl Coordinator {
         let mut state = self.state.lock().await;
         let repository = create_or_open(&self.request(&name), &self.storage, &mut state).await?;
         drop(state);
-        let mut opened = self.caught_up(repository).await?;
+        let mut opened = self.caught_up_to_write(repository).await?;
+        self.check_copies(&opened.repository, &opened.catalog)
+            .await?;
         self.hold_lease(&opened.repository, &mut opened.catalog)
             .await?;
         Ok(opened)
@@ -302,20 +322,45 @@ impl Coordinator {
         Ok(repository)
     }
 
+    /// For reading: what is damaged stops nobody from reading the rest.
     async fn caught_up(&self, repository: Repository) -> Result<HostRepository, OpenError> {
-        self.catch_up_with(repository, |error| {
-            // One that was asked for by name may be behind: what it has can be read.
-            let is_behind = matches!(error, OpenError::Sync(SyncError::Rollback { .. }));
-            let reads_on = is_behind && self.reading != Reading::Everywhere;
-            if reads_on {
-                tracing::warn!(error = error as &dyn std::error::Error, "reading on");
+        let mut log_problem = None;
+        let opened = self.catch_up_with(repository, |error| {
+            let goes_on = match error {
+                OpenError::Sync(error) if error.is_damage() => {
+                    log_problem = Some(error_line(error));
+                    true
+                }
+                // One that was asked for by name may be behind: what it has can be read.
+                OpenError::Sync(SyncError::Rollback { .. }) => self.reading != Reading::Everywhere,
+                error => error.is_integrity_of_index(),
+            };
+            if goes_on {
+                tell_reading_on(error);
             }
-            reads_on
+            goes_on
+        });
+        let mut opened = opened.await?;
+        opened.log_problem = log_problem;
+        Ok(opened)
+    }
+
+    /// For writing: the log must be whole. What is damaged of the index is only not known, and stored again.
+    async fn caught_up_to_write(
+        &self,
+        repository: Repository,
+    ) -> Result<HostRepository, OpenError> {
+        self.catch_up_with(repository, |error| {
+            let goes_on = error.is_integrity_of_index();
+            if goes_on {
+                tell_reading_on(error);
+            }
+            goes_on
         })
         .await
     }
 
-    /// Brings a repository's caches up to its log. A failure that `goes_on` says yes to leaves them as they were.
+    /// Brings a repository's caches up to its log. A failure that `goes_on` says yes to leaves them as far as they came.
     async fn catch_up_with(
         &self,
         repository: Repository,
@@ -335,20 +380,18 @@ impl Coordinator {
         }
         let index = repository.open_index(&self.state_dir)?;
         let now = self.clock.now();
-        let index = match catch_up(index, &catalog, &repository, &self.storage, now).await {
-            Ok(index) => index,
-            Err(error) => {
-                let error = OpenError::from(error);
-                if !goes_on(&error) {
-                    return Err(error);
-                }
-                repository.open_index(&self.state_dir)?
+        let (index, problems) = catch_up(index, &catalog, &repository, &self.storage, now).await?;
+        for problem in problems {
+            let error = OpenError::from(problem);
+            if !goes_on(&error) {
+                return Err(error);
             }
-        };
+        }
         Ok(HostRepository {
             repository,
             index: SharedIndex::new(index, Arc::clone(&self.clock)),
             catalog,
+            log_problem: None,
         })
     }
 
@@ -377,6 +420,13 @@ impl Coordinator {
             server.shutdown().await;
         }
     }
+}
+
+fn tell_reading_on(error: &OpenError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "going on with what is sound; `coordinator scan` tells more"
+    );
 }
 
 fn unlock_from(unlock: &Unlock) -> UnlockFrom {

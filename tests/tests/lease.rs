@@ -45,7 +45,10 @@ impl OtherMachine {
             let (from, to) = (world.coordinator_dir(), directory.display().to_string());
             let text = fs::read_to_string(&path)?.replace(&from.display().to_string(), &to);
             let destination = world.repository().display().to_string();
-            fs::write(&path, text.replace(&format!("{to}/repository"), &destination))?;
+            fs::write(
+                &path,
+                text.replace(&format!("{to}/repository"), &destination),
+            )?;
         }
         Ok(Self { directory })
     }

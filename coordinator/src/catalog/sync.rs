@@ -84,6 +84,14 @@ pub enum SyncError {
 }
 
 impl SyncError {
+    /// Whether records are missing or damaged, and what is known of the log is good as far as it goes.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Gap { .. } | Self::Record { .. } | Self::Store(StoreError::Missing { .. })
+        )
+    }
+
     /// Whether stored data is not what was stored, as opposed to not being reachable now.
     pub fn is_integrity(&self) -> bool {
         matches!(
@@ -98,7 +106,8 @@ impl SyncError {
 }
 
 impl Catalog {
-    /// Takes in what the log on storage has beyond the catalog; says how many records that were.
+    /// Takes in what the log on storage has beyond the catalog; says how many records that were. Where one is missing or
+    /// damaged, those before it are taken in all the same.
     pub async fn sync<S: ObjectStore>(
         &mut self,
         store: &S,
@@ -106,25 +115,32 @@ impl Catalog {
     ) -> Result<u64, SyncError> {
         let mut names = store.list(self.repository, ObjectKind::Log).await?;
         let known = self.last()?.map(|(sequence, _)| sequence);
-        let last = match check_sequences(self.repository, &names, known) {
+        let (last, gap) = match check_sequences(self.repository, &names, known) {
             Err(gap @ SyncError::Gap { .. }) => {
                 for copy in store.copies() {
                     // One that does not answer has nothing to add.
                     let more = copy.list(self.repository, ObjectKind::Log).await;
                     names.extend(more.unwrap_or_default());
                 }
-                let Ok(last) = check_sequences(self.repository, &names, known) else {
-                    return Err(gap);
-                };
-                tell_bad_copy(&gap);
-                last
+                match check_sequences(self.repository, &names, known) {
+                    Ok(last) => {
+                        tell_bad_copy(&gap);
+                        (last, None)
+                    }
+                    Err(SyncError::Gap { missing, .. }) => (missing - 1, Some(gap)),
+                    Err(other) => return Err(other),
+                }
             }
-            checked => checked?,
+            checked => (checked?, None),
         };
         if let Some((place, id)) = self.last_place()? {
             check_not_forked(store, &keys.verifying()?, &place, id).await?;
         }
-        self.take_in(store, keys, last).await
+        let taken = self.take_in(store, keys, last).await?;
+        match gap {
+            None => Ok(taken),
+            Some(gap) => Err(gap),
+        }
     }
 
     async fn take_in<S: ObjectStore>(
@@ -139,7 +155,13 @@ impl Catalog {
         let mut records = Vec::with_capacity(RECORDS_AT_ONCE);
         let mut taken = 0;
         while expected.sequence <= last {
-            let read = read_record(store, &verifying, seed, &expected).await?;
+            let read = match read_record(store, &verifying, seed, &expected).await {
+                Ok(read) => read,
+                Err(error) => {
+                    self.append_all(&records)?;
+                    return Err(error);
+                }
+            };
             expected = self.place_after(Some((expected.sequence, read.1)));
             records.push(read);
             taken += 1;
@@ -209,16 +231,21 @@ async fn check_not_forked<S: ObjectStore>(
             if found == known {
                 return Ok(());
             }
-            let fork = SyncError::Fork {
-                repository,
-                sequence,
-                found,
-                known,
-            };
-            if SealedRecord::check(&bytes, verifying, place).is_ok() {
-                return Err(fork);
+            match SealedRecord::check(&bytes, verifying, place) {
+                Ok(_) | Err(RecordError::Chain { .. }) => {
+                    return Err(SyncError::Fork {
+                        repository,
+                        sequence,
+                        found,
+                        known,
+                    });
+                }
+                Err(source) => SyncError::Record {
+                    repository,
+                    sequence,
+                    source,
+                },
             }
-            fork
         }
         Err(error) => error.into(),
     };

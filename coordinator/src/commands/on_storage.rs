@@ -165,10 +165,14 @@ pub async fn snapshots_command(
     };
     let coordinator = open_coordinator(config, args.destination.as_deref()).await?;
     let mut lines = Vec::new();
+    let mut code = ExitCode::Ok;
     for host in &hosts {
         let Some(found) = coordinator.find(host).await? else {
             continue;
         };
+        if found.log_problem.is_some() {
+            code = ExitCode::Integrity; // There may be more.
+        }
         let name = host.name.to_string();
         for row in found.catalog.snapshots(Some(&name))? {
             lines.push(SnapshotLine::of(&row));
@@ -176,7 +180,7 @@ pub async fn snapshots_command(
     }
     write_snapshots(lines, json, &TimeZone::system(), out)?;
     coordinator.close().await;
-    Ok(ExitCode::Ok)
+    Ok(code)
 }
 
 /// A host's repository and the one snapshot of it that is meant.
@@ -188,6 +192,12 @@ pub async fn find_snapshot(
     let host = coordinator.config.host(host)?.clone();
     let opened = coordinator.open_existing(&host).await?;
     let name = host.name.to_string();
+    if let Some(problem) = &opened.log_problem
+        && !matches!(selector, Selector::IdPrefix(_))
+    {
+        let (host, problem) = (name, problem.clone());
+        return Err(OpenError::LogEnds { host, problem }.into());
+    }
     let row = opened
         .catalog
         .resolve(Some(&name), selector, &TimeZone::system())?;

@@ -2,7 +2,10 @@
 //! and where every record is its own or was looked at by a person. Since a record is created once, at its place, a commit
 //! meets whatever another coordinator wrote in the meantime, and looks again.
 
+use std::time::Duration;
+
 use formats::ids::{RecordId, RepositoryId};
+use formats::limits::RECORD_BYTES_MAX;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
 use formats::object::ObjectName;
@@ -15,10 +18,13 @@ use crate::coordinator::Coordinator;
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::repository::Repository;
-use crate::storage::StorageError;
+use crate::storage::{ReadRange, StorageError};
 
 /// How often a record gives way to one of another run of this coordinator that was faster.
 const ATTEMPTS_MAX: u32 = 64;
+
+/// How long a destination may take to show its newest record.
+const COPY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why nothing was written to a log.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,20 @@ pub enum LogError {
         /// The last one.
         last: u64,
     },
+    /// A copy is not what it was.
+    #[error(
+        "destination {destination} does not have log record {sequence} of repository {repository}, which was stored there: it \
+         was rolled back, forked, emptied, or is another one. Look at it with `coordinator scan --destination {destination}`, \
+         and heal it with --repair"
+    )]
+    Copy {
+        /// Which.
+        destination: String,
+        /// The repository.
+        repository: RepositoryId,
+        /// The record.
+        sequence: u64,
+    },
     /// Storage failed, or something that is no record stands at the place.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -76,7 +96,7 @@ impl LogError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Leased { .. } => ExitCode::Locked,
-            Self::Foreign { .. } => ExitCode::Integrity,
+            Self::Foreign { .. } | Self::Copy { .. } => ExitCode::Integrity,
             Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
             _ => ExitCode::Error,
         }
@@ -147,6 +167,45 @@ impl Coordinator {
                 .await?;
         }
         Ok(before)
+    }
+
+    /// Looks at every destination whether it still has the newest record that is known. One that is behind has it yet to
+    /// come, one that does not answer says nothing; a required one without it is refused, another one is told of.
+    pub(super) async fn check_copies(
+        &self,
+        repository: &Repository,
+        catalog: &Catalog,
+    ) -> Result<(), LogError> {
+        let Some((sequence, known)) = catalog.last()? else {
+            return Ok(());
+        };
+        let states = self.storage.destinations().await?;
+        for state in states.iter().filter(|state| state.objects_behind == 0) {
+            let Ok(destination) = state.name.parse() else {
+                continue;
+            };
+            let storage = self.storage.at(&destination);
+            let name = ObjectName::Log(sequence);
+            let read = storage.get(repository.id(), &name, ReadRange::All, RECORD_BYTES_MAX);
+            let is_there = match tokio::time::timeout(COPY_DEADLINE, read).await {
+                Ok(Ok(bytes)) => blake3::hash(&bytes).as_bytes() == known.as_bytes(),
+                Ok(Err(error)) => !error.is_absent(),
+                Err(_) => true,
+            };
+            if is_there {
+                continue;
+            }
+            let error = LogError::Copy {
+                destination: state.name.clone(),
+                repository: repository.id(),
+                sequence,
+            };
+            if state.required {
+                return Err(error);
+            }
+            tracing::error!(%error, "a destination is not what it was");
+        }
+        Ok(())
     }
 
     fn lease(&self) -> Lease {

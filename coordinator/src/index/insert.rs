@@ -51,6 +51,7 @@ impl Index {
 
     /// Notes that the log record at `sequence` is committed and its index object carries `packs`.
     pub fn mark_committed(&mut self, sequence: u64, packs: &[PackId]) -> Result<(), IndexError> {
+        let has_gap = self.has_gap;
         self.database.write(|transaction| {
             let sequence = signed(sequence)?;
             let mut mark = transaction.prepare_cached(
@@ -59,13 +60,20 @@ impl Index {
             for pack in packs {
                 mark.execute(params![sequence, pack.as_bytes()])?;
             }
-            transaction.execute("UPDATE facts SET covered = max(covered, ?1)", [sequence])?;
+            if !has_gap {
+                transaction.execute("UPDATE facts SET covered = max(covered, ?1)", [sequence])?;
+            }
             Ok(())
         })?;
         if self.recent.get_mut().is_long_at_rest() {
             self.try_move_recent();
         }
         Ok(())
+    }
+
+    /// Packs of a snapshot after [`Index::covered`] could not be taken in: the next one who opens the file tries again.
+    pub fn leave_gap(&mut self) {
+        self.has_gap = true;
     }
 
     /// Answers for a pack from now on.

@@ -38,6 +38,8 @@ pub struct Index {
     database: Database,
     /// Of the packs that are not in the big table yet.
     recent: RefCell<Recent>,
+    /// Whether snapshots after [`Index::covered`] lack something, so that it stays where it is.
+    has_gap: bool,
 }
 
 /// A verified pack's facts.
@@ -93,6 +95,7 @@ impl Index {
         Ok(Self {
             database,
             recent: RefCell::default(),
+            has_gap: false,
         })
     }
 

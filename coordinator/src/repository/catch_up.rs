@@ -87,15 +87,17 @@ impl CatchUpError {
     }
 }
 
-/// Takes in what the records after [`Index::covered`] name.
+/// Takes in what the records after [`Index::covered`] name. Where meta packs are missing or damaged, what the others have is
+/// taken in, and what is wrong is told; the next time tries again from the first snapshot that lacks some.
 pub async fn catch_up<S: ObjectStore>(
     mut index: Index,
     catalog: &Catalog,
     repository: &Repository,
     store: &S,
     now: Timestamp,
-) -> Result<Index, CatchUpError> {
+) -> Result<(Index, Vec<CatchUpError>), CatchUpError> {
     let covered = index.covered()?;
+    let mut problems = Vec::new();
     for row in catalog.snapshots(None)? {
         if row.sequence <= covered {
             continue;
@@ -104,10 +106,28 @@ pub async fn catch_up<S: ObjectStore>(
             continue;
         };
         tracing::info!(snapshot = %row.id.short(), "the index catches up");
-        let packs = take_in(&mut index, repository, store, &snapshot, now).await?;
+        let packs = take_in(&mut index, repository, store, &snapshot, now, &mut problems).await?;
+        if !problems.is_empty() {
+            index.leave_gap();
+        }
         index.mark_committed(row.sequence, &packs)?;
     }
-    Ok(index)
+    Ok((index, problems))
+}
+
+/// What is damaged is noted, and gone on without.
+fn noted<T>(
+    result: Result<T, CatchUpError>,
+    problems: &mut Vec<CatchUpError>,
+) -> Result<Option<T>, CatchUpError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_integrity() => {
+            problems.push(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A meta pack as it was stored: from another copy when the first is damaged or missing.
@@ -139,13 +159,20 @@ async fn take_in<S: ObjectStore>(
     store: &S,
     snapshot: &Snapshot,
     now: Timestamp,
+    problems: &mut Vec<CatchUpError>,
 ) -> Result<Vec<PackId>, CatchUpError> {
     let mut packs = Vec::new();
     let mut gathered: BTreeMap<PackId, Vec<IndexedFrames>> = BTreeMap::new();
     for pack in &snapshot.meta_packs {
         let name = pack_name(*pack, Purpose::Meta);
-        let bytes = get_whole(store, repository, *pack, &name).await?;
-        let (run, table, pieces) = open_meta(*pack, &bytes, repository)?;
+        let bytes = get_whole(store, repository, *pack, &name).await;
+        let Some(bytes) = noted(bytes, problems)? else {
+            continue;
+        };
+        let Some((run, table, pieces)) = noted(open_meta(*pack, &bytes, repository), problems)?
+        else {
+            continue;
+        };
         let facts = PackFacts {
             pack: *pack,
             bytes: bytes.len() as u64,
@@ -158,14 +185,16 @@ async fn take_in<S: ObjectStore>(
             let groups = decode_piece(&piece).map_err(|source| CatchUpError::Piece {
                 pack: *pack,
                 source,
-            })?;
-            for group in groups {
+            });
+            for group in noted(groups, problems)?.unwrap_or_default() {
                 gathered.entry(group.pack).or_default().push(group);
             }
         }
     }
     for (pack, groups) in gathered {
-        let whole = whole_table(pack, groups)?;
+        let Some(whole) = noted(whole_table(pack, groups), problems)? else {
+            continue;
+        };
         insert_data(index, &whole, snapshot.run, now)?;
         packs.push(pack);
     }

@@ -9,7 +9,7 @@ use formats::object::ObjectName;
 use formats::wire::upload::HealedObject;
 
 use crate::scan::{DestinationScan, Scan, ScanError};
-use crate::storage::ReadRange;
+use crate::storage::{ReadRange, StorageError};
 use crate::terminal::error_line;
 
 /// What is said of an object that is not there.
@@ -92,28 +92,43 @@ impl Scan<'_> {
                 Some("nobody here knows which copy of it is right".to_owned())
             }
             ObjectName::Log(sequence) if what != IS_MISSING => {
-                let is_ours = self.is_record_of_ours(destination, *sequence).await;
-                is_ours.then(|| {
-                    self.problems.push(format!(
-                        "the log at {destination} was forked: its record {sequence} is signed by this repository's key \
-                         and is another than the one that is known"
-                    ));
-                    "it is another record of this repository's own, and there are two histories".to_owned()
-                })
+                match self.is_record_of_ours(destination, *sequence).await {
+                    Some(false) => None,
+                    // Nothing is put in the place of what might be one.
+                    None => Some(
+                        "it cannot be read now, and may be a record of this repository's own"
+                            .to_owned(),
+                    ),
+                    Some(true) => {
+                        self.problems.push(format!(
+                            "the log at {destination} was forked: its record {sequence} is signed by this repository's key \
+                             and is another than the one that is known"
+                        ));
+                        Some("it is another record of this repository's own, and there are two histories".to_owned())
+                    }
+                }
             }
             _ => None,
         }
     }
 
-    /// Whether a record that is not the known one was signed for this very place: then it is no damage.
-    async fn is_record_of_ours(&self, destination: &DestinationName, sequence: u64) -> bool {
+    /// Whether a record that is not the known one was signed for this very place: then it is no damage. Nothing when that
+    /// cannot be told.
+    async fn is_record_of_ours(
+        &self,
+        destination: &DestinationName,
+        sequence: u64,
+    ) -> Option<bool> {
         let name = ObjectName::Log(sequence);
         let storage = self.storage_at(destination);
         let read = storage.get(self.repository, &name, ReadRange::All, RECORD_BYTES_MAX);
-        let (Ok(bytes), Ok(verifying)) = (read.await, self.opened.repository.keys.verifying())
-        else {
-            return false;
+        let bytes = match read.await {
+            Ok(bytes) => bytes,
+            // Gone by now, or too long for one.
+            Err(StorageError::Absent { .. } | StorageError::TooLong { .. }) => return Some(false),
+            Err(_) => return None,
         };
+        let verifying = self.opened.repository.keys.verifying().ok()?;
         let place = RecordPlace {
             repository: self.repository,
             epoch: self.opened.repository.config.epoch,
@@ -121,6 +136,6 @@ impl Scan<'_> {
             previous: RecordId([0; 32]),
         };
         let checked = SealedRecord::check(&bytes, &verifying, &place);
-        matches!(checked, Ok(_) | Err(RecordError::Chain { .. }))
+        Some(matches!(checked, Ok(_) | Err(RecordError::Chain { .. })))
     }
 }
