@@ -126,6 +126,9 @@ pub struct UploadOptions {
     /// Where to store
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sftp,s3")]
     pub to: Vec<StoreKind>,
+    /// Packs that the host uploads at once; default: the coordinator's own
+    #[arg(long)]
+    pub connections: Option<u8>,
 }
 
 /// Options of `together`.

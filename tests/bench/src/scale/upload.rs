@@ -24,13 +24,15 @@ const FILE_BYTES: u64 = 256 << 20;
 const MIB: u64 = 1 << 20;
 /// The most bytes of a packet on the line.
 const PACKET_BYTES: u64 = 65_536;
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 10] = [
     "destination",
     "link",
     "plain client MB/s",
     "run MB/s (min · median · max)",
     "÷ same line without delay",
     "÷ no line",
+    "seconds for 1 MiB",
+    "MB/s beyond those (÷ without delay, ÷ no line)",
     "processor seconds: coordinator, agent, sshd, S3 server, line",
     "seconds",
 ];
@@ -64,13 +66,35 @@ struct Row {
     rtt_ms: Option<u64>,
     measured_rtt_ms: Option<f64>,
     plain_rates: Vec<f64>,
+    /// Runs of hardly any data: what a run takes whatever its size.
+    small: Vec<Run>,
     runs: Vec<Run>,
 }
 
 impl Row {
     fn rate(&self) -> f64 {
-        median(&self.runs.iter().map(|run| run.rate).collect::<Vec<_>>())
+        self.middle(|run| run.rate)
     }
+
+    fn middle(&self, of: fn(&Run) -> f64) -> f64 {
+        median(&self.runs.iter().map(of).collect::<Vec<_>>())
+    }
+
+    fn small_secs(&self) -> f64 {
+        median(&self.small.iter().map(|run| run.secs).collect::<Vec<_>>())
+    }
+
+    /// Bytes a second without what a run takes whatever its size.
+    fn steady_rate(&self) -> f64 {
+        let secs = self.middle(|run| run.secs) - self.small_secs();
+        self.middle(|run| run.stored_bytes as f64) / secs
+    }
+}
+
+/// What is backed up.
+struct Data {
+    path: PathBuf,
+    bytes: u64,
 }
 
 /// What stays the same.
@@ -79,25 +103,33 @@ struct Ends<'a> {
     options: &'a UploadOptions,
     stores: Stores,
     target: Sshd,
-    data: PathBuf,
+    data: Data,
+    small: Data,
     congestion: String,
 }
 
 /// Measures SFTP and S3.
 pub fn measure(place: &Place, options: &UploadOptions) -> Result<()> {
     let bytes = options.mib.max(1) * MIB;
+    let data = |name, bytes| Data {
+        path: place.directory.join(name),
+        bytes,
+    };
     let ends = Ends {
         place,
         options,
         stores: Stores::start(place, options.s3, bytes)?,
         target: Sshd::start(&place.subdirectory("target")?, SshdOptions::default())?,
-        data: place.directory.join("data"),
+        data: data("data", bytes),
+        small: data("small", MIB),
         congestion: congestion_control()?,
     };
-    random_tree(&ends.data, bytes, FILE_BYTES, 1)?;
+    for data in [&ends.data, &ends.small] {
+        random_tree(&data.path, data.bytes, FILE_BYTES, 1)?;
+    }
     let shown = json!({
         "mib": options.mib, "rtt_ms": options.rtt_ms, "rounds": options.rounds, "s3": options.s3,
-        "congestion": ends.congestion,
+        "connections": options.connections, "congestion": ends.congestion,
     });
     let mut results = Results::new("upload", shown);
     let mut table = Table::new("First runs to a destination that is far away", &COLUMNS);
@@ -130,6 +162,7 @@ impl Ends<'_> {
             rtt_ms: self.rtt_ms(link),
             measured_rtt_ms: None,
             plain_rates: Vec::new(),
+            small: Vec::new(),
             runs: Vec::new(),
         });
         for round in 1..=self.options.rounds.max(1) {
@@ -154,7 +187,7 @@ impl Ends<'_> {
         let Some(rtt_ms) = self.rtt_ms(link) else {
             row.plain_rates
                 .push(self.plain(row.destination, Way::Straight)?);
-            row.runs.push(self.run(row.destination, Way::Straight)?);
+            self.runs(row, Way::Straight)?;
             return Ok(());
         };
         let nature = LinkNature {
@@ -166,17 +199,24 @@ impl Ends<'_> {
         row.measured_rtt_ms = Some(line.measured_round_trip_ms()?);
         row.plain_rates
             .push(self.plain(row.destination, Way::Line)?);
-        let run = self.run(row.destination, Way::Line)?;
+        let stored_bytes = self.runs(row, Way::Line)?;
         let [there, _] = line.down()?;
         ensure!(
-            there.packets * PACKET_BYTES >= run.stored_bytes,
-            "{} packets crossed the line for {} bytes: they took another way",
-            there.packets,
-            run.stored_bytes
+            there.packets * PACKET_BYTES >= stored_bytes,
+            "{} packets crossed the line for {stored_bytes} bytes: they took another way",
+            there.packets
         );
         ensure!(there.overflowed == 0, "the line lost packets: {there:?}");
-        row.runs.push(run);
         Ok(())
+    }
+
+    /// A small run and a whole one; gives what the latter stored.
+    fn runs(&self, row: &mut Row, way: Way) -> Result<u64> {
+        row.small.push(self.run(row.destination, way, &self.small)?);
+        let run = self.run(row.destination, way, &self.data)?;
+        let stored_bytes = run.stored_bytes;
+        row.runs.push(run);
+        Ok(stored_bytes)
     }
 
     fn plain(&self, kind: StoreKind, way: Way) -> Result<f64> {
@@ -189,23 +229,27 @@ impl Ends<'_> {
             }
             _ => self
                 .stores
-                .plain_sftp_upload(&self.data.join("0000/000000"), way),
+                .plain_sftp_upload(&self.data.path.join("0000/000000"), way),
         }
     }
 
     /// A first run of a coordinator of its own, all of which is removed afterwards.
-    fn run(&self, kind: StoreKind, way: Way) -> Result<Run> {
+    fn run(&self, kind: StoreKind, way: Way, data: &Data) -> Result<Run> {
         const NAME: &str = "far";
         let mut rig = self.stores.rig(self.place, NAME, &[kind], way)?;
+        let limits = self
+            .options
+            .connections
+            .map(|count| format!("limits = {{ tunnel_connections = {count} }}"));
         rig.add(&Host {
             name: "host",
             address: None,
             sshd: &self.target,
-            path: &self.data,
-            lines: &[],
+            path: &data.path,
+            lines: &limits.as_deref().into_iter().collect::<Vec<_>>(),
         })?;
         let cost = rig.run("host")?;
-        let bytes = self.options.mib.max(1) * MIB;
+        let bytes = data.bytes;
         ensure!(
             cost.report.bytes_read == bytes && cost.report.stored_bytes >= bytes,
             "the run read {} bytes and stored {}, of {bytes}",
@@ -239,6 +283,13 @@ fn cells(row: &Row, idle: &Row, none: &Row) -> Vec<String> {
         spread(&rates),
         percent(row.rate() / idle.rate()),
         percent(row.rate() / none.rate()),
+        number(row.small_secs()),
+        format!(
+            "{} ({}, {})",
+            number(row.steady_rate() / 1e6),
+            percent(row.steady_rate() / idle.steady_rate()),
+            percent(row.steady_rate() / none.steady_rate())
+        ),
         cpu_cells(&usages),
         number(median(&secs)),
     ]
