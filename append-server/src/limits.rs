@@ -84,8 +84,8 @@ pub const S3_STALL_GRACE: Duration = Duration::from_secs(60);
 pub const S3_LIST_PAGES_MAX: usize = 10_000;
 /// Connections to an SFTP server.
 pub const SFTP_CONNECTIONS: usize = 4;
-/// Operations under way on an SFTP server, over all connections. OpenSSH's handles are numbers whose bytes stay text,
-/// which the library needs, while fewer than 128 are open on a connection.
+/// Operations under way on an SFTP server, spread evenly over all connections. OpenSSH's handles are numbers whose bytes
+/// stay text, which the library needs, while fewer than 128 are open on a connection; an operation has five at most.
 pub const SFTP_OPERATIONS_MAX: usize = 64;
 /// The largest packet from an SFTP server.
 pub const SFTP_PACKET_BYTES_MAX: u32 = 512 << 10;

@@ -36,11 +36,31 @@ pub enum S3Kind {
     Rclone,
 }
 
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Seat {
+    /// Its address, as whoever started it sees it.
+    pub address: Ipv4Addr,
+    /// A file that keeps the network namespace it runs in, where it listens on every address; nothing is our own, where it
+    /// listens on this one.
+    pub network: Option<PathBuf>,
+}
+
+impl Default for S3Seat {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST,
+            network: None,
+        }
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct S3Server {
     kind: S3Kind,
     directory: PathBuf,
+    seat: S3Seat,
     port: u16,
     child: Option<Child>,
 }
@@ -48,9 +68,15 @@ pub struct S3Server {
 impl S3Server {
     /// Starts a server that keeps its files in `directory`, which must exist.
     pub fn start(kind: S3Kind, directory: &Path) -> Result<Self> {
+        Self::start_at(kind, directory, S3Seat::default())
+    }
+
+    /// Starts it to be reached at another address.
+    pub fn start_at(kind: S3Kind, directory: &Path, seat: S3Seat) -> Result<Self> {
         let mut server = Self {
             kind,
             directory: directory.to_owned(),
+            seat,
             port: free_port()?,
             child: None,
         };
@@ -65,7 +91,28 @@ impl S3Server {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        SocketAddr::from((self.seat.address, self.port))
+    }
+
+    /// The address it is told to listen on.
+    fn listens_on(&self) -> Ipv4Addr {
+        match self.seat.network {
+            None => self.seat.address,
+            Some(_) => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    /// A program in the server's network.
+    fn command(&self, program: &Path) -> Command {
+        match &self.seat.network {
+            None => Command::new(program),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", network.display()));
+                command.arg("--").arg(program);
+                command
+            }
+        }
     }
 
     /// Stops answering; what is stored stays, for rclone, which keeps it in files.
@@ -89,13 +136,14 @@ impl S3Server {
             S3Kind::Ceph => self.launch_ceph()?,
             S3Kind::Moto => {
                 let port = self.port.to_string();
-                self.spawn("moto_server", &["-H", "127.0.0.1", "-p", &port])?;
+                let address = self.listens_on().to_string();
+                self.spawn("moto_server", &["-H", &address, "-p", &port])?;
             }
             S3Kind::Rclone => {
                 let store = self.directory.join("store");
                 fs::create_dir_all(&store)?;
                 let keys = format!("{ACCESS_KEY_ID},{SECRET_KEY}");
-                let address = format!("127.0.0.1:{}", self.port);
+                let address = format!("{}:{}", self.listens_on(), self.port);
                 let store = store.display().to_string();
                 self.spawn(
                     "rclone",
@@ -117,12 +165,35 @@ impl S3Server {
     /// Makes a further user of Ceph's, whose key is its name and whose secret is every server's.
     pub fn add_user(&self, name: &str) -> Result<()> {
         ensure!(self.kind == S3Kind::Ceph, "{:?} has one user", self.kind);
-        let output = Command::new("radosgw-admin")
+        self.ceph_admin(&[
+            "user",
+            "create",
+            "--uid",
+            name,
+            "--display-name",
+            name,
+            "--access-key",
+            name,
+            "--secret-key",
+            SECRET_KEY,
+        ])
+    }
+
+    /// Makes Ceph give back the space of what was removed, which it does by itself hours later.
+    pub fn collect_garbage(&self) -> Result<()> {
+        match self.kind {
+            S3Kind::Ceph => self.ceph_admin(&["gc", "process", "--include-all"]),
+            S3Kind::Moto | S3Kind::Rclone => Ok(()),
+        }
+    }
+
+    fn ceph_admin(&self, arguments: &[&str]) -> Result<()> {
+        let output = self
+            .command(Path::new("radosgw-admin"))
             .arg("-c")
             .arg(self.directory.join("ceph.conf"))
-            .args(["-n", "client.rgw", "user", "create", "--uid", name])
-            .args(["--display-name", name, "--access-key", name])
-            .args(["--secret-key", SECRET_KEY])
+            .args(["-n", "client.rgw"])
+            .args(arguments)
             .output()
             .context("running radosgw-admin")?;
         ensure!(
@@ -135,7 +206,8 @@ impl S3Server {
 
     fn spawn(&mut self, program: &str, arguments: &[&str]) -> Result<()> {
         let log = fs::File::create(self.directory.join("log"))?;
-        let child = Command::new(tool(program))
+        let child = self
+            .command(&tool(program))
             .args(arguments)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
@@ -151,10 +223,12 @@ impl S3Server {
     fn launch_ceph(&self) -> Result<()> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/s3_server/ceph.sh");
         let log = fs::File::create(self.directory.join("log"))?;
-        let status = Command::new("bash")
+        let status = self
+            .command(Path::new("bash"))
             .arg(script)
             .arg(&self.directory)
             .arg(self.port.to_string())
+            .arg(self.listens_on().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log))
@@ -183,7 +257,7 @@ impl S3Server {
 
     fn wait(&mut self) -> Result<()> {
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(self.address()).is_err() {
             let ended = self
                 .child
                 .as_mut()

@@ -13,7 +13,7 @@ mod session;
 mod watched;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use formats::ids::RepositoryId;
@@ -45,7 +45,6 @@ struct Inner {
     throttle: Arc<Throttle>,
     /// Connections, made when they are first needed and again when they are lost.
     slots: Vec<Slot>,
-    next_slot: AtomicUsize,
     /// How often a connection failed under an operation; connections from before that are not used again.
     failures: AtomicU64,
     /// Bounds what is under way, and by that the server's open handles and our buffers.
@@ -65,7 +64,6 @@ impl SftpDestination {
             name,
             options,
             slots,
-            next_slot: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
             operations: Arc::new(Semaphore::new(SFTP_OPERATIONS_MAX)),
             window: Semaphore::new(SFTP_WINDOW_BYTES_ALL),

@@ -23,8 +23,9 @@ use crate::repository::packs::pack_name;
 use crate::storage::error::{StorageError, Subject};
 use crate::storage::{ReadRange, StorageClient};
 
-/// Packs that are read and checked at the same time.
-const PACKS_AT_ONCE_MAX: usize = 2;
+/// Packs that are read and checked at the same time: as many as are uploaded at the same time by default. With fewer, a
+/// destination that is far away brings packs back more slowly than it takes them, and the run waits.
+const PACKS_AT_ONCE_MAX: usize = 4;
 /// Pieces of a pack between storage and the thread that checks them.
 const PIECES_AHEAD: usize = 4;
 /// As much of a pack's end as is read at first; a pack of files of the usual sizes has all of its trailer there.

@@ -1,8 +1,8 @@
 #!/bin/bash
 # A whole Ceph cluster of one monitor, one manager and one object store in memory, with an S3 gateway, on loopback.
-# Usage: ceph.sh DIR PORT. Its processes write their numbers below DIR/run; whoever started it ends them.
+# Usage: ceph.sh DIR PORT [ADDRESS]; the gateway listens on ADDRESS. Its processes write their numbers below DIR/run; whoever started it ends them.
 set -euo pipefail
-dir=$1 port=$2 mon_port=$(($2 + 1)) old_mon_port=$(($2 + 2))
+dir=$1 port=$2 address=${3:-127.0.0.1} mon_port=$(($2 + 1)) old_mon_port=$(($2 + 2))
 mkdir -p "$dir"/{mon,osd,mgr,run,rgw}
 fsid=$(cat /proc/sys/kernel/random/uuid)
 cat >"$dir/ceph.conf" <<CONF
@@ -39,7 +39,7 @@ mgr data = $dir/mgr
 ms mon client mode = crc
 auth client required = none
 keyring = $dir/keyring
-rgw frontends = beast endpoint=127.0.0.1:$port
+rgw frontends = beast endpoint=$address:$port
 rgw data = $dir/rgw
 rgw enable usage log = false
 rgw verify ssl = false

@@ -7,6 +7,7 @@ use formats::ids::to_hex;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use russh_sftp::protocol::{OpenFlags, StatusCode};
+use tokio::join;
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock as _, SystemClock};
@@ -55,39 +56,77 @@ impl Inner {
         key: &ObjectKey,
         source: &SpooledObject,
     ) -> Result<PutOutcome, SftpFailure> {
+        let is_first = !self.knows(TEMPORARY);
+        self.folder(session, TEMPORARY).await?;
+        let tidying = async {
+            if is_first {
+                self.remove_abandoned(session).await;
+            }
+        };
+        let (stored, ()) = join!(self.store_new(session, key, source), tidying);
+        stored
+    }
+
+    /// Stores the object by way of a temporary file. What does not depend on each other is asked side by side: on a long
+    /// line each question costs a round trip.
+    async fn store_new(
+        &self,
+        session: &Session,
+        key: &ObjectKey,
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, SftpFailure> {
         let name = key.to_string();
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-        self.folder(session, folder).await?;
         let path = self.path(&name);
-        // Sent again after a lost answer, most of the time: nothing to write then.
-        if session.kind_of(&path).await?.is_some() {
+        let random: [u8; 16] = formats::keys::secret::random()
+            .map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
+        let temporary = self.path(&format!("{TEMPORARY}/{}", to_hex(&random)));
+        let (present, opened) = join!(session.kind_of(&path), session.create(&temporary));
+        if !matches!(present, Ok(None)) {
+            if let Ok(handle) = opened {
+                session.give_up(handle, &temporary).await;
+            }
+            present?;
+            // Sent again after a lost answer, most of the time: nothing to write then.
+            self.folder(session, folder).await?;
             let same = self.compare(session, &path, source).await?;
             // Whoever put it there may not have come to that.
             session.sync_folder(&self.path(folder)).await?;
             return Ok(same);
         }
-        self.temporary_folder(session).await?;
-        let random: [u8; 16] = formats::keys::secret::random()
-            .map_err(|error| SftpFailure::Source(std::io::Error::other(error)))?;
-        let temporary = self.path(&format!("{TEMPORARY}/{}", to_hex(&random)));
         let line = Line {
             window: &self.window,
             transfer: self.throttle.transfer(),
         };
-        let written = session.write_new(&temporary, source, &line).await;
-        let outcome = match written {
-            Ok(()) => self.publish(session, &temporary, &path, source).await,
-            Err(failure) => Err(session
-                .explain(failure, &self.options.path, source.bytes())
-                .await),
+        let handle = match opened {
+            Ok(handle) => handle,
+            Err(failure) => return Err(self.explain(session, failure, source).await),
         };
-        // Renamed away, or left: a connection that is lost leaves it for the next clean-up.
-        if let Err(error) = session.sftp.remove(&temporary).await {
-            tracing::trace!(temporary, %error, "no temporary file to remove");
+        let (written, made) = join!(
+            session.write_new(&handle, source, &line),
+            self.folder(session, folder)
+        );
+        let whole = match written {
+            Ok(()) => made,
+            Err(failure) => Err(self.explain(session, failure, source).await),
+        };
+        if let Err(failure) = whole {
+            session.remove(&temporary).await;
+            return Err(failure);
         }
-        let outcome = outcome?;
-        session.sync_folder(&self.path(folder)).await?;
-        Ok(outcome)
+        self.publish(session, &temporary, (folder, &path), source)
+            .await
+    }
+
+    async fn explain(
+        &self,
+        session: &Session,
+        failure: SftpFailure,
+        source: &SpooledObject,
+    ) -> SftpFailure {
+        session
+            .explain(failure, &self.options.path, source.bytes())
+            .await
     }
 
     /// Moves a damaged object into the folder of such, and stores the good one in its place. A lost connection in between
@@ -133,40 +172,64 @@ impl Inner {
         Ok(kept)
     }
 
-    /// The folder of temporary files; what others left in it a day ago is removed when it is first used.
-    async fn temporary_folder(&self, session: &Session) -> Result<(), SftpFailure> {
-        if self.knows(TEMPORARY) {
-            return Ok(());
-        }
-        self.folder(session, TEMPORARY).await?;
+    /// Removes what others left a day ago among the temporary files.
+    async fn remove_abandoned(&self, session: &Session) {
         let path = self.path(TEMPORARY);
         let before = SystemClock.now_unix_secs().saturating_sub(ABANDONED_SECS);
-        for name in session.names_changed_before(&path, before).await? {
-            if let Err(error) = session.sftp.remove(format!("{path}/{name}")).await {
-                tracing::debug!(name, %error, "an abandoned file stays");
+        match session.names_changed_before(&path, before).await {
+            Ok(names) => {
+                for name in names {
+                    session.remove(&format!("{path}/{name}")).await;
+                }
             }
+            Err(error) => tracing::debug!(%error, "abandoned files stay"),
         }
-        Ok(())
     }
 
-    /// Gives a complete temporary file its name.
+    /// Gives a complete temporary file its name, durably, and removes its temporary one.
     async fn publish(
         &self,
         session: &Session,
         temporary: &str,
+        (folder, path): (&str, &str),
+        source: &SpooledObject,
+    ) -> Result<PutOutcome, SftpFailure> {
+        let naming = async {
+            if session.can_link {
+                session.sftp.hardlink(temporary, path).await
+            } else {
+                // In version 3 of the protocol a rename fails when the name is taken; OpenSSH does it by a link.
+                session.sftp.rename(temporary, path).await
+            }
+        };
+        let folder = self.path(folder);
+        // The folder is opened meanwhile, and made durable only when the name is in it.
+        let (named, opened) = join!(naming, session.open_folder(&folder));
+        let named = named.map(drop).map_err(SftpFailure::from);
+        let syncing = async { session.sync_opened_folder(opened?).await };
+        let (outcome, synced, ()) = join!(
+            self.named(session, named, path, source),
+            syncing,
+            // Renamed away, or left: a connection that is lost leaves it for the next clean-up.
+            session.remove(temporary)
+        );
+        let outcome = outcome?;
+        synced?;
+        Ok(outcome)
+    }
+
+    /// What came of the attempt to give an object its name.
+    async fn named(
+        &self,
+        session: &Session,
+        named: Result<(), SftpFailure>,
         path: &str,
         source: &SpooledObject,
     ) -> Result<PutOutcome, SftpFailure> {
-        let named = if session.can_link {
-            session.sftp.hardlink(temporary, path).await
-        } else {
-            // In version 3 of the protocol a rename fails when the name is taken; OpenSSH does it by a link.
-            session.sftp.rename(temporary, path).await
-        };
-        match named.map_err(SftpFailure::from) {
-            Ok(_) if session.can_sync => self.see(session, path, source).await,
+        match named {
+            Ok(()) if session.can_sync => self.see(session, path, source).await,
             // Nobody has promised that it is durable. What reads back is at least there.
-            Ok(_) => match self.compare(session, path, source).await? {
+            Ok(()) => match self.compare(session, path, source).await? {
                 PutOutcome::ExistsSame => Ok(PutOutcome::Created),
                 other => Ok(other),
             },
@@ -227,27 +290,50 @@ struct Line<'a> {
 }
 
 impl Session {
-    /// Writes a new file, many pieces in flight, and makes it durable where the server can.
+    /// Makes a new file to write to.
+    async fn create(&self, path: &str) -> Result<String, SftpFailure> {
+        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
+        // Never writable for whoever opens it again.
+        Ok(self.sftp.open(path, flags, attributes(0o400)).await?.handle)
+    }
+
+    /// Closes and removes a new file that is not wanted.
+    async fn give_up(&self, handle: String, temporary: &str) {
+        let (closed, ()) = join!(self.sftp.close(handle), self.remove(temporary));
+        if let Err(error) = closed {
+            tracing::trace!(temporary, %error, "closing a file that is not wanted");
+        }
+    }
+
+    /// Removes a temporary file, if there still is one.
+    async fn remove(&self, temporary: &str) {
+        if let Err(error) = self.sftp.remove(temporary).await {
+            tracing::trace!(temporary, %error, "no temporary file to remove");
+        }
+    }
+
+    /// Writes a new file, many pieces in flight, makes it durable where the server can, and closes it.
     async fn write_new(
         &self,
-        path: &str,
+        handle: &str,
         source: &SpooledObject,
         line: &Line<'_>,
     ) -> Result<(), SftpFailure> {
-        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
-        // Never writable for whoever opens it again.
-        let handle = self.sftp.open(path, flags, attributes(0o400)).await?.handle;
-        let written = self.write_all(&handle, source, line).await;
-        let finished = match written {
-            // Read-only from here on, and what is acknowledged is on disk.
-            Ok(()) => match self.set_read_only(&handle).await {
-                Ok(()) => self.sync(&handle).await,
+        let (written, read_only) = join!(
+            self.write_all(handle, source, line),
+            self.set_read_only(handle)
+        );
+        let written = written.and(read_only);
+        // Only what is written is made durable: the server has said so for every piece by now. Closing follows at once,
+        // for requests on one file are carried out in their order (draft-ietf-secsh-filexfer-02 §6.1).
+        let syncing = async {
+            match written {
+                Ok(()) => self.sync(handle).await,
                 failed => failed,
-            },
-            failed => failed,
+            }
         };
-        // A server may tell of a failed write as late as here.
-        let closed = self.sftp.close(handle).await;
+        // A server may tell of a failed write as late as in the answer to closing.
+        let (finished, closed) = join!(syncing, self.sftp.close(handle));
         finished?;
         closed?;
         Ok(())

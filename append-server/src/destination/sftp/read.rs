@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
-use crate::destination::sftp::session::Session;
+use crate::destination::sftp::session::{Lease, Session};
 use crate::destination::throttle::Transfer;
 use crate::destination::{ByteRange, DestinationError, DestinationName, ObjectKey, ObjectRead};
 use crate::limits::SFTP_WINDOW_BYTES;
@@ -97,7 +97,7 @@ impl Inner {
 
 /// An object that is being read. Its handle is given back when nobody reads it any more.
 struct OpenFile {
-    session: Arc<Session>,
+    session: Lease,
     handle: String,
     destination: DestinationName,
     key: ObjectKey,
@@ -107,7 +107,7 @@ struct OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        let (session, handle) = (Arc::clone(&self.session), std::mem::take(&mut self.handle));
+        let (session, handle) = (self.session.clone(), std::mem::take(&mut self.handle));
         // Outside of a runtime the connection goes as well, and the handle with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

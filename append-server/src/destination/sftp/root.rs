@@ -4,7 +4,9 @@
 use std::sync::PoisonError;
 
 use formats::ids::to_hex;
+use futures_util::future::{join_all, try_join_all};
 use russh_sftp::protocol::{FileAttributes, FileMode, OpenFlags, StatusCode};
+use tokio::join;
 
 use crate::destination::DestinationError;
 use crate::destination::local_root::{MARKER, MARKER_TITLE};
@@ -84,41 +86,57 @@ impl Inner {
         if self.knows(name) {
             return Ok(());
         }
-        self.check_root(session).await?;
-        let mut above = String::new();
-        for part in name.split('/') {
-            let parent = self.path(&above);
-            if !above.is_empty() {
-                above.push('/');
+        let unknown: Vec<&str> = name
+            .match_indices('/')
+            .map(|(end, _)| &name[..end])
+            .chain([name])
+            .filter(|folder| !self.knows(folder))
+            .collect();
+        let kinds = unknown.iter().map(|folder| async {
+            let path = self.path(folder);
+            session.kind_of(&path).await
+        });
+        let (root, kinds) = join!(self.check_root(session), join_all(kinds));
+        root?;
+        for (folder, kind) in unknown.iter().zip(kinds) {
+            self.make_folder(session, &self.path(folder), kind?).await?;
+        }
+        // Made by another a moment ago, perhaps: until its name is durable, none is known.
+        try_join_all(unknown.iter().map(|folder| async {
+            let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
+            let above = self.path(above);
+            session.sync_folder(above.trim_end_matches('/')).await
+        }))
+        .await?;
+        self.folders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(unknown.iter().map(|folder| (*folder).to_owned()));
+        Ok(())
+    }
+
+    /// Makes a folder where there is nothing.
+    async fn make_folder(
+        &self,
+        session: &Session,
+        path: &str,
+        kind: Option<FileMode>,
+    ) -> Result<(), SftpFailure> {
+        match kind {
+            Some(FileMode::DIR) => return Ok(()),
+            Some(_) => {
+                return Err(SftpFailure::Root(format!(
+                    "{path} is no directory, and must be one"
+                )));
             }
-            above.push_str(part);
-            if self.knows(&above) {
-                continue;
-            }
-            let path = self.path(&above);
-            match session.kind_of(&path).await? {
-                // Made by another a moment ago, perhaps: it is not known to be durable.
-                Some(FileMode::DIR) => {}
-                Some(_) => {
-                    return Err(SftpFailure::Root(format!(
-                        "{path} is no directory, and must be one"
-                    )));
-                }
-                None => {
-                    let made = session.sftp.mkdir(&path, attributes(FOLDER_MODE)).await;
-                    // Another writer may have been quicker.
-                    if let Err(error) = made
-                        && session.kind_of(&path).await? != Some(FileMode::DIR)
-                    {
-                        return Err(error.into());
-                    }
-                }
-            }
-            session.sync_folder(parent.trim_end_matches('/')).await?;
-            self.folders
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(above.clone());
+            None => {}
+        }
+        let made = session.sftp.mkdir(path, attributes(FOLDER_MODE)).await;
+        // Another writer may have been quicker.
+        if let Err(error) = made
+            && session.kind_of(path).await? != Some(FileMode::DIR)
+        {
+            return Err(error.into());
         }
         Ok(())
     }
@@ -209,26 +227,43 @@ impl Session {
     /// Makes the names in a folder durable, as far as the server lets us: OpenSSH syncs whatever it has opened, a
     /// directory too. Where it does not work, the server's own file system has to see to it.
     pub(super) async fn sync_folder(&self, path: &str) -> Result<(), SftpFailure> {
+        let opened = self.open_folder(path).await?;
+        self.sync_opened_folder(opened).await
+    }
+
+    /// Opens a folder to make the names in it durable; nothing where that cannot be.
+    pub(super) async fn open_folder(&self, path: &str) -> Result<Option<String>, SftpFailure> {
         if !self.can_sync {
-            return Ok(());
+            return Ok(None);
         }
         let opened = self
             .sftp
             .open(path, OpenFlags::READ, FileAttributes::empty())
             .await;
-        let handle = match opened.map_err(SftpFailure::from) {
-            Ok(handle) => handle.handle,
+        match opened.map_err(SftpFailure::from) {
+            Ok(handle) => Ok(Some(handle.handle)),
             // It opens no directories.
-            Err(SftpFailure::Refused { .. }) => return Ok(()),
-            Err(failure) => return Err(failure),
-        };
-        let synced = self.sftp.fsync(&handle).await.map_err(SftpFailure::from);
-        self.sftp.close(handle).await?;
-        match synced {
-            // It opens them and syncs none.
-            Err(failure) if failure.is_code(StatusCode::OpUnsupported) => Ok(()),
-            synced => synced.map(drop),
+            Err(SftpFailure::Refused { .. }) => Ok(None),
+            Err(failure) => Err(failure),
         }
+    }
+
+    /// Makes the names durable that are in an opened folder now, and closes it.
+    pub(super) async fn sync_opened_folder(
+        &self,
+        opened: Option<String>,
+    ) -> Result<(), SftpFailure> {
+        let Some(handle) = opened else {
+            return Ok(());
+        };
+        let (synced, closed) = join!(self.sftp.fsync(&handle), self.sftp.close(&handle));
+        match synced.map_err(SftpFailure::from) {
+            // It opens them and syncs none.
+            Err(failure) if failure.is_code(StatusCode::OpUnsupported) => {}
+            synced => drop(synced?),
+        }
+        closed?;
+        Ok(())
     }
 
     pub(super) async fn free_bytes(&self, path: &str) -> Result<Option<u64>, SftpFailure> {

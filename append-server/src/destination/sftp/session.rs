@@ -1,8 +1,9 @@
 //! The connections of an SFTP destination: a few, made on first use, each shared by many operations and replaced when
 //! it is lost.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use russh_sftp::client::rawsession::Limits;
 use russh_sftp::client::{Config, RawSftpSession};
@@ -22,7 +23,43 @@ use crate::ssh::subsystem::open_subsystem;
 
 /// A place for one connection.
 #[derive(Debug, Default)]
-pub(super) struct Slot(Mutex<Option<Arc<Session>>>);
+pub(super) struct Slot {
+    session: Mutex<Option<Arc<Session>>>,
+    /// Operations that use it, or wait for it to connect.
+    users: Arc<AtomicUsize>,
+}
+
+/// A session in use by one operation.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
+    session: Arc<Session>,
+    _user: Arc<User>,
+}
+
+impl Deref for Lease {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+/// Counts as a slot's user until it is dropped.
+#[derive(Debug)]
+struct User(Arc<AtomicUsize>);
+
+impl User {
+    fn of(slot: &Slot) -> Self {
+        slot.users.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&slot.users))
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// An SFTP session on a connection of its own.
 pub(super) struct Session {
@@ -49,25 +86,30 @@ impl std::fmt::Debug for Session {
 }
 
 impl Inner {
-    /// A session for one operation: the next in turn, connected if need be.
-    pub(super) async fn session(&self) -> Result<Arc<Session>, SftpFailure> {
-        let turn = self.next_slot.fetch_add(1, Ordering::Relaxed);
+    /// A session for one operation: the one with the fewest others on it, connected if need be. Of those the first, so that
+    /// what is done one by one never waits for more than one connection to be made.
+    pub(super) async fn session(&self) -> Result<Lease, SftpFailure> {
         let slot = self
             .slots
-            .get(turn % self.slots.len().max(1))
+            .iter()
+            .min_by_key(|slot| slot.users.load(Ordering::Relaxed))
             .ok_or_else(|| SftpFailure::Answer("no connection is configured".to_owned()))?;
-        let mut place = slot.0.lock().await;
+        let user = Arc::new(User::of(slot));
+        let lease = |session: &Arc<Session>| Lease {
+            session: Arc::clone(session),
+            _user: user,
+        };
+        let mut place = slot.session.lock().await;
         let failures = self.failures.load(Ordering::Relaxed);
         if let Some(session) = place.as_ref()
             && !session.is_over()
             && session.failures_before == failures
         {
-            return Ok(Arc::clone(session));
+            return Ok(lease(session));
         }
         *place = None;
-        let session = Arc::new(self.connect(failures).await?);
-        *place = Some(Arc::clone(&session));
-        Ok(session)
+        let session = place.insert(Arc::new(self.connect(failures).await?));
+        Ok(lease(session))
     }
 
     async fn connect(&self, failures_before: u64) -> Result<Session, SftpFailure> {

@@ -14,7 +14,9 @@ use tests::sshd::{Sshd, SshdOptions};
 use crate::data::random_tree;
 use crate::delay_line::Counts;
 use crate::isolation::Place;
-use crate::long_link::{LISTEN_LINE, LinkNature, LongLink, NEAR_DEVICE, TARGET, TargetNetwork};
+use crate::long_link::{
+    LISTEN_LINE, LinkNature, LongLink, NEAR_DEVICE, TARGET, TargetNetwork, congestion_control,
+};
 use crate::options::LinkOptions;
 use crate::rig::{Host, RUN_MAX, Rig};
 use crate::table::{Results, Table, median, number};
@@ -25,7 +27,6 @@ const PROBE_BYTES: u64 = 8 << 20;
 /// Size of each file.
 const FILE_BYTES: u64 = 64 << 20;
 const MIB: u64 = 1 << 20;
-const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 const COLUMNS: [&str; 10] = [
     "link",
     "congestion control",
@@ -122,9 +123,7 @@ pub fn measure(place: &Place, options: &LinkOptions) -> Result<()> {
 fn cases(options: &LinkOptions) -> Result<Vec<Case>> {
     let mut controls = options.congestion.clone();
     if controls.is_empty() {
-        let own =
-            fs::read_to_string(CONGESTION).with_context(|| format!("reading {CONGESTION}"))?;
-        controls.push(own.trim().to_owned());
+        controls.push(congestion_control()?);
     }
     let mut cases = Vec::new();
     for congestion in controls {

@@ -2,7 +2,7 @@
 //! while the delay line runs and go with it.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use crate::table::median;
 
 /// The device on the coordinator's side.
 pub const NEAR_DEVICE: &str = "near0";
+/// Where the target listens in its own network.
+pub const LISTEN_PORT: u16 = 2222;
 const FAR_DEVICE: &str = "far0";
 /// Addresses of RFC 2544: for benchmarks, never routed.
 const NETWORK: &str = "198.18.77.0/30";
@@ -22,10 +24,18 @@ const NEAR_ADDRESS: &str = "198.18.77.1/30";
 const FAR_ADDRESS: &str = "198.18.77.2/30";
 /// Where the target listens, as the coordinator sees it.
 pub const TARGET: &str = "198.18.77.2:2222";
+/// Where the target is without the delay line, once the networks are joined.
+pub const STRAIGHT: Ipv4Addr = Ipv4Addr::new(198, 18, 78, 2);
+/// Where it is at the other end of the delay line.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 2);
+/// The two ends of the way without the delay line.
+const STRAIGHT_DEVICES: [&str; 2] = ["straight0", "straight1"];
+const STRAIGHT_ADDRESSES: [&str; 2] = ["198.18.78.1/30", "198.18.78.2/30"];
 /// Line of sshd_config that makes it listen there, whether or not the device exists already.
 pub const LISTEN_LINE: &str = "ListenAddress 0.0.0.0:2222";
 /// Packets that wait in a device for the delay line: it must never lose one that the line did not mean to lose.
 const DEVICE_QUEUE_PACKETS: &str = "50000";
+const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// How long the devices may take to appear.
 const UP_MAX: Duration = Duration::from_secs(10);
 
@@ -67,6 +77,24 @@ impl TargetNetwork {
         format!("exec nsenter {} \"$2\" -D -e -f \"$3\"", self.argument())
     }
 
+    /// Joins it with this network by a pair of devices that delay nothing.
+    pub fn join_straight(&self) -> Result<()> {
+        let [near, far] = STRAIGHT_DEVICES;
+        let [near_address, far_address] = STRAIGHT_ADDRESSES;
+        let network = self.file.display().to_string();
+        let pair = ["link", "add", near, "type", "veth", "peer", "name", far];
+        command("ip", &[&pair[..], &["netns", &network]].concat())?;
+        command("ip", &["address", "add", near_address, "dev", near])?;
+        self.inside(&["ip", "address", "add", far_address, "dev", far])?;
+        command("ip", &["link", "set", near, "up"])?;
+        self.inside(&["ip", "link", "set", far, "up"])
+    }
+
+    /// The file that keeps it.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     fn argument(&self) -> String {
         format!("--net={}", self.file.display())
     }
@@ -77,6 +105,12 @@ impl TargetNetwork {
         all.extend(arguments);
         command("nsenter", &all).map(|_| ())
     }
+}
+
+/// The congestion control that this machine's connections have.
+pub fn congestion_control() -> Result<String> {
+    let text = fs::read_to_string(CONGESTION).with_context(|| format!("reading {CONGESTION}"))?;
+    Ok(text.trim().to_owned())
 }
 
 /// How a link differs from a short one.

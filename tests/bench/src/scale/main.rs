@@ -1,4 +1,5 @@
-//! Measures how Capstan's cost grows: over a long link, with many hosts, with many entries, with many bytes. It drives
+//! Measures how Capstan's cost grows: over a long link, with many hosts, with many entries, with many bytes;
+//! and what destinations of each kind do, near and far. It drives
 //! the `coordinator` program as a person would and never links it. Each measurement prints a Markdown table and writes
 //! the same as JSON; it ends by itself and leaves nothing behind.
 
@@ -15,7 +16,12 @@ mod bytes;
 mod entries;
 mod fleet;
 mod link;
+mod recover;
+mod scan;
+mod together;
+mod upload;
 
+mod bucket;
 mod data;
 mod delay_line;
 mod isolation;
@@ -23,6 +29,7 @@ mod long_link;
 mod real_tree;
 mod rig;
 mod slope;
+mod stores;
 mod synthetic_agent;
 mod synthetic_tree;
 mod table;
@@ -55,6 +62,10 @@ fn run() -> Result<ExitCode> {
         Measurement::Fleet(fleet) => fleet::measure(&place, fleet),
         Measurement::Entries(entries) => entries::measure(&place, entries),
         Measurement::Bytes(bytes) => bytes::measure(&place, bytes),
+        Measurement::Upload(upload) => upload::measure(&place, upload),
+        Measurement::Together(together) => together::measure(&place, together),
+        Measurement::Recover(recover) => recover::measure(&place, recover),
+        Measurement::Scan(scan) => scan::measure(&place, scan),
         Measurement::DelayLine(_) => Ok(()),
     }?;
     Ok(ExitCode::SUCCESS)

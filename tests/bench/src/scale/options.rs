@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::stores::{S3Choice, StoreKind};
+
 /// Measures how the cost of backups grows.
 #[derive(Debug, Parser)]
 #[command(name = "scale")]
@@ -33,7 +35,15 @@ pub enum Measurement {
     Entries(EntriesOptions),
     /// Cost of each GiB
     Bytes(BytesOptions),
-    /// Carries packets between two TUN devices; started by `link`
+    /// First runs to SFTP and S3 over a link with delay, beside the same without
+    Upload(UploadOptions),
+    /// A directory, SFTP and S3 at once, beside each of them alone
+    Together(TogetherOptions),
+    /// Building a coordinator anew from each kind of destination
+    Recover(RecoverOptions),
+    /// Reading everything again at each kind of destination
+    Scan(ScanOptions),
+    /// Carries packets between two TUN devices; started by `link` and `upload`
     #[command(hide = true)]
     DelayLine(DelayLineOptions),
 }
@@ -96,6 +106,74 @@ pub struct BytesOptions {
     /// Size of each file
     #[arg(long, default_value_t = 8)]
     pub file_mib: u64,
+}
+
+/// Options of `upload`.
+#[derive(Debug, Args)]
+pub struct UploadOptions {
+    /// Round trip time added by the delay line
+    #[arg(long, default_value_t = 100)]
+    pub rtt_ms: u64,
+    /// Data of each run; three times as much disk is needed
+    #[arg(long, default_value_t = 1024)]
+    pub mib: u64,
+    /// How often each is measured, in turn; the median counts
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// The S3 server to measure with
+    #[arg(long, value_enum, default_value = "ceph")]
+    pub s3: S3Choice,
+    /// Where to store
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "sftp,s3")]
+    pub to: Vec<StoreKind>,
+    /// Packs that the host uploads at once; default: the coordinator's own
+    #[arg(long)]
+    pub connections: Option<u8>,
+}
+
+/// Options of `together`.
+#[derive(Debug, Args)]
+pub struct TogetherOptions {
+    /// Data of each run; three times as much disk is needed
+    #[arg(long, default_value_t = 768)]
+    pub mib: u64,
+    /// How often each is measured, in turn; the median counts
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// The S3 server to measure with
+    #[arg(long, value_enum, default_value = "ceph")]
+    pub s3: S3Choice,
+}
+
+/// Options of `recover`.
+#[derive(Debug, Args)]
+pub struct RecoverOptions {
+    /// Snapshots of the repository; each has a data pack and a meta pack of its own
+    #[arg(long, default_value_t = 200)]
+    pub snapshots: u64,
+    /// Files that each snapshot adds
+    #[arg(long, default_value_t = 20)]
+    pub files: u64,
+    /// How often each is measured, in turn; the median counts
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// The S3 server to measure with
+    #[arg(long, value_enum, default_value = "ceph")]
+    pub s3: S3Choice,
+}
+
+/// Options of `scan`.
+#[derive(Debug, Args)]
+pub struct ScanOptions {
+    /// Data that is stored, half text, half incompressible; three times as much disk is needed
+    #[arg(long, default_value_t = 768)]
+    pub mib: u64,
+    /// How often each is measured, in turn; the median counts
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// The S3 server to measure with
+    #[arg(long, value_enum, default_value = "ceph")]
+    pub s3: S3Choice,
 }
 
 /// Options of the delay line, whose TUN devices are its standard input and output.

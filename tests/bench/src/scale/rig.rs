@@ -1,7 +1,7 @@
 //! A coordinator's directory with any number of hosts, and runs of it with what they cost. The targets behind the hosts
 //! are the caller's.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -98,6 +98,16 @@ impl Rig {
         write_private(&path, &text.replacen(line, &set, 1))
     }
 
+    /// Puts these tables in place of the destination that `init` wrote.
+    pub fn set_destinations(&self, tables: &str) -> Result<()> {
+        let path = self.directory.join("coordinator.toml");
+        let mut config: toml::Table = fs::read_to_string(&path)?.parse()?;
+        let mut wanted: toml::Table = tables.parse().context("the destinations' tables")?;
+        let wanted = wanted.remove("destination").context("a destination")?;
+        config.insert("destination".into(), wanted);
+        write_private(&path, &toml::to_string(&config)?)
+    }
+
     /// Adds a host.
     pub fn add(&mut self, host: &Host<'_>) -> Result<()> {
         let address = match host.address {
@@ -120,14 +130,20 @@ impl Rig {
 
     /// Starts a run of one host.
     pub fn start(&self, host: &str) -> Result<Running> {
-        let arguments: [OsString; 5] = [
-            "-c".into(),
-            self.directory.join("coordinator.toml").into(),
-            "run".into(),
-            host.into(),
-            "--json".into(),
-        ];
-        Running::spawn(&self.coordinator, &arguments, &[])
+        self.call(&["run", host, "--json"])
+    }
+
+    /// Starts any command of this coordinator.
+    pub fn call<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<Running> {
+        let config = self.directory.join("coordinator.toml");
+        let mut all: Vec<OsString> = vec!["-c".into(), config.into()];
+        all.extend(arguments.iter().map(|one| one.as_ref().to_owned()));
+        Running::spawn(&self.coordinator, &all, &[])
+    }
+
+    /// The directory that `init` made.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// One run that must be entirely good, and its cost.

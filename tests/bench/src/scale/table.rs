@@ -118,6 +118,23 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// The smallest, the middle one and the largest.
+pub fn spread(values: &[f64]) -> String {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+    format!(
+        "{} · {} · {}",
+        number(low),
+        number(median(values)),
+        number(high)
+    )
+}
+
+/// A ratio as a percentage.
+pub fn percent(ratio: f64) -> String {
+    format!("{:.0} %", ratio * 100.0)
+}
+
 /// The middle one; of an even count, the lower of the two.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -1,5 +1,5 @@
-//! Watches processes from outside while something runs: peak memory and processor time of coordinators, agents and SSH
-//! servers, as `/proc` tells them. It never signals anything.
+//! Watches processes from outside while something runs: peak memory and processor time of coordinators, agents, SSH
+//! servers and S3 servers, as `/proc` tells them. It never signals anything.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 use tests::processes;
+
+use crate::table::{median, number};
 
 /// How often processes are looked at. Peaks are the kernel's own, so nothing between two looks is missed but what a
 /// process does in its last moments.
@@ -39,8 +41,62 @@ pub struct Usage {
     pub coordinator: Group,
     /// Agents on targets.
     pub agent: Group,
-    /// Processes of targets' SSH servers, only those that were there while it ran.
+    /// Processes of SSH servers, of targets and of destinations, only those that were there while it ran.
     pub sshd: Group,
+    /// S3 servers, with all that belongs to them.
+    pub s3: Group,
+    /// This program, and the delay line.
+    pub bench: Group,
+}
+
+impl Usage {
+    /// Processor seconds of everything that is watched.
+    pub fn cpu_secs(&self) -> f64 {
+        let groups = [self.coordinator, self.agent, self.sshd, self.s3, self.bench];
+        groups.iter().map(|group| group.cpu_secs).sum()
+    }
+}
+
+/// The middle processor seconds of each kind: coordinator, agent, SSH servers, S3 server, this program with its line.
+pub fn cpu_cells(usages: &[Usage]) -> String {
+    let groups: [fn(&Usage) -> Group; KINDS] = [
+        |usage| usage.coordinator,
+        |usage| usage.agent,
+        |usage| usage.sshd,
+        |usage| usage.s3,
+        |usage| usage.bench,
+    ];
+    let middle = |group: &fn(&Usage) -> Group| {
+        let all: Vec<f64> = usages.iter().map(|usage| group(usage).cpu_secs).collect();
+        number(median(&all))
+    };
+    groups.iter().map(middle).collect::<Vec<_>>().join(", ")
+}
+
+/// Processor seconds that the whole machine had spent at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineTime(f64);
+
+impl MachineTime {
+    /// Up to now.
+    pub fn now() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+        let line = text.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        // User, nice, system, idle, waiting for disks, irq, softirq.
+        let spent: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum();
+        let per_second = rustix::param::clock_ticks_per_second() as f64;
+        Ok(Self(spent as f64 / per_second))
+    }
+
+    /// What it has spent since.
+    pub fn since(self) -> Result<f64> {
+        Ok(Self::now()?.0 - self.0)
+    }
 }
 
 /// A thread that looks until it is stopped.
@@ -55,7 +111,16 @@ enum Kind {
     Coordinator,
     Agent,
     Sshd,
+    S3,
+    Bench,
 }
+
+/// How many kinds there are.
+const KINDS: usize = 5;
+/// Programs of S3 servers, by how their names begin; moto is a Python program.
+const S3_PROGRAMS: [&str; 6] = [
+    "ceph-mon", "ceph-osd", "ceph-mgr", "radosgw", "rclone", "python",
+];
 
 #[derive(Debug)]
 struct Seen {
@@ -72,8 +137,9 @@ impl Sampler {
         let stop = Arc::new(AtomicBool::new(false));
         let watch = Watch {
             coordinator: coordinator.to_owned(),
+            bench: std::env::current_exe().context("asking for this program's path")?,
             seen: BTreeMap::new(),
-            together: [0; 3],
+            together: [0; KINDS],
         };
         let told = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
@@ -94,8 +160,9 @@ impl Sampler {
 
 struct Watch {
     coordinator: PathBuf,
+    bench: PathBuf,
     seen: BTreeMap<u32, Seen>,
-    together: [u64; 3],
+    together: [u64; KINDS],
 }
 
 impl Watch {
@@ -110,7 +177,7 @@ impl Watch {
     }
 
     fn look(&mut self, first: bool) {
-        let mut together = [0; 3];
+        let mut together = [0; KINDS];
         for process in processes::all().unwrap_or_default() {
             let Some(kind) = self.kind(&process.executable) else {
                 continue;
@@ -142,15 +209,18 @@ impl Watch {
 
     fn kind(&self, executable: &Path) -> Option<Kind> {
         let text = executable.to_string_lossy();
+        let name = executable.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
         if executable == self.coordinator {
             Some(Kind::Coordinator)
+        } else if executable == self.bench {
+            Some(Kind::Bench)
         } else if text.contains("/.capstan-") {
             Some(Kind::Agent)
-        } else if executable
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("sshd"))
-        {
+        } else if name.starts_with("sshd") {
             Some(Kind::Sshd)
+        } else if S3_PROGRAMS.iter().any(|known| name.starts_with(known)) {
+            Some(Kind::S3)
         } else {
             None
         }
@@ -174,6 +244,8 @@ impl Watch {
             coordinator: group(Kind::Coordinator),
             agent: group(Kind::Agent),
             sshd: group(Kind::Sshd),
+            s3: group(Kind::S3),
+            bench: group(Kind::Bench),
         }
     }
 }
