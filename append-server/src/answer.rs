@@ -127,6 +127,7 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         | FanOutError::NoSuchDestination { .. }
         | FanOutError::OtherDigest { .. } => RefusalKind::Malformed,
         FanOutError::TooFewReplicas { .. }
+        | FanOutError::StoredByHalves { .. }
         | FanOutError::TooFewCopies { .. }
         | FanOutError::TooManyCopies { .. }
         | FanOutError::RequiredIsBehind { .. }

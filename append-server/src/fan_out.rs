@@ -1,6 +1,7 @@
 //! Writes every object to all configured destinations and acknowledges once each required one has it durably, and as
-//! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). Reads from the
-//! first that can answer, and never calls an object absent while a required destination has not said so.
+//! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). A put that is
+//! cut short leaves no log record on some destinations alone (`settle`). Reads from the first that can answer, and never
+//! calls an object absent while a required destination has not said so.
 
 mod courier;
 mod error;
@@ -9,6 +10,7 @@ mod followers;
 mod heal;
 mod patience;
 pub mod queue;
+mod settle;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,8 +72,10 @@ pub struct FanOutTools {
 #[derive(Debug)]
 pub struct FanOut {
     required: Vec<Arc<dyn Destination>>,
+    /// Where there is more than one destination.
     followers: Option<Followers>,
     policy: FanOutPolicy,
+    spool: Arc<Spool>,
 }
 
 /// How a destination is doing.
@@ -112,19 +116,18 @@ impl FanOut {
             .into_iter()
             .map(|placement| placement.destination)
             .collect();
-        let queue = (!followers.is_empty() || tools.queue.exists())
+        let queue = (destinations > 1 || tools.queue.exists())
             .then(|| Queue::open(&tools.queue))
             .transpose()?;
         if let Some(queue) = &queue {
             refuse_required_that_lack(&required, queue)?;
         }
-        let followers = queue
-            .filter(|_| !followers.is_empty())
-            .map(|queue| Followers::start(followers, &required, queue, tools));
+        let followers = queue.map(|queue| Followers::start(followers, &required, queue, tools));
         Ok(Self {
             required,
             followers,
             policy,
+            spool: Arc::clone(&tools.spool),
         })
     }
 
@@ -155,20 +158,34 @@ impl FanOut {
         key: &ObjectKey,
         source: SpooledObject,
     ) -> Result<PutOutcome, FanOutError> {
+        match &self.followers {
+            Some(followers) if key.name.digest().is_none() => {
+                self.put_named(followers, key, &source).await
+            }
+            _ => self.put_everywhere(key, &source, self.policy).await,
+        }
+    }
+
+    async fn put_everywhere(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+        policy: FanOutPolicy,
+    ) -> Result<PutOutcome, FanOutError> {
         // A name that is chosen, not computed, can be chosen twice. The first required destination decides
         // between two writers before the others see either.
         let computed = key.name.digest().is_some();
         let first = usize::from(!computed).min(self.required.len());
         let (arbiter, others) = self.required.split_at(first);
-        let decided = self.put_on(arbiter, key, &source).await?;
-        let rest = self.put_on(others, key, &source).await?;
+        let decided = self.put_on(arbiter, key, source, policy).await?;
+        let rest = self.put_on(others, key, source, policy).await?;
         if let Some(followers) = &self.followers {
-            let wanted = self.policy.copies_min.saturating_sub(self.required.len());
+            let wanted = policy.copies_min.saturating_sub(self.required.len());
             // After the required ones: what is queued can be read there.
-            followers.take(key, &source, wanted > 0).await?;
+            followers.take(key, source, wanted > 0).await?;
             let stored = self.required.len();
             followers
-                .wait_for(key, &source, stored, wanted, self.policy)
+                .wait_for(key, source, stored, wanted, policy)
                 .await?;
         }
         // Healing a destination that missed it is "created" too; all alike is "the same".
@@ -185,9 +202,12 @@ impl FanOut {
         destinations: &[Arc<dyn Destination>],
         key: &ObjectKey,
         source: &SpooledObject,
+        policy: FanOutPolicy,
     ) -> Result<Option<PutOutcome>, FanOutError> {
         let puts = destinations.iter().map(|destination| async {
-            let put = self.put_patiently(destination, key, source);
+            // Again while a failure may pass by itself, for as long as the policy has patience.
+            let put = || destination.put_if_absent(key.clone(), source.clone());
+            let put = patiently(policy.patience, DestinationError::is_retryable, put);
             (destination.name().clone(), put.await)
         });
         let mut merged = None;
@@ -205,7 +225,7 @@ impl FanOut {
                     }
                 }
                 Err(error) => {
-                    failure.get_or_insert(error);
+                    failure.get_or_insert((destination, error));
                 }
             }
         }
@@ -215,26 +235,16 @@ impl FanOut {
                 destination,
             });
         }
-        if let Some(source) = failure {
+        if let Some((missing, source)) = failure {
             return Err(FanOutError::TooFewReplicas {
                 key: key.clone(),
+                missing,
                 stored,
                 required: destinations.len(),
                 source: Box::new(source),
             });
         }
         Ok(merged)
-    }
-
-    /// Tries again while a failure may pass by itself, for as long as the policy has patience.
-    async fn put_patiently(
-        &self,
-        destination: &Arc<dyn Destination>,
-        key: &ObjectKey,
-        source: &SpooledObject,
-    ) -> Result<PutOutcome, DestinationError> {
-        let put = || destination.put_if_absent(key.clone(), source.clone());
-        patiently(self.policy.patience, DestinationError::is_retryable, put).await
     }
 
     /// Asks all again when none could answer and that may pass, but not for as long as a put: somebody may be looking.
@@ -265,12 +275,16 @@ impl FanOut {
     /// How every destination is doing.
     pub fn status(&self) -> Result<Vec<DestinationStatus>, FanOutError> {
         let required = self.required.iter().map(|destination| {
-            Ok(DestinationStatus {
-                name: destination.name().clone(),
-                required: true,
-                lag: Lag::default(),
-                problem: None,
-            })
+            let name = destination.name();
+            match &self.followers {
+                Some(followers) => followers.status_of_required(name),
+                None => Ok(DestinationStatus {
+                    name: name.clone(),
+                    required: true,
+                    lag: Lag::default(),
+                    problem: None,
+                }),
+            }
         });
         let followers = self.followers.iter().flat_map(Followers::status);
         required.chain(followers).collect()
@@ -359,8 +373,8 @@ impl FanOut {
                 .await
                 .map_err(|error| FanOutError::Read(Box::new(error)));
         }
-        self.ask_patiently(|| self.list_once(repository, kind, after.as_ref(), limit))
-            .await
+        let list = self.ask_patiently(|| self.list_once(repository, kind, after.as_ref(), limit));
+        self.without_halves(repository, kind, list.await?).await
     }
 
     async fn list_once(

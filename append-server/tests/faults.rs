@@ -14,7 +14,7 @@ use append_server::destination::beneath::ResolveBy;
 use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination};
 use append_server::destination::local::{LocalDestination, LocalOptions};
 use append_server::destination::memory::MemoryDestination;
-use append_server::destination::{ByteRange, DestinationError, ObjectKey, PutOutcome};
+use append_server::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
 use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use append_server::io_faults::{IoFaults, IoStep};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
@@ -276,6 +276,136 @@ async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
     assert_eq!(outcome, PutOutcome::ExistsSame);
 }
 
+async fn records_listed(fan_out: &FanOut) -> usize {
+    let list = fan_out
+        .list(None, REPOSITORY, ObjectKind::Log, None, 10)
+        .await;
+    list.unwrap().objects.len()
+}
+
+/// Fails its first calls, as one that is away does, and is back after them.
+fn back_after(name: &str, calls: u64) -> Arc<FaultyDestination<MemoryDestination>> {
+    let plan = FaultPlan {
+        first: 0,
+        count: calls,
+        when: FailWhen::Before,
+        errno: Errno::IO,
+    };
+    Arc::new(FaultyDestination::new(memory(name), plan))
+}
+
+#[tokio::test]
+async fn a_record_that_only_the_first_destination_has_is_everywhere_before_the_next() {
+    for restarted in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(&dir);
+        let places: [Arc<dyn Destination>; 3] = [
+            Arc::new(memory("first")),
+            back_after("second", 1),
+            Arc::new(memory("far")),
+        ];
+        let server = || {
+            let placements = places.clone().map(|destination| Placement {
+                required: destination.name() != &destination_name("far"),
+                destination,
+            });
+            fan_out(placements.into(), &dir, &spool)
+        };
+        let mut fan_out = server();
+        let body = |text: &'static str| spool_bytes(&spool, text.into(), Purpose::Commit);
+        let failed = fan_out.put(&log(1), body("one").await.unwrap()).await;
+        assert!(failed.is_err());
+        if restarted {
+            fan_out = server();
+        }
+        fan_out
+            .put(&log(2), body("two").await.unwrap())
+            .await
+            .unwrap();
+        fan_out.drain(Duration::from_secs(10)).await;
+        for place in &places {
+            for (sequence, bytes) in [(1, 3), (2, 3)] {
+                let there = place.head(log(sequence)).await;
+                let name = place.name();
+                assert_eq!(there.unwrap(), bytes, "{name}, record {sequence}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_everywhere_is_not_listed_and_none_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let (first, second) = (Arc::new(memory("first")), back_after("second", 4));
+    let placements = || {
+        let all: [Arc<dyn Destination>; 2] = [first.clone(), second.clone()];
+        all.map(|destination| Placement {
+            destination,
+            required: true,
+        })
+    };
+    let server = fan_out(placements().into(), &dir, &spool);
+    let body = |text: &'static str| spool_bytes(&spool, text.into(), Purpose::Commit);
+    let failed = server.put(&log(1), body("one").await.unwrap()).await;
+    assert!(failed.is_err());
+    assert_eq!(first.head(log(1)).await.unwrap(), 3);
+
+    assert_eq!(records_listed(&server).await, 0);
+    let next = server.put(&log(2), body("two").await.unwrap()).await;
+    assert!(
+        matches!(&next, Err(FanOutError::StoredByHalves { key, .. }) if *key == log(1)),
+        "{next:?}"
+    );
+    let opened = server.settle(REPOSITORY).await;
+    assert!(opened.is_err());
+    let status = server.status().unwrap().pop().unwrap();
+    assert_eq!((status.lag.objects, status.lag.bytes), (1, 3));
+    assert!(status.problem.unwrap().contains(&log(1).to_string()));
+
+    // It is back; whoever looks next brings it what it lacks.
+    let server = fan_out(placements().into(), &dir, &spool);
+    assert_eq!(records_listed(&server).await, 1);
+    assert_eq!(second.head(log(1)).await.unwrap(), 3);
+    server
+        .put(&log(2), body("two").await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(records_listed(&server).await, 2);
+    assert_eq!(server.status().unwrap().pop().unwrap().lag.objects, 0);
+}
+
+#[tokio::test]
+async fn what_was_never_stored_hides_and_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    // The first fails before anything is stored; what is put after that has other bytes.
+    let (first, second) = (back_after("first", 1), Arc::new(memory("second")));
+    let all: [Arc<dyn Destination>; 2] = [first.clone(), second.clone()];
+    let placements = all.map(|destination| Placement {
+        destination,
+        required: true,
+    });
+    let server = fan_out(placements.into(), &dir, &spool);
+    let body = |text: &'static str| spool_bytes(&spool, text.into(), Purpose::Commit);
+    let failed = server.put(&log(1), body("one").await.unwrap()).await;
+    assert!(failed.is_err());
+    assert_eq!(records_listed(&server).await, 0);
+    for sequence in [1, 2] {
+        let stored = server
+            .put(&log(sequence), body("other").await.unwrap())
+            .await;
+        assert_eq!(stored.unwrap(), PutOutcome::Created);
+    }
+    assert_eq!(records_listed(&server).await, 2);
+    assert_eq!(second.head(log(1)).await.unwrap(), 5);
+    assert_eq!(server.status().unwrap().remove(0).lag.objects, 0);
+    // One who comes late with other bytes is refused, and leaves nothing behind.
+    let late = server.put(&log(2), body("late").await.unwrap()).await;
+    assert!(matches!(late, Err(FanOutError::Conflict { .. })));
+    assert_eq!(records_listed(&server).await, 2);
+}
+
 #[tokio::test]
 async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
     let dir = tempfile::tempdir().unwrap();
@@ -345,7 +475,6 @@ async fn of_two_writers_of_a_log_record_one_wins_everywhere() {
         assert!(first.is_ok() != second.is_ok());
         let expected = if first.is_ok() { 5 } else { 6 };
         for place in &places {
-            use append_server::destination::Destination as _;
             assert_eq!(place.head(key.clone()).await.unwrap(), expected);
         }
     }

@@ -39,12 +39,24 @@ pub enum FanOutError {
     TooFewReplicas {
         /// What.
         key: ObjectKey,
+        /// One that does not have it.
+        missing: DestinationName,
         /// How many have it.
         stored: usize,
         /// How many are needed.
         required: usize,
         /// The first failure.
         source: Box<DestinationError>,
+    },
+    /// An earlier object is not where it must be, and nothing may follow it before it is.
+    #[error(
+        "{key} was stored by halves when its writer was cut short, and nothing follows it before it is everywhere"
+    )]
+    StoredByHalves {
+        /// What.
+        key: ObjectKey,
+        /// Why it is not everywhere yet.
+        source: Box<FanOutError>,
     },
     /// Too few destinations have it in all.
     #[error("{key} is on {stored} destinations after {} seconds, and min_copies = {copies_min}; behind are: {behind}", waited.as_secs())]

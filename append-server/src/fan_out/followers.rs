@@ -1,4 +1,5 @@
-//! The destinations that nobody waits for: what is stored is queued for each, and brought there by its courier.
+//! The destinations that nobody waits for: what is stored is queued for each, and brought there by its courier. Also keeps
+//! the queue's other notes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::answer::chain;
 use crate::clock::Clock;
 use crate::destination::{Destination, DestinationName, ObjectKey, ObjectList};
 use crate::fan_out::courier::{Courier, CourierTools};
+use crate::fan_out::queue::intents::Intent;
 use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::fan_out::{DestinationStatus, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use crate::limits::LIST_PAGE_OBJECTS;
@@ -76,6 +79,9 @@ impl Followers {
         source: &SpooledObject,
         is_awaited: bool,
     ) -> Result<(), FanOutError> {
+        if self.couriers.is_empty() {
+            return Ok(());
+        }
         self.took.store(true, Ordering::Relaxed);
         for courier in &self.couriers {
             courier.hand_over(key, source, is_awaited);
@@ -175,16 +181,72 @@ impl Followers {
         self.queue.is_pending(name, key)
     }
 
-    /// Writes to the queue, which takes a sync of its disk.
+    /// How a destination is doing that is waited for.
+    pub(super) fn status_of_required(
+        &self,
+        name: &DestinationName,
+    ) -> Result<DestinationStatus, FanOutError> {
+        Ok(DestinationStatus {
+            name: name.clone(),
+            required: true,
+            lag: self.queue.owed(name)?,
+            problem: self.queue.owed_problem(name)?,
+        })
+    }
+
+    /// The names of a repository that are being stored, or were when a process ended.
+    pub(super) fn intents(&self, repository: RepositoryId) -> Result<Vec<Intent>, QueueError> {
+        self.queue.intents(repository)
+    }
+
+    /// Notes, durably, that an object is about to be stored.
+    pub(super) async fn intend(&self, intent: &Intent) -> Result<(), FanOutError> {
+        let (intent, now) = (intent.clone(), self.clock.now_unix_secs());
+        self.write(move |queue| queue.intend(&intent, now)).await
+    }
+
+    /// Notes which destination would not take an object.
+    pub(super) async fn note_owed(
+        &self,
+        intent: &Intent,
+        destination: &DestinationName,
+        problem: &FanOutError,
+    ) -> Result<(), FanOutError> {
+        let (intent, destination, problem) = (intent.clone(), destination.clone(), chain(problem));
+        self.write(move |queue| queue.note_owed(&intent, &destination, &problem))
+            .await
+    }
+
+    /// Forgets an object that is nowhere.
+    pub(super) async fn forget(&self, intent: &Intent) -> Result<(), FanOutError> {
+        let intent = intent.clone();
+        self.write(move |queue| queue.forget(&intent)).await
+    }
+
+    /// The object is everywhere it must be.
+    pub(super) async fn settled(&self, key: &ObjectKey) -> Result<(), FanOutError> {
+        let key = key.clone();
+        self.write(move |queue| queue.settled(&key)).await
+    }
+
     async fn add(
         &self,
         names: Vec<DestinationName>,
         objects: Vec<QueuedObject>,
     ) -> Result<(), FanOutError> {
-        let (queue, now) = (Arc::clone(&self.queue), self.clock.now_unix_secs());
-        let adding = tokio::task::spawn_blocking(move || queue.add(&names, &objects, now));
-        match adding.await {
-            Ok(added) => Ok(added?),
+        let now = self.clock.now_unix_secs();
+        self.write(move |queue| queue.add(&names, &objects, now))
+            .await
+    }
+
+    /// Writes to the queue, which takes a sync of its disk.
+    async fn write(
+        &self,
+        change: impl FnOnce(&Queue) -> Result<(), QueueError> + Send + 'static,
+    ) -> Result<(), FanOutError> {
+        let queue = Arc::clone(&self.queue);
+        match tokio::task::spawn_blocking(move || change(&queue)).await {
+            Ok(written) => Ok(written?),
             Err(error) => Err(FanOutError::Cut(error)),
         }
     }
