@@ -1,8 +1,10 @@
 //! Writes every object to all configured destinations and acknowledges once each required one has it durably, and as
 //! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). A put that is
-//! cut short leaves no log record on some destinations alone (`settle`). Reads from the first that can answer, and never
-//! calls an object absent while a required destination has not said so.
+//! cut short leaves no log record on some destinations alone (`settle`), and nothing is put to a repository before every
+//! destination that counts has what came before (`complete`). Reads from the first that can answer, and never calls an object
+//! absent while a required destination has not said so.
 
+mod complete;
 mod courier;
 mod error;
 mod failures;
@@ -12,8 +14,9 @@ mod patience;
 pub mod queue;
 mod settle;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use formats::ids::RepositoryId;
@@ -76,6 +79,8 @@ pub struct FanOut {
     followers: Option<Followers>,
     policy: FanOutPolicy,
     spool: Arc<Spool>,
+    /// Repositories that every destination has, as far as it counts.
+    complete: Mutex<HashSet<RepositoryId>>,
 }
 
 /// How a destination is doing.
@@ -119,16 +124,18 @@ impl FanOut {
         let queue = (destinations > 1 || tools.queue.exists())
             .then(|| Queue::open(&tools.queue))
             .transpose()?;
-        if let Some(queue) = &queue {
-            refuse_required_that_lack(&required, queue)?;
-        }
         let followers = queue.map(|queue| Followers::start(followers, &required, queue, tools));
         Ok(Self {
             required,
             followers,
             policy,
             spool: Arc::clone(&tools.spool),
+            complete: Mutex::default(),
         })
+    }
+
+    fn complete(&self) -> MutexGuard<'_, HashSet<RepositoryId>> {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses when a required destination has only its reserve left.
@@ -158,6 +165,7 @@ impl FanOut {
         key: &ObjectKey,
         source: SpooledObject,
     ) -> Result<PutOutcome, FanOutError> {
+        self.check_complete(key.repository).await?;
         match &self.followers {
             Some(followers) if key.name.digest().is_none() => {
                 self.put_named(followers, key, &source).await
@@ -257,37 +265,33 @@ impl FanOut {
         patiently(patience, may_pass, ask).await
     }
 
-    /// Queues what a follower lacks of a repository, as far as lists can tell: what is missing, and what has another size.
-    /// Records of the log come last, so that what they name is there before them.
+    /// Queues what a destination lacks of a repository, as far as lists can tell: what is missing, and what has another
+    /// size. Records of the log and the config come last, so that what they stand for is there before them.
     pub async fn queue_missing(
         &self,
         repository: RepositoryId,
         name: &DestinationName,
     ) -> Result<Queued, FanOutError> {
-        match (&self.followers, self.required.first()) {
-            (Some(followers), Some(source)) => {
-                followers.queue_missing(source, repository, name).await
-            }
-            _ => Err(FanOutError::NotAFollower { name: name.clone() }),
+        self.destination(name)?;
+        match &self.followers {
+            Some(followers) => followers.queue_missing(repository, name).await,
+            None => Err(FanOutError::OnlyDestination { name: name.clone() }),
         }
     }
 
     /// How every destination is doing.
     pub fn status(&self) -> Result<Vec<DestinationStatus>, FanOutError> {
-        let required = self.required.iter().map(|destination| {
-            let name = destination.name();
-            match &self.followers {
-                Some(followers) => followers.status_of_required(name),
-                None => Ok(DestinationStatus {
-                    name: name.clone(),
-                    required: true,
-                    lag: Lag::default(),
-                    problem: None,
-                }),
-            }
-        });
-        let followers = self.followers.iter().flat_map(Followers::status);
-        required.chain(followers).collect()
+        let Some(followers) = &self.followers else {
+            let alone = self.required.iter().map(|destination| DestinationStatus {
+                name: destination.name().clone(),
+                required: true,
+                lag: Lag::default(),
+                problem: None,
+            });
+            return Ok(alone.collect());
+        };
+        let required = followers.status_of_required();
+        required.chain(followers.status()).collect()
     }
 
     /// Waits, if this process has stored anything, until every follower has everything, or has something that keeps it
@@ -327,10 +331,29 @@ impl FanOut {
                 Err(error @ DestinationError::PastEnd { .. }) => {
                     return Err(FanOutError::Read(Box::new(error)));
                 }
-                Err(error) => failures.add(error, required),
+                Err(error) => self.add_failure(&mut failures, key, error, required)?,
             }
         }
         Err(failures.verdict())
+    }
+
+    /// What a destination had to give that is still being filled says nothing.
+    fn add_failure(
+        &self,
+        failures: &mut Failures,
+        key: &ObjectKey,
+        error: DestinationError,
+        required: bool,
+    ) -> Result<(), FanOutError> {
+        if let (DestinationError::Absent { destination, .. }, Some(followers)) =
+            (&error, self.followers.as_ref().filter(|_| required))
+            && let Some(behind) = followers.is_behind(destination, key.repository)?
+        {
+            failures.add_behind(behind);
+        } else {
+            failures.add(error, required);
+        }
+        Ok(())
     }
 
     /// An object's bytes.
@@ -351,14 +374,14 @@ impl FanOut {
         for (destination, required) in self.in_reading_order() {
             match destination.head(key.clone()).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => failures.add(error, required),
+                Err(error) => self.add_failure(&mut failures, key, error, required)?,
             }
         }
         Err(failures.verdict())
     }
 
-    /// A folder's objects on one destination, or on the first required one that can answer. One that is not required may be
-    /// behind, and is not asked: a list that lacks the newest looks like a rollback.
+    /// A folder's objects on one destination, or on the first required one that can answer. One that is not required, or
+    /// still being filled, may be behind, and is not asked: a list that lacks the newest looks like a rollback.
     pub async fn list(
         &self,
         from: Option<&DestinationName>,
@@ -386,6 +409,12 @@ impl FanOut {
     ) -> Result<ObjectList, FanOutError> {
         let mut failures = Failures::default();
         for destination in &self.required {
+            if let Some(followers) = &self.followers
+                && let Some(behind) = followers.is_behind(destination.name(), repository)?
+            {
+                failures.add_behind(behind);
+                continue;
+            }
             match destination
                 .list(repository, kind, after.cloned(), limit)
                 .await
@@ -439,22 +468,4 @@ impl FanOut {
         let followers = self.followers.iter().flat_map(|all| all.couriers.iter());
         required.chain(followers.map(|courier| (&courier.destination, false)))
     }
-}
-
-/// A destination that has not everything looks, once it is trusted, as if the rest had never been.
-fn refuse_required_that_lack(
-    required: &[Arc<dyn Destination>],
-    queue: &Queue,
-) -> Result<(), FanOutError> {
-    for destination in required {
-        let name = destination.name();
-        let objects = queue.lag(name)?.objects;
-        if objects > 0 {
-            return Err(FanOutError::RequiredIsBehind {
-                name: name.clone(),
-                objects,
-            });
-        }
-    }
-    Ok(())
 }

@@ -18,6 +18,7 @@ use append_server::destination::{ByteRange, Destination, DestinationError, Objec
 use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use append_server::io_faults::{IoFaults, IoStep};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
+use formats::ids::PackId;
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::RefusalKind;
 use rustix::io::Errno;
@@ -32,9 +33,18 @@ fn try_fan_out(
     dir: &TempDir,
     spool: &Arc<Spool>,
 ) -> Result<FanOut, FanOutError> {
+    fan_out_with(placements, dir, spool, 1)
+}
+
+fn fan_out_with(
+    placements: Vec<Placement>,
+    dir: &TempDir,
+    spool: &Arc<Spool>,
+    copies_min: usize,
+) -> Result<FanOut, FanOutError> {
     let policy = FanOutPolicy {
         reserve_bytes: 0,
-        copies_min: 1,
+        copies_min,
         patience: Duration::ZERO,
     };
     let tools = FanOutTools {
@@ -163,6 +173,9 @@ fn spool(dir: &TempDir) -> Arc<Spool> {
     Spool::open(&options, IoFaults::none()).unwrap()
 }
 
+/// Calls that look at what a destination has of a repository, before the first put.
+const LOOKS: u64 = 3;
+
 fn memory(name: &str) -> MemoryDestination {
     MemoryDestination::new(destination_name(name))
 }
@@ -203,10 +216,14 @@ async fn nothing_is_acknowledged_without_every_required_destination() {
         .unwrap();
     for when in [FailWhen::Before, FailWhen::After] {
         for broken_first in [true, false] {
-            let mut all = vec![
-                placement(faulty("broken", when, Errno::NOSPC), true),
-                placement(memory("good"), true),
-            ];
+            let plan = FaultPlan {
+                first: LOOKS,
+                count: u64::MAX,
+                when,
+                errno: Errno::NOSPC,
+            };
+            let broken = FaultyDestination::new(memory("broken"), plan);
+            let mut all = vec![placement(broken, true), placement(memory("good"), true)];
             if !broken_first {
                 all.reverse();
             }
@@ -247,7 +264,7 @@ async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir);
     let once = FaultPlan {
-        first: 0,
+        first: LOOKS,
         count: 1,
         when: FailWhen::Before,
         errno: Errno::TIMEDOUT,
@@ -283,10 +300,10 @@ async fn records_listed(fan_out: &FanOut) -> usize {
     list.unwrap().objects.len()
 }
 
-/// Fails its first calls, as one that is away does, and is back after them.
+/// Fails its first calls but those that look at what it has, as one that is away does, and is back after them.
 fn back_after(name: &str, calls: u64) -> Arc<FaultyDestination<MemoryDestination>> {
     let plan = FaultPlan {
-        first: 0,
+        first: LOOKS,
         count: calls,
         when: FailWhen::Before,
         errno: Errno::IO,
@@ -404,6 +421,160 @@ async fn what_was_never_stored_hides_and_holds_up_nothing() {
     let late = server.put(&log(2), body("late").await.unwrap()).await;
     assert!(matches!(late, Err(FanOutError::Conflict { .. })));
     assert_eq!(records_listed(&server).await, 2);
+}
+
+/// A repository with a config, a pack and two records on one destination alone.
+async fn backed_up_before(dir: &TempDir, spool: &Arc<Spool>) -> Arc<MemoryDestination> {
+    let old = Arc::new(memory("old"));
+    let placements = vec![Placement {
+        destination: old.clone(),
+        required: true,
+    }];
+    let server = fan_out(placements, dir, spool);
+    for key in backed_up_names() {
+        let body = spool_bytes(spool, "object".into(), Purpose::Commit).await;
+        server.put(&key, body.unwrap()).await.unwrap();
+    }
+    old
+}
+
+fn backed_up_names() -> Vec<ObjectKey> {
+    let pack = ObjectName::Pack(PackId(*blake3::hash(b"object").as_bytes()));
+    let names = [ObjectName::Config, pack].map(|name| ObjectKey { name, ..log(0) });
+    names.into_iter().chain([log(1), log(2)]).collect()
+}
+
+async fn has_everything(place: &dyn Destination) -> bool {
+    for key in backed_up_names() {
+        if place.head(key).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Fills a destination and waits until it has everything.
+async fn fill(server: &FanOut, name: &str) {
+    let name = destination_name(name);
+    let queued = server.queue_missing(REPOSITORY, &name).await.unwrap();
+    assert_eq!(queued.objects, 4);
+    for _ in 0..1_000 {
+        let all = server.status().unwrap();
+        let status = all.iter().find(|status| status.name == name).unwrap();
+        if status.lag.objects == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", server.status());
+}
+
+#[tokio::test]
+async fn a_required_destination_that_was_added_later_counts_once_it_is_filled() {
+    for new_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(&dir);
+        let old = backed_up_before(&dir, &spool).await;
+        let new = Arc::new(memory("new"));
+        let all: [Arc<dyn Destination>; 2] = [old.clone(), new.clone()];
+        let mut placements = Vec::from(all.map(|destination| Placement {
+            destination,
+            required: true,
+        }));
+        if new_first {
+            placements.reverse();
+        }
+        let server = fan_out(placements, &dir, &spool);
+        let body = || spool_bytes(&spool, "next".into(), Purpose::Commit);
+        let refused = server.put(&log(3), body().await.unwrap()).await;
+        let text = format!("{:#}", refused.as_ref().unwrap_err());
+        assert!(
+            matches!(&refused, Err(FanOutError::Lacks { name, objects: 3, .. }) if name == new.name()),
+            "{refused:?}"
+        );
+        assert!(text.contains("coordinator destination sync new"), "{text}");
+        assert!(server.ready_for(REPOSITORY).await.is_err());
+        assert!(new.head(log(3)).await.is_err_and(|error| error.is_absent()));
+
+        fill(&server, "new").await;
+        assert!(has_everything(new.as_ref()).await);
+        server.ready_for(REPOSITORY).await.unwrap();
+        server.put(&log(3), body().await.unwrap()).await.unwrap();
+        assert_eq!(records_listed(&server).await, 3);
+        assert_eq!(new.head(log(3)).await.unwrap(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_required_destination_that_is_being_filled_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let old = backed_up_before(&dir, &spool).await;
+    // Lists, and takes nothing.
+    let plan = FaultPlan {
+        first: 5,
+        count: u64::MAX,
+        when: FailWhen::Before,
+        errno: Errno::IO,
+    };
+    let new = Arc::new(FaultyDestination::new(memory("new"), plan));
+    let all: [Arc<dyn Destination>; 2] = [new.clone(), old];
+    let placements = all.map(|destination| Placement {
+        destination,
+        required: true,
+    });
+    let server = fan_out(placements.into(), &dir, &spool);
+    let queued = server.queue_missing(REPOSITORY, new.name()).await.unwrap();
+    assert_eq!(queued.objects, 4);
+    assert_eq!(records_listed(&server).await, 2);
+    let body = spool_bytes(&spool, "next".into(), Purpose::Commit).await;
+    let refused = server.put(&log(3), body.unwrap()).await;
+    assert!(
+        matches!(&refused, Err(FanOutError::RequiredIsBehind { name, objects: 4, .. }) if name == new.name()),
+        "{refused:?}"
+    );
+    drop(server);
+
+    // Alone it would look as if there had never been anything.
+    let empty = Placement {
+        destination: Arc::new(memory("new")),
+        required: true,
+    };
+    let alone = fan_out(vec![empty], &dir, &spool);
+    let list = alone.list(None, REPOSITORY, ObjectKind::Log, None, 10);
+    assert!(matches!(
+        list.await,
+        Err(FanOutError::RequiredIsBehind { .. })
+    ));
+    let head = alone.head(None, &log(1)).await;
+    assert!(matches!(head, Err(FanOutError::RequiredIsBehind { .. })));
+}
+
+#[tokio::test]
+async fn a_follower_that_was_added_later_is_no_copy_before_it_is_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let old = backed_up_before(&dir, &spool).await;
+    let new = Arc::new(memory("new"));
+    let placements = vec![
+        Placement {
+            destination: old,
+            required: true,
+        },
+        Placement {
+            destination: new.clone(),
+            required: false,
+        },
+    ];
+    let server = fan_out_with(placements, &dir, &spool, 2).unwrap();
+    let refused = server.ready_for(REPOSITORY).await;
+    assert!(
+        matches!(&refused, Err(FanOutError::Lacks { name, objects: 3, .. }) if name == new.name()),
+        "{refused:?}"
+    );
+    fill(&server, "new").await;
+    assert!(has_everything(new.as_ref()).await);
+    server.ready_for(REPOSITORY).await.unwrap();
 }
 
 #[tokio::test]

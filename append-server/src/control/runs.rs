@@ -31,7 +31,7 @@ pub(super) async fn open(
         Err(error) => return small(answer::failed(&error, RefusalKind::Malformed)),
     };
     // What a run would end with is known now already.
-    if let Err(error) = control.fan_out.settle(request.repository).await {
+    if let Err(error) = control.fan_out.ready_for(request.repository).await {
         return small(answer::failed(&error, fan_out_kind(&error)));
     }
     match control.grants.open(&request, grant) {

@@ -1,4 +1,4 @@
-//! Brings objects to one destination that nobody waits for: oldest first, a few at a time, each at the destination's own
+//! Brings objects to one destination that nobody waits for, or that is being filled: oldest first, a few at a time, each at the destination's own
 //! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue.
 
 use std::collections::HashMap;
@@ -105,6 +105,11 @@ impl Courier {
     /// Looks into the queue now.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Where it reads what it brings.
+    pub(super) fn sources(&self) -> &[Arc<dyn Destination>] {
+        &self.tools.sources
     }
 
     /// Why the destination does not take anything at present.

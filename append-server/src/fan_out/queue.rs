@@ -215,8 +215,8 @@ impl Queue {
         change.commit().map_err(&fail)
     }
 
-    /// The deliveries of a destination that may be tried now, in the order they came. A record of a log waits for
-    /// everything of its repository that came before it: what it names is there when it is.
+    /// The deliveries of a destination that may be tried now, in the order they came. A record of a log, or a config, waits
+    /// for everything of its repository that came before it: what it stands for is there when it is.
     pub fn due(
         &self,
         destination: &DestinationName,
@@ -229,7 +229,7 @@ impl Queue {
             .prepare_cached(
                 "SELECT repository, name, bytes, digest FROM delivery AS one
                  WHERE destination = ?1 AND not_before_unix_secs <= ?2
-                   AND NOT (name LIKE 'log/%' AND EXISTS (
+                   AND NOT ((name LIKE 'log/%' OR name = 'config') AND EXISTS (
                      SELECT 1 FROM delivery AS before
                      WHERE before.destination = one.destination
                        AND before.repository = one.repository
@@ -401,6 +401,25 @@ impl Queue {
                     .optional()
             })
             .map_err(fail)
+    }
+
+    /// How many objects of a repository a destination still is to get.
+    pub fn behind(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<u64, QueueError> {
+        let fail = self.failed("read");
+        self.database()
+            .prepare_cached(
+                "SELECT count(*) FROM delivery WHERE destination = ?1 AND repository = ?2",
+            )
+            .and_then(|mut select| {
+                let names = params![destination.to_string(), repository.to_string()];
+                select.query_row(names, |row| row.get::<_, i64>(0))
+            })
+            .map_err(fail)
+            .map(i64::cast_unsigned)
     }
 
     /// What a destination is behind by.
