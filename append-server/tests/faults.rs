@@ -15,10 +15,13 @@ use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination}
 use append_server::destination::local::{LocalDestination, LocalOptions};
 use append_server::destination::memory::MemoryDestination;
 use append_server::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
-use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
+use append_server::fan_out::queue::{Queue, QueuedObject};
+use append_server::fan_out::{
+    DestinationStatus, FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement,
+};
 use append_server::io_faults::{IoFaults, IoStep};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
-use formats::ids::PackId;
+use formats::ids::{PackId, RepositoryId};
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::RefusalKind;
 use rustix::io::Errno;
@@ -575,6 +578,89 @@ async fn a_follower_that_was_added_later_is_no_copy_before_it_is_filled() {
     fill(&server, "new").await;
     assert!(has_everything(new.as_ref()).await);
     server.ready_for(REPOSITORY).await.unwrap();
+}
+
+async fn status_of(server: &FanOut, wanted: impl Fn(&DestinationStatus) -> bool) {
+    for _ in 0..1_500 {
+        if server.status().unwrap().iter().any(&wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", server.status());
+}
+
+#[tokio::test]
+async fn packs_that_cannot_be_read_hold_up_nothing_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let root = dir.path().join("root");
+    LocalDestination::create(&root).unwrap();
+    let local = LocalDestination::open(destination_name("local"), &root, LocalOptions::default());
+    let local = Arc::new(local.unwrap());
+    let mut packs = Vec::new();
+    for seed in 0..12 {
+        let bytes = sample(1_000, seed);
+        let key = ObjectKey {
+            repository: REPOSITORY,
+            name: ObjectName::Pack(PackId(*blake3::hash(&bytes).as_bytes())),
+        };
+        let body = spool_bytes(&spool, bytes.into(), Purpose::Data)
+            .await
+            .unwrap();
+        local.put_if_absent(key.clone(), body).await.unwrap();
+        packs.push((key, 1_000));
+    }
+    // A record of another repository is behind them all.
+    let record = ObjectKey {
+        repository: RepositoryId([0x77; 16]),
+        name: ObjectName::Log(1),
+    };
+    let body = spool_bytes(&spool, "record".into(), Purpose::Commit).await;
+    local
+        .put_if_absent(record.clone(), body.unwrap())
+        .await
+        .unwrap();
+    for (key, _) in &packs[..9] {
+        // What stands there now is no file that could be read.
+        let path = root.join(key.to_string());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+    }
+    let far = Arc::new(memory("far"));
+    let queued: Vec<_> = packs
+        .iter()
+        .cloned()
+        .chain([(record.clone(), 6)])
+        .map(|(key, bytes)| QueuedObject {
+            key,
+            bytes,
+            digest: None,
+        })
+        .collect();
+    let queue = Queue::open(&dir.path().join("deliveries.sqlite")).unwrap();
+    queue.add(&[far.name().clone()], &queued, 1).unwrap();
+    let server = fan_out(
+        vec![
+            Placement {
+                destination: local,
+                required: true,
+            },
+            Placement {
+                destination: far.clone(),
+                required: false,
+            },
+        ],
+        &dir,
+        &spool,
+    );
+    status_of(&server, |status| status.lag.objects == 9).await;
+    assert_eq!(far.head(record).await.unwrap(), 6);
+    for (key, bytes) in packs.split_off(9) {
+        assert_eq!(far.head(key).await.unwrap(), bytes);
+    }
+    let problem = server.status().unwrap().pop().unwrap().problem;
+    assert!(problem.unwrap().contains("could not read it where it is"));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Brings objects to one destination that nobody waits for, or that is being filled: oldest first, a few at a time, each at the destination's own
-//! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue.
+//! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue. An object that
+//! cannot be read where it is goes to the queue's end, and the others go on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use crate::destination::{ByteRange, Destination, DestinationError, ObjectKey, Pu
 use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::limits::{
     CONFLICT_RETRY_SECS, DELIVERY_BACK_OFF_MAX, DELIVERY_BACK_OFF_MIN, DELIVERY_ROOM_DEADLINE,
-    LATE_DELIVERIES_MAX,
+    LATE_DELIVERIES_MAX, SOURCE_RETRY_SECS,
 };
 use crate::spool::{Purpose, Spool, SpoolError, SpooledObject};
 
@@ -50,15 +51,34 @@ enum DeliveryError {
 }
 
 impl DeliveryError {
-    /// Whether the object is at fault, so that others may still be delivered.
+    /// For how long the object is left alone, if it is at fault and others may still be delivered.
+    fn postpones_secs(&self) -> Option<u64> {
+        match self {
+            Self::Conflict | Self::Damaged => Some(CONFLICT_RETRY_SECS),
+            Self::Source(error) if error.is_absent() => Some(CONFLICT_RETRY_SECS),
+            // This object cannot be read there, or nothing can: the others will show.
+            Self::Source(_) => Some(SOURCE_RETRY_SECS),
+            _ => None,
+        }
+    }
+
+    /// Whether it says nothing of the objects that come after.
     fn is_of_object(&self) -> bool {
         match self {
             Self::Conflict | Self::Damaged => true,
-            // Certainly not there to be read; anything else may be another story in a minute.
             Self::Source(error) => error.is_absent(),
             _ => false,
         }
     }
+}
+
+/// What came of a few deliveries.
+#[derive(Debug)]
+struct Round {
+    due: usize,
+    delivered: usize,
+    /// What keeps the others from being delivered.
+    failed: Option<DeliveryError>,
 }
 
 /// What every courier of a server works with.
@@ -71,6 +91,18 @@ pub(super) struct CourierTools {
     pub(super) clock: Arc<dyn Clock>,
     /// Told after every delivery, and when none can be made.
     pub(super) delivered: Arc<Notify>,
+}
+
+impl Round {
+    /// How many objects were due; or why none could be delivered, when that may hold for the others too. What cannot be
+    /// read where it is says nothing of them once another could be.
+    fn outcome(self) -> Result<usize, DeliveryError> {
+        match self.failed {
+            Some(DeliveryError::Source(_)) if self.delivered > 0 => Ok(self.due),
+            Some(error) => Err(error),
+            None => Ok(self.due),
+        }
+    }
 }
 
 impl Courier {
@@ -135,17 +167,17 @@ impl Courier {
                 () = ending.cancelled() => return,
                 round = self.round() => round,
             };
-            let pause = match round {
+            if round.as_ref().is_ok_and(|round| round.delivered > 0) {
+                back_off = DELIVERY_BACK_OFF_MIN;
+            }
+            let pause = match round.and_then(Round::outcome) {
                 Ok(0) => {
                     // Nothing is due: what was wrong is over, and what is still held was delivered by another process.
                     self.set_problem(None);
                     self.fresh().clear();
                     None
                 }
-                Ok(_) => {
-                    back_off = DELIVERY_BACK_OFF_MIN;
-                    continue;
-                }
+                Ok(_) => continue,
                 Err(error) => {
                     let text = chain(&error);
                     tracing::warn!(destination = %self.destination.name(), error = text, "deliveries have to wait");
@@ -163,7 +195,7 @@ impl Courier {
                     Some(pause) => tokio::time::sleep(pause).await,
                     // Postponed deliveries come due without anybody saying so.
                     None => {
-                        let look_again = Duration::from_secs(CONFLICT_RETRY_SECS);
+                        let look_again = Duration::from_secs(SOURCE_RETRY_SECS);
                         // Either way the queue is looked at.
                         tokio::select! {
                             () = self.wake.notified() => {}
@@ -180,39 +212,42 @@ impl Courier {
         }
     }
 
-    /// Delivers what is due, a few objects at a time; says how many were.
-    async fn round(&self) -> Result<usize, DeliveryError> {
+    /// Delivers what is due, a few objects at a time.
+    async fn round(&self) -> Result<Round, DeliveryError> {
         let name = self.destination.name();
         let now = self.tools.clock.now_unix_secs();
         let due = self.tools.queue.due(name, now, LATE_DELIVERIES_MAX)?;
-        let count = due.len();
+        let mut round = Round {
+            due: due.len(),
+            delivered: 0,
+            failed: None,
+        };
         let deliveries = due.into_iter().map(|object| async move {
             let delivered = self.deliver(&object).await;
             (object.key, delivered)
         });
         let mut deliveries = stream::iter(deliveries).buffer_unordered(LATE_DELIVERIES_MAX);
-        let mut failed = None;
         while let Some((key, delivered)) = deliveries.next().await {
-            match delivered {
+            let error = match delivered {
                 Ok(()) => {
                     self.tools.queue.done(name, &key)?;
                     self.set_problem(None);
                     self.tools.delivered.notify_waiters();
+                    round.delivered += 1;
+                    continue;
                 }
-                Err(error) if error.is_of_object() => {
-                    let text = chain(&error);
-                    tracing::error!(destination = %name, object = %key, error = text, "an object could not be delivered");
-                    self.tools
-                        .queue
-                        .postpone(name, &key, now + CONFLICT_RETRY_SECS, &text)?;
-                }
-                Err(error) => failed = Some(error),
+                Err(error) => error,
+            };
+            if let Some(secs) = error.postpones_secs() {
+                let text = chain(&error);
+                tracing::error!(destination = %name, object = %key, error = text, "an object could not be delivered");
+                self.tools.queue.postpone(name, &key, now + secs, &text)?;
+            }
+            if !error.is_of_object() {
+                round.failed = Some(error);
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(count),
-        }
+        Ok(round)
     }
 
     async fn deliver(&self, object: &QueuedObject) -> Result<(), DeliveryError> {
