@@ -664,6 +664,38 @@ async fn packs_that_cannot_be_read_hold_up_nothing_behind_them() {
 }
 
 #[tokio::test]
+async fn a_record_whose_copies_differ_is_told_and_not_spread() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let places = ["one", "two", "far"].map(|name| Arc::new(memory(name)));
+    let [one, two, far] = &places;
+    for (place, texts) in [(one, ["first", "secOnd"]), (two, ["first", "second"])] {
+        for (sequence, text) in (1..).zip(texts) {
+            let body = spool_bytes(&spool, text.into(), Purpose::Commit).await;
+            place
+                .put_if_absent(log(sequence), body.unwrap())
+                .await
+                .unwrap();
+        }
+    }
+    let placements = places.each_ref().map(|place| Placement {
+        required: place.name() != far.name(),
+        destination: place.clone(),
+    });
+    let server = fan_out(placements.into(), &dir, &spool);
+    let queued = server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+    assert_eq!(queued.objects, 2);
+    let told = |status: &DestinationStatus| {
+        let problem = status.problem.as_deref().unwrap_or_default();
+        let words = [&log(2).to_string(), "one", "two", "differ", "scan --repair"];
+        status.lag.objects == 1 && words.iter().all(|word| problem.contains(*word))
+    };
+    status_of(&server, told).await;
+    assert_eq!(far.head(log(1)).await.unwrap(), 5);
+    assert!(far.head(log(2)).await.is_err_and(|error| error.is_absent()));
+}
+
+#[tokio::test]
 async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir);

@@ -1,6 +1,7 @@
 //! Brings objects to one destination that nobody waits for, or that is being filled: oldest first, a few at a time, each at the destination's own
 //! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue. An object that
-//! cannot be read where it is goes to the queue's end, and the others go on.
+//! cannot be read where it is goes to the queue's end, and the others go on. Never spreads an object without a known digest
+//! of which two copies differ.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::chain;
 use crate::clock::Clock;
-use crate::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
+use crate::destination::{
+    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, PutOutcome,
+};
 use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::limits::{
     CONFLICT_RETRY_SECS, DELIVERY_BACK_OFF_MAX, DELIVERY_BACK_OFF_MIN, DELIVERY_ROOM_DEADLINE,
@@ -38,6 +41,8 @@ enum DeliveryError {
     Source(#[source] DestinationError),
     #[error("no copy of it has the bytes that were stored")]
     Damaged,
+    #[error("its copies at {0} and {1} differ; `coordinator scan --repair` mends the bad one")]
+    CopiesDiffer(DestinationName, DestinationName),
     #[error("the spool has no room for it")]
     NoRoom,
     #[error(transparent)]
@@ -54,7 +59,7 @@ impl DeliveryError {
     /// For how long the object is left alone, if it is at fault and others may still be delivered.
     fn postpones_secs(&self) -> Option<u64> {
         match self {
-            Self::Conflict | Self::Damaged => Some(CONFLICT_RETRY_SECS),
+            Self::Conflict | Self::Damaged | Self::CopiesDiffer(..) => Some(CONFLICT_RETRY_SECS),
             Self::Source(error) if error.is_absent() => Some(CONFLICT_RETRY_SECS),
             // This object cannot be read there, or nothing can: the others will show.
             Self::Source(_) => Some(SOURCE_RETRY_SECS),
@@ -65,7 +70,7 @@ impl DeliveryError {
     /// Whether it says nothing of the objects that come after.
     fn is_of_object(&self) -> bool {
         match self {
-            Self::Conflict | Self::Damaged => true,
+            Self::Conflict | Self::Damaged | Self::CopiesDiffer(..) => true,
             Self::Source(error) => error.is_absent(),
             _ => false,
         }
@@ -266,6 +271,9 @@ impl Courier {
 
     /// The object from the first place that has it as it was stored.
     async fn read_again(&self, object: &QueuedObject) -> Result<SpooledObject, DeliveryError> {
+        if object.key.name.digest().or(object.digest).is_none() {
+            return self.read_agreed(object).await;
+        }
         let mut failed = None;
         for source in &self.tools.sources {
             match self.read_from(source, object).await {
@@ -286,6 +294,41 @@ impl Courier {
             }
         }
         Err(failed.unwrap_or(DeliveryError::Damaged))
+    }
+
+    /// An object of which nobody here knows the digest, a log record for one, if all copies that can be read are alike.
+    async fn read_agreed(&self, object: &QueuedObject) -> Result<SpooledObject, DeliveryError> {
+        let mut agreed: Option<(&DestinationName, Option<SpooledObject>)> = None;
+        let mut failed = None;
+        for source in &self.tools.sources {
+            let copy = match self.read_from(source, object).await {
+                Ok(copy) => Some(copy),
+                // Of another size than was listed.
+                Err(DeliveryError::Damaged) => None,
+                Err(DeliveryError::Source(error)) => {
+                    // A failure says more than an absence.
+                    failed = failed
+                        .filter(|first: &DestinationError| !first.is_absent())
+                        .or(Some(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let digest = |copy: &Option<SpooledObject>| copy.as_ref().map(SpooledObject::digest);
+            match &agreed {
+                Some((first, other)) if digest(other) != digest(&copy) => {
+                    let (first, second) = ((*first).clone(), source.name().clone());
+                    return Err(DeliveryError::CopiesDiffer(first, second));
+                }
+                Some(_) => {}
+                None => agreed = Some((source.name(), copy)),
+            }
+        }
+        match (agreed, failed) {
+            (Some((_, Some(copy))), _) => Ok(copy),
+            (None, Some(error)) => Err(DeliveryError::Source(error)),
+            _ => Err(DeliveryError::Damaged),
+        }
     }
 
     async fn read_from(
