@@ -123,12 +123,15 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         FanOutError::Read(source) if matches!(**source, DestinationError::PastEnd { .. }) => {
             RefusalKind::Malformed
         }
-        FanOutError::NotAFollower { .. }
+        FanOutError::OnlyDestination { .. }
         | FanOutError::NoSuchDestination { .. }
         | FanOutError::OtherDigest { .. } => RefusalKind::Malformed,
         FanOutError::TooFewReplicas { .. }
+        | FanOutError::StoredByHalves { .. }
         | FanOutError::TooFewCopies { .. }
         | FanOutError::TooManyCopies { .. }
+        | FanOutError::Lacks { .. }
+        | FanOutError::NotSeen { .. }
         | FanOutError::RequiredIsBehind { .. }
         | FanOutError::Cut(_)
         | FanOutError::Queue(_)

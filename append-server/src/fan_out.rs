@@ -1,7 +1,10 @@
 //! Writes every object to all configured destinations and acknowledges once each required one has it durably, and as
-//! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). Reads from the
-//! first that can answer, and never calls an object absent while a required destination has not said so.
+//! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). A put that is
+//! cut short leaves no log record on some destinations alone (`settle`), and nothing is put to a repository before every
+//! destination that counts has what came before (`complete`). Reads from the first that can answer, and never calls an object
+//! absent while a required destination has not said so.
 
+mod complete;
 mod courier;
 mod error;
 mod failures;
@@ -9,9 +12,11 @@ mod followers;
 mod heal;
 mod patience;
 pub mod queue;
+mod settle;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use formats::ids::RepositoryId;
@@ -70,8 +75,12 @@ pub struct FanOutTools {
 #[derive(Debug)]
 pub struct FanOut {
     required: Vec<Arc<dyn Destination>>,
+    /// Where there is more than one destination.
     followers: Option<Followers>,
     policy: FanOutPolicy,
+    spool: Arc<Spool>,
+    /// Repositories that every destination has, as far as it counts.
+    complete: Mutex<HashSet<RepositoryId>>,
 }
 
 /// How a destination is doing.
@@ -112,20 +121,21 @@ impl FanOut {
             .into_iter()
             .map(|placement| placement.destination)
             .collect();
-        let queue = (!followers.is_empty() || tools.queue.exists())
+        let queue = (destinations > 1 || tools.queue.exists())
             .then(|| Queue::open(&tools.queue))
             .transpose()?;
-        if let Some(queue) = &queue {
-            refuse_required_that_lack(&required, queue)?;
-        }
-        let followers = queue
-            .filter(|_| !followers.is_empty())
-            .map(|queue| Followers::start(followers, &required, queue, tools));
+        let followers = queue.map(|queue| Followers::start(followers, &required, queue, tools));
         Ok(Self {
             required,
             followers,
             policy,
+            spool: Arc::clone(&tools.spool),
+            complete: Mutex::default(),
         })
+    }
+
+    fn complete(&self) -> MutexGuard<'_, HashSet<RepositoryId>> {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses when a required destination has only its reserve left.
@@ -155,20 +165,35 @@ impl FanOut {
         key: &ObjectKey,
         source: SpooledObject,
     ) -> Result<PutOutcome, FanOutError> {
+        self.check_complete(key.repository).await?;
+        match &self.followers {
+            Some(followers) if key.name.digest().is_none() => {
+                self.put_named(followers, key, &source).await
+            }
+            _ => self.put_everywhere(key, &source, self.policy).await,
+        }
+    }
+
+    async fn put_everywhere(
+        &self,
+        key: &ObjectKey,
+        source: &SpooledObject,
+        policy: FanOutPolicy,
+    ) -> Result<PutOutcome, FanOutError> {
         // A name that is chosen, not computed, can be chosen twice. The first required destination decides
         // between two writers before the others see either.
         let computed = key.name.digest().is_some();
         let first = usize::from(!computed).min(self.required.len());
         let (arbiter, others) = self.required.split_at(first);
-        let decided = self.put_on(arbiter, key, &source).await?;
-        let rest = self.put_on(others, key, &source).await?;
+        let decided = self.put_on(arbiter, key, source, policy).await?;
+        let rest = self.put_on(others, key, source, policy).await?;
         if let Some(followers) = &self.followers {
-            let wanted = self.policy.copies_min.saturating_sub(self.required.len());
+            let wanted = policy.copies_min.saturating_sub(self.required.len());
             // After the required ones: what is queued can be read there.
-            followers.take(key, &source, wanted > 0).await?;
+            followers.take(key, source, wanted > 0).await?;
             let stored = self.required.len();
             followers
-                .wait_for(key, &source, stored, wanted, self.policy)
+                .wait_for(key, source, stored, wanted, policy)
                 .await?;
         }
         // Healing a destination that missed it is "created" too; all alike is "the same".
@@ -185,9 +210,12 @@ impl FanOut {
         destinations: &[Arc<dyn Destination>],
         key: &ObjectKey,
         source: &SpooledObject,
+        policy: FanOutPolicy,
     ) -> Result<Option<PutOutcome>, FanOutError> {
         let puts = destinations.iter().map(|destination| async {
-            let put = self.put_patiently(destination, key, source);
+            // Again while a failure may pass by itself, for as long as the policy has patience.
+            let put = || destination.put_if_absent(key.clone(), source.clone());
+            let put = patiently(policy.patience, DestinationError::is_retryable, put);
             (destination.name().clone(), put.await)
         });
         let mut merged = None;
@@ -205,7 +233,7 @@ impl FanOut {
                     }
                 }
                 Err(error) => {
-                    failure.get_or_insert(error);
+                    failure.get_or_insert((destination, error));
                 }
             }
         }
@@ -215,26 +243,16 @@ impl FanOut {
                 destination,
             });
         }
-        if let Some(source) = failure {
+        if let Some((missing, source)) = failure {
             return Err(FanOutError::TooFewReplicas {
                 key: key.clone(),
+                missing,
                 stored,
                 required: destinations.len(),
                 source: Box::new(source),
             });
         }
         Ok(merged)
-    }
-
-    /// Tries again while a failure may pass by itself, for as long as the policy has patience.
-    async fn put_patiently(
-        &self,
-        destination: &Arc<dyn Destination>,
-        key: &ObjectKey,
-        source: &SpooledObject,
-    ) -> Result<PutOutcome, DestinationError> {
-        let put = || destination.put_if_absent(key.clone(), source.clone());
-        patiently(self.policy.patience, DestinationError::is_retryable, put).await
     }
 
     /// Asks all again when none could answer and that may pass, but not for as long as a put: somebody may be looking.
@@ -247,33 +265,33 @@ impl FanOut {
         patiently(patience, may_pass, ask).await
     }
 
-    /// Queues what a follower lacks of a repository, as far as lists can tell: what is missing, and what has another size.
-    /// Records of the log come last, so that what they name is there before them.
+    /// Queues what a destination lacks of a repository, as far as lists can tell: what is missing, and what has another
+    /// size. Records of the log and the config come last, so that what they stand for is there before them.
     pub async fn queue_missing(
         &self,
         repository: RepositoryId,
         name: &DestinationName,
     ) -> Result<Queued, FanOutError> {
-        match (&self.followers, self.required.first()) {
-            (Some(followers), Some(source)) => {
-                followers.queue_missing(source, repository, name).await
-            }
-            _ => Err(FanOutError::NotAFollower { name: name.clone() }),
+        self.destination(name)?;
+        match &self.followers {
+            Some(followers) => followers.queue_missing(repository, name).await,
+            None => Err(FanOutError::OnlyDestination { name: name.clone() }),
         }
     }
 
     /// How every destination is doing.
     pub fn status(&self) -> Result<Vec<DestinationStatus>, FanOutError> {
-        let required = self.required.iter().map(|destination| {
-            Ok(DestinationStatus {
+        let Some(followers) = &self.followers else {
+            let alone = self.required.iter().map(|destination| DestinationStatus {
                 name: destination.name().clone(),
                 required: true,
                 lag: Lag::default(),
                 problem: None,
-            })
-        });
-        let followers = self.followers.iter().flat_map(Followers::status);
-        required.chain(followers).collect()
+            });
+            return Ok(alone.collect());
+        };
+        let required = followers.status_of_required();
+        required.chain(followers.status()).collect()
     }
 
     /// Waits, if this process has stored anything, until every follower has everything, or has something that keeps it
@@ -313,10 +331,29 @@ impl FanOut {
                 Err(error @ DestinationError::PastEnd { .. }) => {
                     return Err(FanOutError::Read(Box::new(error)));
                 }
-                Err(error) => failures.add(error, required),
+                Err(error) => self.add_failure(&mut failures, key, error, required)?,
             }
         }
         Err(failures.verdict())
+    }
+
+    /// What a destination had to give that is still being filled says nothing.
+    fn add_failure(
+        &self,
+        failures: &mut Failures,
+        key: &ObjectKey,
+        error: DestinationError,
+        required: bool,
+    ) -> Result<(), FanOutError> {
+        if let (DestinationError::Absent { destination, .. }, Some(followers)) =
+            (&error, self.followers.as_ref().filter(|_| required))
+            && let Some(behind) = followers.is_behind(destination, key.repository)?
+        {
+            failures.add_behind(behind);
+        } else {
+            failures.add(error, required);
+        }
+        Ok(())
     }
 
     /// An object's bytes.
@@ -337,14 +374,14 @@ impl FanOut {
         for (destination, required) in self.in_reading_order() {
             match destination.head(key.clone()).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => failures.add(error, required),
+                Err(error) => self.add_failure(&mut failures, key, error, required)?,
             }
         }
         Err(failures.verdict())
     }
 
-    /// A folder's objects on one destination, or on the first required one that can answer. One that is not required may be
-    /// behind, and is not asked: a list that lacks the newest looks like a rollback.
+    /// A folder's objects on one destination, or on the first required one that can answer. One that is not required, or
+    /// still being filled, may be behind, and is not asked: a list that lacks the newest looks like a rollback.
     pub async fn list(
         &self,
         from: Option<&DestinationName>,
@@ -359,8 +396,8 @@ impl FanOut {
                 .await
                 .map_err(|error| FanOutError::Read(Box::new(error)));
         }
-        self.ask_patiently(|| self.list_once(repository, kind, after.as_ref(), limit))
-            .await
+        let list = self.ask_patiently(|| self.list_once(repository, kind, after.as_ref(), limit));
+        self.without_halves(repository, kind, list.await?).await
     }
 
     async fn list_once(
@@ -372,6 +409,12 @@ impl FanOut {
     ) -> Result<ObjectList, FanOutError> {
         let mut failures = Failures::default();
         for destination in &self.required {
+            if let Some(followers) = &self.followers
+                && let Some(behind) = followers.is_behind(destination.name(), repository)?
+            {
+                failures.add_behind(behind);
+                continue;
+            }
             match destination
                 .list(repository, kind, after.cloned(), limit)
                 .await
@@ -425,22 +468,4 @@ impl FanOut {
         let followers = self.followers.iter().flat_map(|all| all.couriers.iter());
         required.chain(followers.map(|courier| (&courier.destination, false)))
     }
-}
-
-/// A destination that has not everything looks, once it is trusted, as if the rest had never been.
-fn refuse_required_that_lack(
-    required: &[Arc<dyn Destination>],
-    queue: &Queue,
-) -> Result<(), FanOutError> {
-    for destination in required {
-        let name = destination.name();
-        let objects = queue.lag(name)?.objects;
-        if objects > 0 {
-            return Err(FanOutError::RequiredIsBehind {
-                name: name.clone(),
-                objects,
-            });
-        }
-    }
-    Ok(())
 }

@@ -62,8 +62,12 @@ pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(120);
 pub const DELIVERY_BACK_OFF_MIN: Duration = Duration::from_secs(1);
 /// …and at most.
 pub const DELIVERY_BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// How long a destination that nobody waits for may take to say what it has of a repository's log before it is left out.
+pub const COMPARE_FOLLOWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a delivery waits for room in the spool before it gives up its own.
 pub const DELIVERY_ROOM_DEADLINE: Duration = Duration::from_secs(10);
+/// When an object that could not be read where it is to be delivered from is tried again.
+pub const SOURCE_RETRY_SECS: u64 = 60;
 /// When an object that could not be delivered for a reason of its own is tried again.
 pub const CONFLICT_RETRY_SECS: u64 = 3_600;
 /// How long a graceful end waits for requests under way.

@@ -14,10 +14,14 @@ use append_server::destination::beneath::ResolveBy;
 use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination};
 use append_server::destination::local::{LocalDestination, LocalOptions};
 use append_server::destination::memory::MemoryDestination;
-use append_server::destination::{ByteRange, DestinationError, ObjectKey, PutOutcome};
-use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
+use append_server::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
+use append_server::fan_out::queue::{Queue, QueuedObject};
+use append_server::fan_out::{
+    DestinationStatus, FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement,
+};
 use append_server::io_faults::{IoFaults, IoStep};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
+use formats::ids::{PackId, RepositoryId};
 use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::RefusalKind;
 use rustix::io::Errno;
@@ -32,9 +36,18 @@ fn try_fan_out(
     dir: &TempDir,
     spool: &Arc<Spool>,
 ) -> Result<FanOut, FanOutError> {
+    fan_out_with(placements, dir, spool, 1)
+}
+
+fn fan_out_with(
+    placements: Vec<Placement>,
+    dir: &TempDir,
+    spool: &Arc<Spool>,
+    copies_min: usize,
+) -> Result<FanOut, FanOutError> {
     let policy = FanOutPolicy {
         reserve_bytes: 0,
-        copies_min: 1,
+        copies_min,
         patience: Duration::ZERO,
     };
     let tools = FanOutTools {
@@ -163,6 +176,9 @@ fn spool(dir: &TempDir) -> Arc<Spool> {
     Spool::open(&options, IoFaults::none()).unwrap()
 }
 
+/// Calls that look at what a destination has of a repository, before the first put.
+const LOOKS: u64 = 3;
+
 fn memory(name: &str) -> MemoryDestination {
     MemoryDestination::new(destination_name(name))
 }
@@ -203,10 +219,14 @@ async fn nothing_is_acknowledged_without_every_required_destination() {
         .unwrap();
     for when in [FailWhen::Before, FailWhen::After] {
         for broken_first in [true, false] {
-            let mut all = vec![
-                placement(faulty("broken", when, Errno::NOSPC), true),
-                placement(memory("good"), true),
-            ];
+            let plan = FaultPlan {
+                first: LOOKS,
+                count: u64::MAX,
+                when,
+                errno: Errno::NOSPC,
+            };
+            let broken = FaultyDestination::new(memory("broken"), plan);
+            let mut all = vec![placement(broken, true), placement(memory("good"), true)];
             if !broken_first {
                 all.reverse();
             }
@@ -247,7 +267,7 @@ async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir);
     let once = FaultPlan {
-        first: 0,
+        first: LOOKS,
         count: 1,
         when: FailWhen::Before,
         errno: Errno::TIMEDOUT,
@@ -274,6 +294,405 @@ async fn a_destination_that_missed_an_object_gets_it_with_the_next_put() {
     assert_eq!(outcome, PutOutcome::Created);
     let outcome = fan_out.put(&log(1), body).await.unwrap();
     assert_eq!(outcome, PutOutcome::ExistsSame);
+}
+
+async fn records_listed(fan_out: &FanOut) -> usize {
+    let list = fan_out
+        .list(None, REPOSITORY, ObjectKind::Log, None, 10)
+        .await;
+    list.unwrap().objects.len()
+}
+
+/// Fails its first calls but those that look at what it has, as one that is away does, and is back after them.
+fn back_after(name: &str, calls: u64) -> Arc<FaultyDestination<MemoryDestination>> {
+    let plan = FaultPlan {
+        first: LOOKS,
+        count: calls,
+        when: FailWhen::Before,
+        errno: Errno::IO,
+    };
+    Arc::new(FaultyDestination::new(memory(name), plan))
+}
+
+#[tokio::test]
+async fn a_record_that_only_the_first_destination_has_is_everywhere_before_the_next() {
+    for restarted in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(&dir);
+        let places: [Arc<dyn Destination>; 3] = [
+            Arc::new(memory("first")),
+            back_after("second", 1),
+            Arc::new(memory("far")),
+        ];
+        let server = || {
+            let placements = places.clone().map(|destination| Placement {
+                required: destination.name() != &destination_name("far"),
+                destination,
+            });
+            fan_out(placements.into(), &dir, &spool)
+        };
+        let mut fan_out = server();
+        let body = |text: &'static str| spool_bytes(&spool, text.into(), Purpose::Commit);
+        let failed = fan_out.put(&log(1), body("one").await.unwrap()).await;
+        assert!(failed.is_err());
+        if restarted {
+            fan_out = server();
+        }
+        fan_out
+            .put(&log(2), body("two").await.unwrap())
+            .await
+            .unwrap();
+        fan_out.drain(Duration::from_secs(10)).await;
+        for place in &places {
+            for (sequence, bytes) in [(1, 3), (2, 3)] {
+                let there = place.head(log(sequence)).await;
+                let name = place.name();
+                assert_eq!(there.unwrap(), bytes, "{name}, record {sequence}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_everywhere_is_not_listed_and_none_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let (first, second) = (Arc::new(memory("first")), back_after("second", 4));
+    let placements = || {
+        let all: [Arc<dyn Destination>; 2] = [first.clone(), second.clone()];
+        all.map(|destination| Placement {
+            destination,
+            required: true,
+        })
+    };
+    let server = fan_out(placements().into(), &dir, &spool);
+    let body = |text: &'static str| spool_bytes(&spool, text.into(), Purpose::Commit);
+    let failed = server.put(&log(1), body("one").await.unwrap()).await;
+    assert!(failed.is_err());
+    assert_eq!(first.head(log(1)).await.unwrap(), 3);
+
+    assert_eq!(records_listed(&server).await, 0);
+    let next = server.put(&log(2), body("two").await.unwrap()).await;
+    assert!(
+        matches!(&next, Err(FanOutError::StoredByHalves { key, .. }) if *key == log(1)),
+        "{next:?}"
+    );
+    let opened = server.settle(REPOSITORY).await;
+    assert!(opened.is_err());
+    let status = server.status().unwrap().pop().unwrap();
+    assert_eq!((status.lag.objects, status.lag.bytes), (1, 3));
+    assert!(status.problem.unwrap().contains(&log(1).to_string()));
+
+    // It is back; whoever looks next brings it what it lacks.
+    let server = fan_out(placements().into(), &dir, &spool);
+    assert_eq!(records_listed(&server).await, 1);
+    assert_eq!(second.head(log(1)).await.unwrap(), 3);
+    server
+        .put(&log(2), body("two").await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(records_listed(&server).await, 2);
+    assert_eq!(server.status().unwrap().pop().unwrap().lag.objects, 0);
+}
+
+#[tokio::test]
+async fn what_was_never_stored_hides_and_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    // The first fails before anything is stored; what is put after that has other bytes.
+    let (first, second) = (back_after("first", 1), Arc::new(memory("second")));
+    let all: [Arc<dyn Destination>; 2] = [first.clone(), second.clone()];
+    let placements = all.map(|destination| Placement {
+        destination,
+        required: true,
+    });
+    let server = fan_out(placements.into(), &dir, &spool);
+    let body = |text: &'static str| spool_bytes(&spool, text.into(), Purpose::Commit);
+    let failed = server.put(&log(1), body("one").await.unwrap()).await;
+    assert!(failed.is_err());
+    assert_eq!(records_listed(&server).await, 0);
+    for sequence in [1, 2] {
+        let stored = server
+            .put(&log(sequence), body("other").await.unwrap())
+            .await;
+        assert_eq!(stored.unwrap(), PutOutcome::Created);
+    }
+    assert_eq!(records_listed(&server).await, 2);
+    assert_eq!(second.head(log(1)).await.unwrap(), 5);
+    assert_eq!(server.status().unwrap().remove(0).lag.objects, 0);
+    // One who comes late with other bytes is refused, and leaves nothing behind.
+    let late = server.put(&log(2), body("late").await.unwrap()).await;
+    assert!(matches!(late, Err(FanOutError::Conflict { .. })));
+    assert_eq!(records_listed(&server).await, 2);
+}
+
+/// A repository with a config, a pack and two records on one destination alone.
+async fn backed_up_before(dir: &TempDir, spool: &Arc<Spool>) -> Arc<MemoryDestination> {
+    let old = Arc::new(memory("old"));
+    let placements = vec![Placement {
+        destination: old.clone(),
+        required: true,
+    }];
+    let server = fan_out(placements, dir, spool);
+    for key in backed_up_names() {
+        let body = spool_bytes(spool, "object".into(), Purpose::Commit).await;
+        server.put(&key, body.unwrap()).await.unwrap();
+    }
+    old
+}
+
+fn backed_up_names() -> Vec<ObjectKey> {
+    let pack = ObjectName::Pack(PackId(*blake3::hash(b"object").as_bytes()));
+    let names = [ObjectName::Config, pack].map(|name| ObjectKey { name, ..log(0) });
+    names.into_iter().chain([log(1), log(2)]).collect()
+}
+
+async fn has_everything(place: &dyn Destination) -> bool {
+    for key in backed_up_names() {
+        if place.head(key).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Fills a destination and waits until it has everything.
+async fn fill(server: &FanOut, name: &str) {
+    let name = destination_name(name);
+    let queued = server.queue_missing(REPOSITORY, &name).await.unwrap();
+    assert_eq!(queued.objects, 4);
+    for _ in 0..1_000 {
+        let all = server.status().unwrap();
+        let status = all.iter().find(|status| status.name == name).unwrap();
+        if status.lag.objects == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", server.status());
+}
+
+#[tokio::test]
+async fn a_required_destination_that_was_added_later_counts_once_it_is_filled() {
+    for new_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(&dir);
+        let old = backed_up_before(&dir, &spool).await;
+        let new = Arc::new(memory("new"));
+        let all: [Arc<dyn Destination>; 2] = [old.clone(), new.clone()];
+        let mut placements = Vec::from(all.map(|destination| Placement {
+            destination,
+            required: true,
+        }));
+        if new_first {
+            placements.reverse();
+        }
+        let server = fan_out(placements, &dir, &spool);
+        let body = || spool_bytes(&spool, "next".into(), Purpose::Commit);
+        let refused = server.put(&log(3), body().await.unwrap()).await;
+        let text = format!("{:#}", refused.as_ref().unwrap_err());
+        assert!(
+            matches!(&refused, Err(FanOutError::Lacks { name, objects: 3, .. }) if name == new.name()),
+            "{refused:?}"
+        );
+        assert!(text.contains("coordinator destination sync new"), "{text}");
+        assert!(server.ready_for(REPOSITORY).await.is_err());
+        assert!(new.head(log(3)).await.is_err_and(|error| error.is_absent()));
+
+        fill(&server, "new").await;
+        assert!(has_everything(new.as_ref()).await);
+        server.ready_for(REPOSITORY).await.unwrap();
+        server.put(&log(3), body().await.unwrap()).await.unwrap();
+        assert_eq!(records_listed(&server).await, 3);
+        assert_eq!(new.head(log(3)).await.unwrap(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_required_destination_that_is_being_filled_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let old = backed_up_before(&dir, &spool).await;
+    // Lists, and takes nothing.
+    let plan = FaultPlan {
+        first: 5,
+        count: u64::MAX,
+        when: FailWhen::Before,
+        errno: Errno::IO,
+    };
+    let new = Arc::new(FaultyDestination::new(memory("new"), plan));
+    let all: [Arc<dyn Destination>; 2] = [new.clone(), old];
+    let placements = all.map(|destination| Placement {
+        destination,
+        required: true,
+    });
+    let server = fan_out(placements.into(), &dir, &spool);
+    let queued = server.queue_missing(REPOSITORY, new.name()).await.unwrap();
+    assert_eq!(queued.objects, 4);
+    assert_eq!(records_listed(&server).await, 2);
+    let body = spool_bytes(&spool, "next".into(), Purpose::Commit).await;
+    let refused = server.put(&log(3), body.unwrap()).await;
+    assert!(
+        matches!(&refused, Err(FanOutError::RequiredIsBehind { name, objects: 4, .. }) if name == new.name()),
+        "{refused:?}"
+    );
+    drop(server);
+
+    // Alone it would look as if there had never been anything.
+    let empty = Placement {
+        destination: Arc::new(memory("new")),
+        required: true,
+    };
+    let alone = fan_out(vec![empty], &dir, &spool);
+    let list = alone.list(None, REPOSITORY, ObjectKind::Log, None, 10);
+    assert!(matches!(
+        list.await,
+        Err(FanOutError::RequiredIsBehind { .. })
+    ));
+    let head = alone.head(None, &log(1)).await;
+    assert!(matches!(head, Err(FanOutError::RequiredIsBehind { .. })));
+}
+
+#[tokio::test]
+async fn a_follower_that_was_added_later_is_no_copy_before_it_is_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let old = backed_up_before(&dir, &spool).await;
+    let new = Arc::new(memory("new"));
+    let placements = vec![
+        Placement {
+            destination: old,
+            required: true,
+        },
+        Placement {
+            destination: new.clone(),
+            required: false,
+        },
+    ];
+    let server = fan_out_with(placements, &dir, &spool, 2).unwrap();
+    let refused = server.ready_for(REPOSITORY).await;
+    assert!(
+        matches!(&refused, Err(FanOutError::Lacks { name, objects: 3, .. }) if name == new.name()),
+        "{refused:?}"
+    );
+    fill(&server, "new").await;
+    assert!(has_everything(new.as_ref()).await);
+    server.ready_for(REPOSITORY).await.unwrap();
+}
+
+async fn status_of(server: &FanOut, wanted: impl Fn(&DestinationStatus) -> bool) {
+    for _ in 0..1_500 {
+        if server.status().unwrap().iter().any(&wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", server.status());
+}
+
+#[tokio::test]
+async fn packs_that_cannot_be_read_hold_up_nothing_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let root = dir.path().join("root");
+    LocalDestination::create(&root).unwrap();
+    let local = LocalDestination::open(destination_name("local"), &root, LocalOptions::default());
+    let local = Arc::new(local.unwrap());
+    let mut packs = Vec::new();
+    for seed in 0..12 {
+        let bytes = sample(1_000, seed);
+        let key = ObjectKey {
+            repository: REPOSITORY,
+            name: ObjectName::Pack(PackId(*blake3::hash(&bytes).as_bytes())),
+        };
+        let body = spool_bytes(&spool, bytes.into(), Purpose::Data)
+            .await
+            .unwrap();
+        local.put_if_absent(key.clone(), body).await.unwrap();
+        packs.push((key, 1_000));
+    }
+    // A record of another repository is behind them all.
+    let record = ObjectKey {
+        repository: RepositoryId([0x77; 16]),
+        name: ObjectName::Log(1),
+    };
+    let body = spool_bytes(&spool, "record".into(), Purpose::Commit).await;
+    local
+        .put_if_absent(record.clone(), body.unwrap())
+        .await
+        .unwrap();
+    for (key, _) in &packs[..9] {
+        // What stands there now is no file that could be read.
+        let path = root.join(key.to_string());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+    }
+    let far = Arc::new(memory("far"));
+    let queued: Vec<_> = packs
+        .iter()
+        .cloned()
+        .chain([(record.clone(), 6)])
+        .map(|(key, bytes)| QueuedObject {
+            key,
+            bytes,
+            digest: None,
+        })
+        .collect();
+    let queue = Queue::open(&dir.path().join("deliveries.sqlite")).unwrap();
+    queue.add(&[far.name().clone()], &queued, 1).unwrap();
+    let server = fan_out(
+        vec![
+            Placement {
+                destination: local,
+                required: true,
+            },
+            Placement {
+                destination: far.clone(),
+                required: false,
+            },
+        ],
+        &dir,
+        &spool,
+    );
+    status_of(&server, |status| status.lag.objects == 9).await;
+    assert_eq!(far.head(record).await.unwrap(), 6);
+    for (key, bytes) in packs.split_off(9) {
+        assert_eq!(far.head(key).await.unwrap(), bytes);
+    }
+    let problem = server.status().unwrap().pop().unwrap().problem;
+    assert!(problem.unwrap().contains("could not read it where it is"));
+}
+
+#[tokio::test]
+async fn a_record_whose_copies_differ_is_told_and_not_spread() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir);
+    let places = ["one", "two", "far"].map(|name| Arc::new(memory(name)));
+    let [one, two, far] = &places;
+    for (place, texts) in [(one, ["first", "secOnd"]), (two, ["first", "second"])] {
+        for (sequence, text) in (1..).zip(texts) {
+            let body = spool_bytes(&spool, text.into(), Purpose::Commit).await;
+            place
+                .put_if_absent(log(sequence), body.unwrap())
+                .await
+                .unwrap();
+        }
+    }
+    let placements = places.each_ref().map(|place| Placement {
+        required: place.name() != far.name(),
+        destination: place.clone(),
+    });
+    let server = fan_out(placements.into(), &dir, &spool);
+    let queued = server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+    assert_eq!(queued.objects, 2);
+    let told = |status: &DestinationStatus| {
+        let problem = status.problem.as_deref().unwrap_or_default();
+        let words = [&log(2).to_string(), "one", "two", "differ", "scan --repair"];
+        status.lag.objects == 1 && words.iter().all(|word| problem.contains(*word))
+    };
+    status_of(&server, told).await;
+    assert_eq!(far.head(log(1)).await.unwrap(), 5);
+    assert!(far.head(log(2)).await.is_err_and(|error| error.is_absent()));
 }
 
 #[tokio::test]
@@ -345,7 +764,6 @@ async fn of_two_writers_of_a_log_record_one_wins_everywhere() {
         assert!(first.is_ok() != second.is_ok());
         let expected = if first.is_ok() { 5 } else { 6 };
         for place in &places {
-            use append_server::destination::Destination as _;
             assert_eq!(place.head(key.clone()).await.unwrap(), expected);
         }
     }

@@ -1,16 +1,20 @@
-//! The program is killed at random moments of uploads, again and again: everything it acknowledged is there and
-//! whole, and nothing is there by halves.
+//! The program is killed at random moments of uploads and of log records, again and again: everything it acknowledged is
+//! there and whole, nothing is there by halves, and no destination's log lacks what another's has.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Peer, RUN, TOKEN, files_under, handshake, open_run, pack_name, sample};
+use append_server::fan_out::queue::QUEUE_FILE;
+use formats::object::ObjectName;
+use formats::wire::upload::ObjectPage;
+use support::{Peer, REPOSITORY, RUN, TOKEN, files_under, handshake, open_run, pack_name, sample};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
@@ -61,6 +65,10 @@ impl Drop for Program {
 }
 
 fn write_config(dir: &TempDir, spool: &Path) -> PathBuf {
+    write_config_with(dir, spool, "")
+}
+
+fn write_config_with(dir: &TempDir, spool: &Path, more: &str) -> PathBuf {
     let path = dir.path().join("append-server.toml");
     let text = format!(
         r#"
@@ -75,6 +83,7 @@ url = "file://{0}/one"
 [[destination]]
 name = "two"
 url = "file://{0}/two"
+{more}
 "#,
         dir.path().display(),
         spool.display()
@@ -136,6 +145,12 @@ fn check(root: &Path, acknowledged: &[u64]) {
     }
 }
 
+/// What the spool holds besides the queue of deliveries, which is kept beside it.
+fn spooled(spool: &Path) -> Vec<String> {
+    let files = files_under(spool).into_iter();
+    files.filter(|name| !name.starts_with(QUEUE_FILE)).collect()
+}
+
 async fn kill_in_a_loop(spool: impl Fn(&TempDir) -> PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let config = write_config(&dir, &spool(&dir));
@@ -175,7 +190,7 @@ async fn kill_in_a_loop(spool: impl Fn(&TempDir) -> PathBuf) {
     assert!(acknowledged > 0);
     // The next start has cleared what the kills left.
     let _program = Program::start(&config, dir.path()).await;
-    assert!(files_under(&spool(&dir)).is_empty());
+    assert!(spooled(&spool(&dir)).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +206,108 @@ async fn no_acknowledged_pack_is_lost_by_kills_when_objects_are_copied() {
     kill_in_a_loop(|_| far.path().join("spool")).await;
 }
 
+/// As many bytes as make a record's way to three disks long enough to be cut short anywhere.
+fn record(sequence: u64, round: u64) -> Vec<u8> {
+    sample(2_000_000, sequence << 32 | round)
+}
+
+fn record_path(sequence: u64) -> String {
+    format!(
+        "/v1/repositories/{REPOSITORY}/{}",
+        ObjectName::Log(sequence)
+    )
+}
+
+/// Appends records until the program dies; gives the last that was acknowledged.
+async fn append_until_killed(control: PathBuf, after: u64, round: u64) -> u64 {
+    let mut last = after;
+    let Ok(stream) = UnixStream::connect(&control).await else {
+        return last;
+    };
+    let mut coordinator = Peer { stream };
+    loop {
+        let sequence = last + 1;
+        let path = record_path(sequence);
+        let body = record(sequence, round);
+        match coordinator.try_put(&path, &body).await {
+            Ok(answer) if answer.status == 201 => last = sequence,
+            Ok(answer) => panic!("{answer:?}"),
+            Err(_) => return last,
+        }
+    }
+}
+
+/// The log as the coordinator sees it.
+async fn listed_log(program: &Program) -> u64 {
+    let path = format!("/v1/repositories/{REPOSITORY}?kind=log");
+    let mut coordinator = Peer::connect(&program.control).await;
+    let answer = coordinator.request("GET", &path, &[], b"").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let page = ObjectPage::decode(&answer.body).unwrap();
+    let names = page.objects.iter().map(|(name, _)| name.clone());
+    let expected = (1..=page.objects.len() as u64).map(|sequence| ObjectName::Log(sequence));
+    assert!(names.eq(expected.map(|name| name.to_string())), "{page:?}");
+    page.objects.len() as u64
+}
+
+fn log_of(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = files_under(root).into_iter();
+    let records = files.filter(|name| name.contains("/log/"));
+    records
+        .map(|name| (name.clone(), std::fs::read(root.join(&name)).unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_destination_has_the_same_log_after_kills_around_its_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let follower = format!(
+        "[[destination]]\nname = \"far\"\nurl = \"file://{}/far\"\nrequired = false",
+        dir.path().display()
+    );
+    let config = write_config_with(&dir, &dir.path().join("spool"), &follower);
+    let [one, two, far] = ["one", "two", "far"].map(|root| dir.path().join(root));
+    let mut random = SEED;
+    println!("seed {SEED:#x}");
+    let (mut last, mut halves) = (0, 0);
+    for round in 0..KILLS {
+        let mut program = Program::start(&config, dir.path()).await;
+        let listed = listed_log(&program).await;
+        assert!(
+            listed >= last,
+            "{last} records were acknowledged, {listed} are listed"
+        );
+        // What is seen as committed is on every required destination.
+        assert!(log_of(&one) == log_of(&two));
+        assert_eq!(log_of(&two).len() as u64, listed);
+        let appending = append_until_killed(program.control.clone(), listed, round);
+        let appending = tokio::spawn(appending);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        tokio::time::sleep(Duration::from_millis(random >> 57)).await;
+        program.kill();
+        last = appending.await.unwrap();
+        halves += u32::from(log_of(&one) != log_of(&two));
+    }
+    println!("{KILLS} kills, {last} acknowledged records, {halves} of them found one by halves");
+    assert!(last > 0);
+    // Without another record: whoever looks sees to it.
+    let program = Program::start(&config, dir.path()).await;
+    let listed = listed_log(&program).await;
+    let expected = log_of(&one);
+    assert_eq!(expected.len() as u64, listed);
+    assert!(expected == log_of(&two));
+    for _ in 0..1_000 {
+        if log_of(&far) == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (have, lack) = (log_of(&far).len(), expected.len());
+    panic!("the one that follows has {have} of {lack} records");
+}
+
 #[tokio::test]
 async fn the_program_ends_gracefully_and_removes_its_sockets() {
     let dir = tempfile::tempdir().unwrap();
@@ -200,7 +317,7 @@ async fn the_program_ends_gracefully_and_removes_its_sockets() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(program.child.wait().unwrap().success());
     assert!(!program.control.exists() && !program.ingest.exists());
-    assert!(files_under(&dir.path().join("spool")).is_empty());
+    assert!(spooled(&dir.path().join("spool")).is_empty());
 }
 
 #[tokio::test]

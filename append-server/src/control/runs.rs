@@ -11,7 +11,7 @@ use formats::wire::upload::{OpenRun, RefusalKind};
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 
-use crate::answer::{self, open_run_kind};
+use crate::answer::{self, fan_out_kind, open_run_kind};
 use crate::control::{Control, small};
 use crate::grants::CommitGrant;
 use crate::limits::CLOSE_RUN_DEADLINE;
@@ -30,6 +30,10 @@ pub(super) async fn open(
         Ok(request) => request,
         Err(error) => return small(answer::failed(&error, RefusalKind::Malformed)),
     };
+    // What a run would end with is known now already.
+    if let Err(error) = control.fan_out.ready_for(request.repository).await {
+        return small(answer::failed(&error, fan_out_kind(&error)));
+    }
     match control.grants.open(&request, grant) {
         Ok(()) => {
             let (run, repository) = (request.run, request.repository);

@@ -1,5 +1,7 @@
-//! Brings objects to one destination that nobody waits for: oldest first, a few at a time, each at the destination's own
-//! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue.
+//! Brings objects to one destination that nobody waits for, or that is being filled: oldest first, a few at a time, each at the destination's own
+//! pace. A destination that fails is left alone for a while, ever longer; what it misses stays in the queue. An object that
+//! cannot be read where it is goes to the queue's end, and the others go on. Never spreads an object without a known digest
+//! of which two copies differ.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::chain;
 use crate::clock::Clock;
-use crate::destination::{ByteRange, Destination, DestinationError, ObjectKey, PutOutcome};
+use crate::destination::{
+    ByteRange, Destination, DestinationError, DestinationName, ObjectKey, PutOutcome,
+};
 use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::limits::{
     CONFLICT_RETRY_SECS, DELIVERY_BACK_OFF_MAX, DELIVERY_BACK_OFF_MIN, DELIVERY_ROOM_DEADLINE,
-    LATE_DELIVERIES_MAX,
+    LATE_DELIVERIES_MAX, SOURCE_RETRY_SECS,
 };
 use crate::spool::{Purpose, Spool, SpoolError, SpooledObject};
 
@@ -37,6 +41,8 @@ enum DeliveryError {
     Source(#[source] DestinationError),
     #[error("no copy of it has the bytes that were stored")]
     Damaged,
+    #[error("its copies at {0} and {1} differ; `coordinator scan --repair` mends the bad one")]
+    CopiesDiffer(DestinationName, DestinationName),
     #[error("the spool has no room for it")]
     NoRoom,
     #[error(transparent)]
@@ -50,15 +56,34 @@ enum DeliveryError {
 }
 
 impl DeliveryError {
-    /// Whether the object is at fault, so that others may still be delivered.
+    /// For how long the object is left alone, if it is at fault and others may still be delivered.
+    fn postpones_secs(&self) -> Option<u64> {
+        match self {
+            Self::Conflict | Self::Damaged | Self::CopiesDiffer(..) => Some(CONFLICT_RETRY_SECS),
+            Self::Source(error) if error.is_absent() => Some(CONFLICT_RETRY_SECS),
+            // This object cannot be read there, or nothing can: the others will show.
+            Self::Source(_) => Some(SOURCE_RETRY_SECS),
+            _ => None,
+        }
+    }
+
+    /// Whether it says nothing of the objects that come after.
     fn is_of_object(&self) -> bool {
         match self {
-            Self::Conflict | Self::Damaged => true,
-            // Certainly not there to be read; anything else may be another story in a minute.
+            Self::Conflict | Self::Damaged | Self::CopiesDiffer(..) => true,
             Self::Source(error) => error.is_absent(),
             _ => false,
         }
     }
+}
+
+/// What came of a few deliveries.
+#[derive(Debug)]
+struct Round {
+    due: usize,
+    delivered: usize,
+    /// What keeps the others from being delivered.
+    failed: Option<DeliveryError>,
 }
 
 /// What every courier of a server works with.
@@ -71,6 +96,18 @@ pub(super) struct CourierTools {
     pub(super) clock: Arc<dyn Clock>,
     /// Told after every delivery, and when none can be made.
     pub(super) delivered: Arc<Notify>,
+}
+
+impl Round {
+    /// How many objects were due; or why none could be delivered, when that may hold for the others too. What cannot be
+    /// read where it is says nothing of them once another could be.
+    fn outcome(self) -> Result<usize, DeliveryError> {
+        match self.failed {
+            Some(DeliveryError::Source(_)) if self.delivered > 0 => Ok(self.due),
+            Some(error) => Err(error),
+            None => Ok(self.due),
+        }
+    }
 }
 
 impl Courier {
@@ -107,6 +144,11 @@ impl Courier {
         self.wake.notify_one();
     }
 
+    /// Where it reads what it brings.
+    pub(super) fn sources(&self) -> &[Arc<dyn Destination>] {
+        &self.tools.sources
+    }
+
     /// Why the destination does not take anything at present.
     pub(super) fn problem(&self) -> Option<String> {
         let problem = self.problem.lock();
@@ -130,17 +172,17 @@ impl Courier {
                 () = ending.cancelled() => return,
                 round = self.round() => round,
             };
-            let pause = match round {
+            if round.as_ref().is_ok_and(|round| round.delivered > 0) {
+                back_off = DELIVERY_BACK_OFF_MIN;
+            }
+            let pause = match round.and_then(Round::outcome) {
                 Ok(0) => {
                     // Nothing is due: what was wrong is over, and what is still held was delivered by another process.
                     self.set_problem(None);
                     self.fresh().clear();
                     None
                 }
-                Ok(_) => {
-                    back_off = DELIVERY_BACK_OFF_MIN;
-                    continue;
-                }
+                Ok(_) => continue,
                 Err(error) => {
                     let text = chain(&error);
                     tracing::warn!(destination = %self.destination.name(), error = text, "deliveries have to wait");
@@ -158,7 +200,7 @@ impl Courier {
                     Some(pause) => tokio::time::sleep(pause).await,
                     // Postponed deliveries come due without anybody saying so.
                     None => {
-                        let look_again = Duration::from_secs(CONFLICT_RETRY_SECS);
+                        let look_again = Duration::from_secs(SOURCE_RETRY_SECS);
                         // Either way the queue is looked at.
                         tokio::select! {
                             () = self.wake.notified() => {}
@@ -175,39 +217,42 @@ impl Courier {
         }
     }
 
-    /// Delivers what is due, a few objects at a time; says how many were.
-    async fn round(&self) -> Result<usize, DeliveryError> {
+    /// Delivers what is due, a few objects at a time.
+    async fn round(&self) -> Result<Round, DeliveryError> {
         let name = self.destination.name();
         let now = self.tools.clock.now_unix_secs();
         let due = self.tools.queue.due(name, now, LATE_DELIVERIES_MAX)?;
-        let count = due.len();
+        let mut round = Round {
+            due: due.len(),
+            delivered: 0,
+            failed: None,
+        };
         let deliveries = due.into_iter().map(|object| async move {
             let delivered = self.deliver(&object).await;
             (object.key, delivered)
         });
         let mut deliveries = stream::iter(deliveries).buffer_unordered(LATE_DELIVERIES_MAX);
-        let mut failed = None;
         while let Some((key, delivered)) = deliveries.next().await {
-            match delivered {
+            let error = match delivered {
                 Ok(()) => {
                     self.tools.queue.done(name, &key)?;
                     self.set_problem(None);
                     self.tools.delivered.notify_waiters();
+                    round.delivered += 1;
+                    continue;
                 }
-                Err(error) if error.is_of_object() => {
-                    let text = chain(&error);
-                    tracing::error!(destination = %name, object = %key, error = text, "an object could not be delivered");
-                    self.tools
-                        .queue
-                        .postpone(name, &key, now + CONFLICT_RETRY_SECS, &text)?;
-                }
-                Err(error) => failed = Some(error),
+                Err(error) => error,
+            };
+            if let Some(secs) = error.postpones_secs() {
+                let text = chain(&error);
+                tracing::error!(destination = %name, object = %key, error = text, "an object could not be delivered");
+                self.tools.queue.postpone(name, &key, now + secs, &text)?;
+            }
+            if !error.is_of_object() {
+                round.failed = Some(error);
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(count),
-        }
+        Ok(round)
     }
 
     async fn deliver(&self, object: &QueuedObject) -> Result<(), DeliveryError> {
@@ -226,6 +271,9 @@ impl Courier {
 
     /// The object from the first place that has it as it was stored.
     async fn read_again(&self, object: &QueuedObject) -> Result<SpooledObject, DeliveryError> {
+        if object.key.name.digest().or(object.digest).is_none() {
+            return self.read_agreed(object).await;
+        }
         let mut failed = None;
         for source in &self.tools.sources {
             match self.read_from(source, object).await {
@@ -246,6 +294,41 @@ impl Courier {
             }
         }
         Err(failed.unwrap_or(DeliveryError::Damaged))
+    }
+
+    /// An object of which nobody here knows the digest, a log record for one, if all copies that can be read are alike.
+    async fn read_agreed(&self, object: &QueuedObject) -> Result<SpooledObject, DeliveryError> {
+        let mut agreed: Option<(&DestinationName, Option<SpooledObject>)> = None;
+        let mut failed = None;
+        for source in &self.tools.sources {
+            let copy = match self.read_from(source, object).await {
+                Ok(copy) => Some(copy),
+                // Of another size than was listed.
+                Err(DeliveryError::Damaged) => None,
+                Err(DeliveryError::Source(error)) => {
+                    // A failure says more than an absence.
+                    failed = failed
+                        .filter(|first: &DestinationError| !first.is_absent())
+                        .or(Some(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let digest = |copy: &Option<SpooledObject>| copy.as_ref().map(SpooledObject::digest);
+            match &agreed {
+                Some((first, other)) if digest(other) != digest(&copy) => {
+                    let (first, second) = ((*first).clone(), source.name().clone());
+                    return Err(DeliveryError::CopiesDiffer(first, second));
+                }
+                Some(_) => {}
+                None => agreed = Some((source.name(), copy)),
+            }
+        }
+        match (agreed, failed) {
+            (Some((_, Some(copy))), _) => Ok(copy),
+            (None, Some(error)) => Err(DeliveryError::Source(error)),
+            _ => Err(DeliveryError::Damaged),
+        }
     }
 
     async fn read_from(

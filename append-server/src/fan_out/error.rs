@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use formats::ids::PackId;
+use formats::ids::{PackId, RepositoryId};
 
 use crate::destination::{DestinationError, DestinationName, ObjectKey};
 use crate::fan_out::queue::QueueError;
@@ -39,12 +39,24 @@ pub enum FanOutError {
     TooFewReplicas {
         /// What.
         key: ObjectKey,
+        /// One that does not have it.
+        missing: DestinationName,
         /// How many have it.
         stored: usize,
         /// How many are needed.
         required: usize,
         /// The first failure.
         source: Box<DestinationError>,
+    },
+    /// An earlier object is not where it must be, and nothing may follow it before it is.
+    #[error(
+        "{key} was stored by halves when its writer was cut short, and nothing follows it before it is everywhere"
+    )]
+    StoredByHalves {
+        /// What.
+        key: ObjectKey,
+        /// Why it is not everywhere yet.
+        source: Box<FanOutError>,
     },
     /// Too few destinations have it in all.
     #[error("{key} is on {stored} destinations after {} seconds, and min_copies = {copies_min}; behind are: {behind}", waited.as_secs())]
@@ -98,21 +110,45 @@ pub enum FanOutError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// A destination that is waited for lacks nothing that was acknowledged.
-    #[error("{name} is not a destination with required = false, and needs no sync")]
-    NotAFollower {
+    /// A destination that is to be filled is the only one.
+    #[error("there is no other destination that {name} could be filled from")]
+    OnlyDestination {
         /// The name.
         name: DestinationName,
     },
-    /// A destination that was not waited for is waited for now, and still lacks something.
+    /// A destination did not say what it has.
     #[error(
-        "destination {name} still lacks {objects} objects and cannot be required yet: set required = false until `coordinator destination ls` says that it has everything"
+        "could not see whether every destination has what the others have of repository {repository}"
+    )]
+    NotSeen {
+        /// Of what.
+        repository: RepositoryId,
+        /// Why.
+        source: Box<DestinationError>,
+    },
+    /// A destination that copies are counted on was added later, or lost something.
+    #[error(
+        "destination {name} lacks {objects} log records, key bundles or configs of repository {repository}, and what they name: run `coordinator destination sync {name}`"
+    )]
+    Lacks {
+        /// Which.
+        name: DestinationName,
+        /// How many of these it lacks.
+        objects: usize,
+        /// Of what.
+        repository: RepositoryId,
+    },
+    /// A destination that is waited for is still being filled.
+    #[error(
+        "destination {name} still lacks {objects} objects of repository {repository}: run `coordinator destination sync {name}`, or wait until `coordinator destination ls` says that it has everything"
     )]
     RequiredIsBehind {
         /// Which.
         name: DestinationName,
         /// What it lacks.
         objects: u64,
+        /// Of what.
+        repository: RepositoryId,
     },
     /// The server ends.
     #[error("cut short")]

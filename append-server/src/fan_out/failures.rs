@@ -10,6 +10,7 @@ pub(super) struct Failures {
     absent: Option<DestinationError>,
     required: Option<DestinationError>,
     optional: Option<DestinationError>,
+    behind: Option<FanOutError>,
 }
 
 impl Failures {
@@ -28,12 +29,17 @@ impl Failures {
         place.get_or_insert(error);
     }
 
-    /// Absent only when no required destination failed otherwise.
+    /// A required destination that is still being filled had nothing to give, which says nothing.
+    pub(super) fn add_behind(&mut self, error: FanOutError) {
+        self.behind.get_or_insert(error);
+    }
+
+    /// Absent only when a required destination said so, and none failed otherwise.
     pub(super) fn verdict(self) -> FanOutError {
-        let error = self.required.or(self.absent).or(self.optional);
-        match error {
-            Some(error) => FanOutError::Read(Box::new(error)),
-            None => FanOutError::NothingRequired,
+        match (self.required.or(self.absent), self.behind, self.optional) {
+            (Some(error), _, _) | (None, None, Some(error)) => FanOutError::Read(Box::new(error)),
+            (None, Some(behind), _) => behind,
+            (None, None, None) => FanOutError::NothingRequired,
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The destinations that nobody waits for: what is stored is queued for each, and brought there by its courier.
+//! The destinations that nobody waits for: what is stored is queued for each, and brought there by its courier. One that is
+//! waited for has a courier too, which fills it when it was added later. Also keeps the queue's other notes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
@@ -11,18 +13,34 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::answer::chain;
 use crate::clock::Clock;
 use crate::destination::{Destination, DestinationName, ObjectKey, ObjectList};
 use crate::fan_out::courier::{Courier, CourierTools};
+use crate::fan_out::queue::intents::Intent;
 use crate::fan_out::queue::{Queue, QueueError, QueuedObject};
 use crate::fan_out::{DestinationStatus, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use crate::limits::LIST_PAGE_OBJECTS;
 use crate::spool::SpooledObject;
 
+/// The folders of a repository in the order in which a destination is filled: what stands for others comes after them.
+const FILLED: [ObjectKind; 5] = [
+    ObjectKind::Keys,
+    ObjectKind::Pack,
+    ObjectKind::Meta,
+    ObjectKind::Log,
+    ObjectKind::Config,
+];
+
+/// How often it is looked whether a destination has been filled.
+const FILLED_LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The destinations that nobody waits for.
 #[derive(Debug)]
 pub(super) struct Followers {
     pub(super) couriers: Vec<Arc<Courier>>,
+    /// Of the destinations that are waited for.
+    filling: Vec<Arc<Courier>>,
     names: Vec<DestinationName>,
     queue: Arc<Queue>,
     clock: Arc<dyn Clock>,
@@ -53,14 +71,28 @@ impl Followers {
             .into_iter()
             .map(|placement| Arc::new(Courier::new(placement.destination, &tools)))
             .collect();
+        let filling: Vec<_> = required
+            .iter()
+            .map(|destination| {
+                let followers = couriers.iter().map(|courier| &courier.destination);
+                let others = required.iter().chain(followers);
+                let sources = others.filter(|other| other.name() != destination.name());
+                let tools = CourierTools {
+                    sources: sources.cloned().collect(),
+                    ..tools.clone()
+                };
+                Arc::new(Courier::new(Arc::clone(destination), &tools))
+            })
+            .collect();
         let ending = CancellationToken::new();
-        for courier in &couriers {
+        for courier in couriers.iter().chain(&filling) {
             tokio::spawn(Arc::clone(courier).run(ending.clone()));
         }
         let names = couriers.iter().map(|courier| courier.destination.name());
         Self {
             names: names.cloned().collect(),
             couriers,
+            filling,
             queue,
             clock: tools.clock,
             delivered,
@@ -76,6 +108,9 @@ impl Followers {
         source: &SpooledObject,
         is_awaited: bool,
     ) -> Result<(), FanOutError> {
+        if self.couriers.is_empty() {
+            return Ok(());
+        }
         self.took.store(true, Ordering::Relaxed);
         for courier in &self.couriers {
             courier.hand_over(key, source, is_awaited);
@@ -97,30 +132,21 @@ impl Followers {
         Ok(())
     }
 
-    /// Queues what a follower lacks of what `source` has of a repository.
+    /// Queues what a destination lacks of what others have of a repository.
     pub(super) async fn queue_missing(
         &self,
-        source: &Arc<dyn Destination>,
         repository: RepositoryId,
         name: &DestinationName,
     ) -> Result<Queued, FanOutError> {
-        let courier = self
-            .couriers
-            .iter()
+        let mut all = self.couriers.iter().chain(&self.filling);
+        let courier = all
             .find(|courier| courier.destination.name() == name)
-            .ok_or_else(|| FanOutError::NotAFollower { name: name.clone() })?;
+            .ok_or_else(|| FanOutError::NoSuchDestination { name: name.clone() })?;
         let mut queued = Queued::default();
-        let names = vec![name.clone()];
-        for kind in [
-            ObjectKind::Config,
-            ObjectKind::Keys,
-            ObjectKind::Pack,
-            ObjectKind::Meta,
-            ObjectKind::Log,
-        ] {
-            let have = every_object(&courier.destination, repository, kind).await?;
+        for kind in FILLED {
+            let have = every_object(courier.destination.as_ref(), repository, kind).await?;
             let have: HashMap<ObjectName, u64> = have.into_iter().collect();
-            let objects = every_object(source, repository, kind).await?;
+            let objects = every_object_of_any(courier, repository, kind).await?;
             let missing: Vec<_> = objects
                 .into_iter()
                 .filter(|(object, bytes)| have.get(object) != Some(bytes))
@@ -132,10 +158,50 @@ impl Followers {
                 .collect();
             queued.objects += missing.len() as u64;
             queued.bytes += missing.iter().map(|object| object.bytes).sum::<u64>();
-            self.add(names.clone(), missing).await?;
+            self.add(vec![name.clone()], missing).await?;
         }
         courier.wake();
         Ok(queued)
+    }
+
+    /// Waits until no required destination is still to get anything of a repository.
+    pub(super) async fn wait_until_filled(
+        &self,
+        repository: RepositoryId,
+        patience: Duration,
+    ) -> Result<(), FanOutError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            // Listening before looking: what is delivered in between is not missed.
+            let delivered = self.delivered.notified();
+            let mut behind = None;
+            for courier in &self.filling {
+                behind = behind.or(self.is_behind(courier.destination.name(), repository)?);
+            }
+            match behind {
+                None => return Ok(()),
+                Some(error) if Instant::now() >= deadline => return Err(error),
+                // Another process's deliveries tell nobody here.
+                Some(_) => {
+                    let look_again = (Instant::now() + FILLED_LOOK_EVERY).min(deadline);
+                    let _waited = tokio::time::timeout_at(look_again, delivered).await;
+                }
+            }
+        }
+    }
+
+    /// Says so when a destination still is to get something of a repository.
+    pub(super) fn is_behind(
+        &self,
+        name: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<Option<FanOutError>, FanOutError> {
+        let objects = self.queue.behind(name, repository)?;
+        Ok((objects > 0).then(|| FanOutError::RequiredIsBehind {
+            name: name.clone(),
+            objects,
+            repository,
+        }))
     }
 
     /// How each of them is doing.
@@ -166,6 +232,16 @@ impl Followers {
         self.queue.pending(name, repository, after, limit)
     }
 
+    /// All of it.
+    pub(super) fn every_pending(
+        &self,
+        name: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<Vec<ObjectName>, QueueError> {
+        let list = self.queue.pending(name, repository, None, usize::MAX)?;
+        Ok(list.objects.into_iter().map(|(name, _)| name).collect())
+    }
+
     /// Whether one of them still is to get an object.
     pub(super) fn is_pending(
         &self,
@@ -175,16 +251,82 @@ impl Followers {
         self.queue.is_pending(name, key)
     }
 
-    /// Writes to the queue, which takes a sync of its disk.
+    /// How those are doing that are waited for.
+    pub(super) fn status_of_required(
+        &self,
+    ) -> impl Iterator<Item = Result<DestinationStatus, FanOutError>> {
+        self.filling.iter().map(|courier| {
+            let name = courier.destination.name();
+            let problem = match courier.problem() {
+                None => self.queue.problem(name)?,
+                problem => problem,
+            };
+            let problem = match problem {
+                None => self.queue.owed_problem(name)?,
+                problem => problem,
+            };
+            Ok(DestinationStatus {
+                name: name.clone(),
+                required: true,
+                lag: self.queue.lag(name)?.and(self.queue.owed(name)?),
+                problem,
+            })
+        })
+    }
+
+    /// The names of a repository that are being stored, or were when a process ended.
+    pub(super) fn intents(&self, repository: RepositoryId) -> Result<Vec<Intent>, QueueError> {
+        self.queue.intents(repository)
+    }
+
+    /// Notes, durably, that an object is about to be stored.
+    pub(super) async fn intend(&self, intent: &Intent) -> Result<(), FanOutError> {
+        let (intent, now) = (intent.clone(), self.clock.now_unix_secs());
+        self.write(move |queue| queue.intend(&intent, now)).await
+    }
+
+    /// Notes which destination would not take an object.
+    pub(super) async fn note_owed(
+        &self,
+        intent: &Intent,
+        destination: &DestinationName,
+        problem: &FanOutError,
+    ) -> Result<(), FanOutError> {
+        let (intent, destination, problem) = (intent.clone(), destination.clone(), chain(problem));
+        self.write(move |queue| queue.note_owed(&intent, &destination, &problem))
+            .await
+    }
+
+    /// Forgets an object that is nowhere.
+    pub(super) async fn forget(&self, intent: &Intent) -> Result<(), FanOutError> {
+        let intent = intent.clone();
+        self.write(move |queue| queue.forget(&intent)).await
+    }
+
+    /// The object is everywhere it must be.
+    pub(super) async fn settled(&self, key: &ObjectKey) -> Result<(), FanOutError> {
+        let key = key.clone();
+        self.write(move |queue| queue.settled(&key)).await
+    }
+
     async fn add(
         &self,
         names: Vec<DestinationName>,
         objects: Vec<QueuedObject>,
     ) -> Result<(), FanOutError> {
-        let (queue, now) = (Arc::clone(&self.queue), self.clock.now_unix_secs());
-        let adding = tokio::task::spawn_blocking(move || queue.add(&names, &objects, now));
-        match adding.await {
-            Ok(added) => Ok(added?),
+        let now = self.clock.now_unix_secs();
+        self.write(move |queue| queue.add(&names, &objects, now))
+            .await
+    }
+
+    /// Writes to the queue, which takes a sync of its disk.
+    async fn write(
+        &self,
+        change: impl FnOnce(&Queue) -> Result<(), QueueError> + Send + 'static,
+    ) -> Result<(), FanOutError> {
+        let queue = Arc::clone(&self.queue);
+        match tokio::task::spawn_blocking(move || change(&queue)).await {
+            Ok(written) => Ok(written?),
             Err(error) => Err(FanOutError::Cut(error)),
         }
     }
@@ -253,8 +395,8 @@ impl Followers {
 }
 
 /// All objects of a folder on one destination.
-async fn every_object(
-    destination: &Arc<dyn Destination>,
+pub(super) async fn every_object(
+    destination: &dyn Destination,
     repository: RepositoryId,
     kind: ObjectKind,
 ) -> Result<Vec<(ObjectName, u64)>, FanOutError> {
@@ -270,4 +412,30 @@ async fn every_object(
             return Ok(objects);
         }
     }
+}
+
+/// All objects of a folder on any destination that a courier reads from, and that answers; one must.
+async fn every_object_of_any(
+    courier: &Courier,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<BTreeMap<ObjectName, u64>, FanOutError> {
+    let mut all = BTreeMap::new();
+    let name = courier.destination.name().clone();
+    let mut result = Err(FanOutError::OnlyDestination { name });
+    for source in courier.sources() {
+        match every_object(source.as_ref(), repository, kind).await {
+            Ok(objects) => {
+                for (name, bytes) in objects {
+                    all.entry(name).or_insert(bytes);
+                }
+                result = Ok(());
+            }
+            Err(error) => {
+                tracing::warn!(source = %source.name(), error = &error as &dyn std::error::Error, "not asked what it has");
+                result = result.or(Err(error));
+            }
+        }
+    }
+    result.map(|()| all)
 }

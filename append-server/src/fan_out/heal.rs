@@ -11,7 +11,7 @@ use crate::destination::{
 };
 use crate::fan_out::{FanOut, FanOutError};
 use crate::grants::RepairGrant;
-use crate::spool::{Purpose, Spool, SpooledObject};
+use crate::spool::{Purpose, Spool, SpoolError, SpooledObject};
 
 /// What became of an object that was to be healed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl FanOut {
             if source.name() == besides {
                 continue;
             }
-            match gather(source, key, spool).await {
+            match gather(source, key, spool, Purpose::Data).await {
                 Ok(Some(found)) if found.digest() == digest => {
                     return Ok((source.name().clone(), found));
                 }
@@ -118,24 +118,26 @@ impl FanOut {
     }
 }
 
+/// Why an object was not gathered in the spool.
 #[derive(Debug)]
-enum GatherError {
+pub(super) enum GatherError {
     Source(DestinationError),
-    Spool(crate::spool::SpoolError),
+    Spool(SpoolError),
 }
 
-/// Nothing when it is larger than any object can be.
-async fn gather(
+/// An object of a destination in the spool; nothing when it is larger than any object can be.
+pub(super) async fn gather(
     source: &Arc<dyn Destination>,
     key: &ObjectKey,
     spool: &Arc<Spool>,
+    purpose: Purpose,
 ) -> Result<Option<SpooledObject>, GatherError> {
     let read = source.get_range(key.clone(), ByteRange::ALL).await;
     let mut read = read.map_err(GatherError::Source)?;
     if read.total > formats::limits::PACK_BYTES_MAX {
         return Ok(None);
     }
-    let begun = spool.begin(read.total, Purpose::Data).await;
+    let begun = spool.begin(read.total, purpose).await;
     let mut writer = begun.map_err(GatherError::Spool)?;
     while let Some(piece) = read.body.next().await {
         let piece = piece.map_err(GatherError::Source)?;

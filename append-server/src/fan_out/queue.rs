@@ -1,5 +1,7 @@
-//! What each destination that nobody waits for does not have yet: a small database beside the spool, so that a delivery
-//! survives whatever ends this process. Holds names, never bytes; those are read again where they are.
+//! What each destination does not have yet, and what is being stored: a small database beside the spool, so that both
+//! survive whatever ends this process. Holds names, never bytes; those are read again where they are.
+
+pub mod intents;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::destination::{DestinationName, ObjectKey, ObjectList};
 
@@ -25,13 +27,24 @@ const SCHEMA: &str = "
         UNIQUE (destination, repository, name)
     );
     CREATE INDEX IF NOT EXISTS delivery_in_order ON delivery (destination, id);
+    CREATE TABLE IF NOT EXISTS intent (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        repository TEXT NOT NULL,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        since_unix_secs INTEGER NOT NULL,
+        owed_to TEXT,
+        problem TEXT,
+        UNIQUE (repository, name, digest)
+    );
 ";
 
 /// The usual name of its file.
 pub const QUEUE_FILE: &str = "deliveries.sqlite";
 
-/// The version of the schema above.
-const VERSION: i64 = 1;
+/// The version of the schema above. Version 1 had no intents.
+const VERSION: i64 = 2;
 
 /// How long a write waits for a reader of the same database.
 const BUSY_DEADLINE: Duration = Duration::from_secs(30);
@@ -88,6 +101,27 @@ pub struct Lag {
     pub oldest_unix_secs: Option<u64>,
 }
 
+impl Lag {
+    /// From a row of objects, bytes and the oldest one's time.
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            objects: row.get::<_, i64>(0)?.cast_unsigned(),
+            bytes: row.get::<_, i64>(1)?.cast_unsigned(),
+            oldest_unix_secs: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+        })
+    }
+
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        let since = [self.oldest_unix_secs, other.oldest_unix_secs];
+        Self {
+            objects: self.objects + other.objects,
+            bytes: self.bytes + other.bytes,
+            oldest_unix_secs: since.into_iter().flatten().min(),
+        }
+    }
+}
+
 impl Queue {
     /// Opens the queue, making it when it is not there.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
@@ -109,7 +143,7 @@ impl Queue {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(fail)?;
         match version {
-            0 => {
+            0 | 1 => {
                 database.execute_batch(SCHEMA).map_err(fail)?;
                 database
                     .pragma_update(None, "user_version", VERSION)
@@ -181,8 +215,8 @@ impl Queue {
         change.commit().map_err(&fail)
     }
 
-    /// The deliveries of a destination that may be tried now, in the order they came. A record of a log waits for
-    /// everything of its repository that came before it: what it names is there when it is.
+    /// The deliveries of a destination that may be tried now, in the order they came. A record of a log, or a config, waits
+    /// for everything of its repository that came before it: what it stands for is there when it is.
     pub fn due(
         &self,
         destination: &DestinationName,
@@ -195,7 +229,7 @@ impl Queue {
             .prepare_cached(
                 "SELECT repository, name, bytes, digest FROM delivery AS one
                  WHERE destination = ?1 AND not_before_unix_secs <= ?2
-                   AND NOT (name LIKE 'log/%' AND EXISTS (
+                   AND NOT ((name LIKE 'log/%' OR name = 'config') AND EXISTS (
                      SELECT 1 FROM delivery AS before
                      WHERE before.destination = one.destination
                        AND before.repository = one.repository
@@ -369,6 +403,25 @@ impl Queue {
             .map_err(fail)
     }
 
+    /// How many objects of a repository a destination still is to get.
+    pub fn behind(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<u64, QueueError> {
+        let fail = self.failed("read");
+        self.database()
+            .prepare_cached(
+                "SELECT count(*) FROM delivery WHERE destination = ?1 AND repository = ?2",
+            )
+            .and_then(|mut select| {
+                let names = params![destination.to_string(), repository.to_string()];
+                select.query_row(names, |row| row.get::<_, i64>(0))
+            })
+            .map_err(fail)
+            .map(i64::cast_unsigned)
+    }
+
     /// What a destination is behind by.
     pub fn lag(&self, destination: &DestinationName) -> Result<Lag, QueueError> {
         let fail = self.failed("read");
@@ -378,15 +431,7 @@ impl Queue {
                 "SELECT count(*), coalesce(sum(bytes), 0), min(since_unix_secs)
                  FROM delivery WHERE destination = ?1",
             )
-            .and_then(|mut select| {
-                select.query_row(params![destination.to_string()], |row| {
-                    Ok(Lag {
-                        objects: row.get::<_, i64>(0)?.cast_unsigned(),
-                        bytes: row.get::<_, i64>(1)?.cast_unsigned(),
-                        oldest_unix_secs: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
-                    })
-                })
-            })
+            .and_then(|mut select| select.query_row(params![destination.to_string()], Lag::read))
             .map_err(fail)
     }
 }

@@ -272,6 +272,15 @@ impl Peer {
         self.answer(method).await
     }
 
+    /// The same of a peer that may die meanwhile.
+    pub async fn try_put(&mut self, path: &str, body: &[u8]) -> std::io::Result<Answer> {
+        let bytes = body.len();
+        let head = format!("PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+        self.stream.write_all(head.as_bytes()).await?;
+        self.stream.write_all(body).await?;
+        self.try_answer("PUT").await
+    }
+
     pub async fn put_pack(&mut self, body: &[u8]) -> Answer {
         self.request("PUT", "/v1/packs", &[], body).await
     }

@@ -35,9 +35,10 @@ Example:
     Test(DestinationTestArgs),
     /// Fill a destination with what it lacks, and wait until it has everything
     #[command(after_help = "\
-For a destination with `required = false` that was added later, or was away for
-longer than its queue reaches back. What was begun goes on by itself, also after
-an interruption; a second call shows how far it is.
+For a destination that was added later, or was away for longer than its queue
+reaches back. Until one with `required = true` has everything, runs are refused.
+What was begun goes on by itself, also after an interruption; a second call shows
+how far it is.
 
 Example:
   coordinator destination sync s3-eu")]

@@ -1,0 +1,143 @@
+//! Whether every destination that an acknowledgement counts has what the others have of a repository. One that was added
+//! later, or came back empty, does not: what it is given now is of no use without what came before. So nothing is put to a
+//! repository before each that counts has its config, its key bundles and all of its log, or while one is being filled.
+//!
+//! The log stands for the packs: whoever fills a destination brings a record after everything it names, and the config
+//! last of all. Looked at once for each repository and process; a single object that is lost later is a scan's business.
+
+use std::collections::BTreeSet;
+
+use formats::ids::RepositoryId;
+use formats::object::{ObjectKind, ObjectName};
+use futures_util::future::join_all;
+
+use crate::destination::{Destination, ObjectKey};
+use crate::fan_out::followers::{Followers, every_object};
+use crate::fan_out::patience::patiently;
+use crate::fan_out::{FanOut, FanOutError};
+use crate::limits::COMPARE_FOLLOWER_DEADLINE;
+
+/// The folders that are compared: few and small objects, without which the others are worth nothing.
+const COMPARED: [ObjectKind; 3] = [ObjectKind::Config, ObjectKind::Keys, ObjectKind::Log];
+
+/// A destination and the names that it has, or will have without anybody's doing.
+type Held<'a> = (&'a dyn Destination, BTreeSet<ObjectName>);
+
+impl FanOut {
+    /// Whether a repository can be written to: nothing of it is stored by halves, and every destination that counts has
+    /// what the others have.
+    pub async fn ready_for(&self, repository: RepositoryId) -> Result<(), FanOutError> {
+        self.settle(repository).await?;
+        self.check_complete(repository).await
+    }
+
+    /// Refuses while a destination that counts lacks what others have.
+    pub(super) async fn check_complete(&self, repository: RepositoryId) -> Result<(), FanOutError> {
+        let Some(followers) = &self.followers else {
+            return Ok(());
+        };
+        followers
+            .wait_until_filled(repository, self.policy.patience)
+            .await?;
+        if self.complete().contains(&repository) {
+            return Ok(());
+        }
+        let may_pass = |error: &FanOutError| matches!(error, FanOutError::Read(source) if source.is_retryable());
+        let compare = || self.compare(followers, repository);
+        let compared = patiently(self.policy.patience, may_pass, compare).await;
+        compared.map_err(|error| match error {
+            FanOutError::Read(source) => FanOutError::NotSeen { repository, source },
+            error => error,
+        })?;
+        self.complete().insert(repository);
+        Ok(())
+    }
+
+    async fn compare(
+        &self,
+        followers: &Followers,
+        repository: RepositoryId,
+    ) -> Result<(), FanOutError> {
+        let mut held = self.held(followers, repository).await?;
+        // After they were listed: what is on its way there had its intent before.
+        for intent in followers.intents(repository)? {
+            for (_, names) in &mut held {
+                names.remove(&intent.key.name);
+            }
+        }
+        let all: BTreeSet<ObjectName> = held
+            .iter()
+            .flat_map(|(_, names)| names.iter().cloned())
+            .collect();
+        for (destination, names) in &held {
+            let mut objects = 0;
+            for name in all.difference(names) {
+                // Another process may have stored it since the list was made.
+                let name = name.clone();
+                match destination.head(ObjectKey { repository, name }).await {
+                    Ok(_) => {}
+                    Err(error) if error.is_absent() => {
+                        objects = all.difference(names).count();
+                        break;
+                    }
+                    Err(error) => return Err(FanOutError::Read(Box::new(error))),
+                }
+            }
+            if objects > 0 {
+                return Err(FanOutError::Lacks {
+                    name: destination.name().clone(),
+                    objects,
+                    repository,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What every required destination has, and every follower that copies are counted on and that answers.
+    async fn held<'a>(
+        &'a self,
+        followers: &'a Followers,
+        repository: RepositoryId,
+    ) -> Result<Vec<Held<'a>>, FanOutError> {
+        let counted = if self.policy.copies_min > self.required.len() {
+            followers.couriers.as_slice()
+        } else {
+            &[]
+        };
+        if self.required.len() + counted.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let required = join_all(self.required.iter().map(|destination| async {
+            let names = names_on(destination.as_ref(), repository).await?;
+            Ok::<Held<'_>, FanOutError>((destination.as_ref(), names))
+        }));
+        let counted = join_all(counted.iter().map(|courier| async {
+            let destination = courier.destination.as_ref();
+            let names = names_on(destination, repository);
+            // Who does not answer now is waited for by the put, and not counted before it has what it lacks.
+            let names = tokio::time::timeout(COMPARE_FOLLOWER_DEADLINE, names).await;
+            Some((destination, names.ok()?.ok()?))
+        }));
+        let (required, counted) = tokio::join!(required, counted);
+        let mut held = required.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for (destination, mut names) in counted.into_iter().flatten() {
+            let pending = followers.every_pending(destination.name(), repository)?;
+            names.extend(pending);
+            held.push((destination, names));
+        }
+        Ok(held)
+    }
+}
+
+async fn names_on(
+    destination: &dyn Destination,
+    repository: RepositoryId,
+) -> Result<BTreeSet<ObjectName>, FanOutError> {
+    let mut names = BTreeSet::new();
+    for kind in COMPARED {
+        let objects = every_object(destination, repository, kind).await?;
+        names.extend(objects.into_iter().map(|(name, _)| name));
+    }
+    Ok(names)
+}
