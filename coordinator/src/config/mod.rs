@@ -23,6 +23,7 @@ mod settings;
 pub mod show;
 pub mod source_text;
 pub mod suggestion;
+pub mod table_setting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
