@@ -19,6 +19,8 @@ pub mod spool;
 pub mod destination;
 pub mod examination;
 pub mod fan_out;
+pub mod role;
+pub mod role_trial;
 
 pub mod ssh;
 

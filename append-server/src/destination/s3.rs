@@ -12,6 +12,7 @@ pub mod options;
 mod put;
 mod read;
 mod repair;
+mod role_trial;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,5 +1,7 @@
 //! What `destination policy` prints, on servers that enforce it: Ceph's gateway for bucket policies, OpenSSH for SFTP.
-//! Every role can do its work with it, and nothing else.
+//! Every role can do its work with it, and nothing else; and `destination test --role` says so.
+
+mod role_trials;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -480,7 +482,8 @@ async fn the_printed_bucket_policies_allow_each_role_its_work_and_no_more() -> R
         ensure!(world.verify()?.outcome == Outcome::Ok, "{name}");
     }
     expect_roles(&server).await?;
-    Ok(())
+    world.write_config(&config)?;
+    role_trials::expect_of_buckets(&world, &server).await
 }
 
 /// Only this destination is left in coordinator.toml.
@@ -685,6 +688,7 @@ fn the_printed_sshd_blocks_let_each_login_do_its_work_and_no_more() -> Result<()
     local.context("taking the first destination away")?;
     leave_only(&world, &config, "nas")?;
     world.expect_restores("latest", "latest")?;
+    role_trials::expect_of_logins(&world, &sshd, &chroot.join("backup"))?;
     expect_logins(&sshd, &chroot.join("backup"))
 }
 

@@ -12,6 +12,8 @@
 //! | putting a good copy over a damaged one | a repairing scan | maintain | as ingest |
 //! | removing every version of an object | `s3/lock.rs` | prune | `ListBucketVersions`, `DeleteObject`, `DeleteObjectVersion` |
 //!
+//! `destination test --role` tries these out (`append-server/src/destination/s3/role_trial.rs`).
+//!
 //! Objects are put in one piece, so ingest needs nothing of multipart uploads; `PutObject` allows to begin one all the
 //! same, and prune may clear away what another left. Ingest reads nothing: whether a name is taken is found out with the
 //! credentials that restore. A lock that is in force is never bypassed by anybody.
