@@ -25,8 +25,8 @@ Example:
     /// Try out what works at a destination, what is refused, and what should be
     #[command(after_help = "\
 Stores, reads, overwrites and removes small objects of its own, and looks at what
-the service says of versions, locks and rules that remove objects. Objects that
-may not be removed stay; they are a few bytes each.
+the service says of versions, locks, rules that remove or freeze objects, and uploads
+that nobody completed. Objects that may not be removed stay; they are a few bytes each.
 
 Exit codes: 0 backups can be stored there, 1 something keeps them from it or would
 remove them.

@@ -261,6 +261,8 @@ async fn prepare(world: &World, server: &S3Server) -> Result<()> {
         let put = admin.put_bucket_lifecycle_configuration().bucket(bucket);
         put.lifecycle_configuration(rules).send().await?;
     }
+    let begin = admin.create_multipart_upload().bucket(LOCKED);
+    begin.key(format!("{PREFIX}begun")).send().await?;
     Ok(())
 }
 
@@ -462,13 +464,23 @@ async fn the_printed_bucket_policies_allow_each_role_its_work_and_no_more() -> R
         ("versions", "good", "kept"),
         ("object lock", "good", "for 1 days each"),
         ("removing, as prune does", "good", "is locked until"),
+        (
+            "lifecycle rules",
+            "good",
+            "abort unfinished uploads after 7 days",
+        ),
+        (
+            "unfinished uploads",
+            "warning",
+            "1, the oldest begun 0 hours ago",
+        ),
     ];
     expect_trial(&world, LOCKED, &of_settings)?;
-    expect_trial(
-        &world,
-        PLAIN,
-        &[("removing, as prune does", "good", "works")],
-    )?;
+    let of_settings = [
+        ("removing, as prune does", "good", "works"),
+        ("unfinished uploads", "good", "none"),
+    ];
+    expect_trial(&world, PLAIN, &of_settings)?;
 
     // Whole runs, and reading back from each bucket alone.
     ensure!(world.run()?.outcome == Outcome::Ok);

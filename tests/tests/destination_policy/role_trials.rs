@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, Transition, TransitionStorageClass,
+};
 use serde::Deserialize;
 use tests::places::{BUCKET, Stored, add_to_config, make_bucket, s3_table};
 use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server, admin};
@@ -11,7 +15,7 @@ use tests::shapes::exit;
 use tests::sshd::{Sshd, UNPRIVILEGED_USER};
 use tests::world::World;
 
-use crate::{LOCKED, PLAIN, PREFIX, ROLES, contents};
+use crate::{LOCKED, PLAIN, PREFIX, ROLES, TestLine, contents};
 
 /// What `destination test --role --json` prints.
 #[derive(Debug, Deserialize)]
@@ -156,6 +160,81 @@ pub(crate) fn expect_of_logins(world: &World, sshd: &Sshd, root: &Path) -> Resul
     let refused = refused.expect_code(exit::ERROR)?.stderr_text();
     ensure!(refused.contains("leads elsewhere"), "{refused}");
     ensure!(contents(root)? == before, "a trial changed an object");
+    Ok(())
+}
+
+/// One row of `destination test`.
+fn row(world: &World, tried: &str, code: i32) -> Result<TestLine> {
+    let tested = world.coordinator(&["destination", "test", "s3", "--json"])?;
+    let mut lines: Vec<TestLine> = tested.expect_code(code)?.json()?;
+    lines.retain(|line| line.tried == tried);
+    lines.pop().ok_or_else(|| anyhow::anyhow!("no row {tried}"))
+}
+
+async fn set_rule(client: &aws_sdk_s3::Client, rule: LifecycleRule) -> Result<()> {
+    let rules = BucketLifecycleConfiguration::builder().rules(rule);
+    let put = client.put_bucket_lifecycle_configuration().bucket(BUCKET);
+    put.lifecycle_configuration(rules.build()?).send().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_eat_backups_and_uploads_that_nobody_completed_are_told() -> Result<()> {
+    let world = World::new()?;
+    let dir = tests::world::temporary_directory()?;
+    let server = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&server).await?;
+    add_to_config(&world, &s3_table(&server.endpoint(), false))?;
+    let client = admin(&server);
+    for key in ["elsewhere", "capstan/one", "capstan/two"] {
+        let begin = client.create_multipart_upload().bucket(BUCKET).key(key);
+        let begun = begin.send().await?;
+        let part = client.upload_part().bucket(BUCKET).key(key).part_number(1);
+        let part = part.set_upload_id(begun.upload_id);
+        part.body(vec![7; 1 << 20].into()).send().await?;
+    }
+    let uploads = row(&world, "unfinished uploads", exit::OK)?;
+    // This server has every upload begin in 2010, and lists no parts that could be read.
+    let text = uploads.found.as_str();
+    ensure!(uploads.verdict == "warning", "{uploads:?}");
+    ensure!(text.starts_with("2, the oldest begun "), "{text}");
+
+    let rule = |prefix: &str| {
+        LifecycleRule::builder()
+            .id("eats")
+            .status(ExpirationStatus::Enabled)
+            .filter(LifecycleRuleFilter::builder().prefix(prefix).build())
+    };
+    let in_a_month = LifecycleExpiration::builder().days(30).build();
+    let frozen = Transition::builder().days(30);
+    let frozen = frozen.storage_class(TransitionStorageClass::Glacier);
+    for (rule, code, verdict, words) in [
+        (
+            rule("other/").expiration(in_a_month.clone()),
+            exit::OK,
+            "good",
+            "remove nothing",
+        ),
+        (
+            rule("capstan/").expiration(in_a_month),
+            exit::ERROR,
+            "bad",
+            "eats will remove",
+        ),
+        (
+            rule("").transitions(frozen.build()),
+            exit::ERROR,
+            "bad",
+            "eats will move backups to GLACIER",
+        ),
+    ] {
+        set_rule(&client, rule.build()?).await?;
+        let line = row(&world, "lifecycle rules", code)?;
+        ensure!(
+            line.verdict == verdict && line.found.contains(words),
+            "{line:?}"
+        );
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! | a listing; "nothing is there" instead of "not allowed" | `s3/read.rs` | restore | `ListBucket` |
 //! | extending a lock | `s3/lock.rs` | maintain | `GetObject`, `GetObjectRetention`, `PutObjectRetention` |
 //! | the bucket's settings, for `destination test` | `s3/findings.rs` | maintain | `GetBucketVersioning`, `GetBucketObjectLockConfiguration`, `GetLifecycleConfiguration` |
+//! | counting unfinished uploads, for `destination test` | `s3/unfinished.rs` | prune | `ListBucketMultipartUploads` |
 //! | putting a good copy over a damaged one | a repairing scan | maintain | as ingest |
 //! | removing every version of an object | `s3/lock.rs` | prune | `ListBucketVersions`, `DeleteObject`, `DeleteObjectVersion` |
 //!
