@@ -5,6 +5,7 @@ pub mod destination;
 pub mod documents;
 pub mod host;
 pub mod keys;
+pub mod read_from;
 pub mod recover;
 pub mod restore;
 pub mod run;
