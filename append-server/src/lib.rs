@@ -6,6 +6,7 @@
 //! config).
 
 pub mod limits;
+pub mod quantity;
 
 pub mod clock;
 

@@ -15,7 +15,6 @@ pub mod login_fields;
 pub mod name;
 pub mod path;
 pub mod pin;
-pub mod quantity;
 pub mod raw;
 pub mod sample;
 pub mod secret_file;
