@@ -11,6 +11,7 @@ mod list_page;
 pub mod local;
 pub mod local_list;
 pub mod local_put;
+pub mod local_role_trial;
 pub mod local_root;
 pub mod memory;
 pub mod s3;

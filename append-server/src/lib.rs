@@ -6,6 +6,7 @@
 //! config).
 
 pub mod limits;
+pub mod quantity;
 
 pub mod clock;
 
@@ -19,6 +20,8 @@ pub mod spool;
 pub mod destination;
 pub mod examination;
 pub mod fan_out;
+pub mod role;
+pub mod role_trial;
 
 pub mod ssh;
 

@@ -86,6 +86,12 @@ pub const S3_PUT_BYTES_PER_SEC_MIN: u64 = 16 << 10;
 pub const S3_STALL_GRACE: Duration = Duration::from_secs(60);
 /// Pages of a bucket's listing that are read for one page of objects.
 pub const S3_LIST_PAGES_MAX: usize = 10_000;
+/// Pages of unfinished uploads that are counted.
+pub const S3_UNFINISHED_PAGES_MAX: usize = 10;
+/// Unfinished uploads whose bytes are asked for, one by one.
+pub const S3_UNFINISHED_MEASURED_MAX: usize = 16;
+/// How long the trial of a role locks its own object: longer than two machines' clocks may differ.
+pub const TRIAL_LOCK_SECS: u64 = 3_600;
 /// Connections to an SFTP server.
 pub const SFTP_CONNECTIONS: usize = 4;
 /// Operations under way on an SFTP server, spread evenly over all connections. OpenSSH's handles are numbers whose bytes

@@ -13,6 +13,7 @@ use crate::clock::SystemClock;
 use crate::destination::bandwidth::Bandwidth;
 use crate::destination::late::LateDestination;
 use crate::destination::local::{LocalDestination, LocalOptions};
+use crate::destination::local_role_trial;
 use crate::destination::local_root::RootError;
 use crate::destination::s3::{OptionsError, S3Destination};
 use crate::destination::sftp::SftpDestination;
@@ -24,6 +25,8 @@ use crate::places::s3::S3Place;
 use crate::places::secret::SecretError;
 use crate::places::sftp::SftpPlace;
 use crate::places::table::{DestinationTable, KeyError};
+use crate::role::Role;
+use crate::role_trial::RoleTrial;
 
 /// A configured destination, checked and not yet opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +220,46 @@ impl Place {
                 Ok(true)
             }
             PlaceKind::Sftp(place) => Ok(self.open_sftp(place)?.create_root().await?),
+        }
+    }
+
+    /// Tries out this place's credentials as a role's: what the role needs must work, and what it must not do must be
+    /// refused. What they may not put is put with the credentials of the place as it is `configured`.
+    pub async fn try_role(&self, role: Role, configured: &Self) -> Result<RoleTrial, OpenError> {
+        match (&self.kind, &configured.kind) {
+            (PlaceKind::S3(place), _) => {
+                let bucket = self.open_s3(place)?;
+                let others = match &configured.kind {
+                    // What is not set up yet is of no help, and no reason not to try the rest.
+                    PlaceKind::S3(others) => configured.open_s3(others).ok(),
+                    PlaceKind::Local(_) | PlaceKind::Sftp(_) => None,
+                };
+                let others = others.as_ref().unwrap_or(&bucket);
+                let refuses_overwriting = place.refuses_overwriting();
+                Ok(bucket.try_role(role, others, refuses_overwriting).await)
+            }
+            (PlaceKind::Sftp(place), PlaceKind::Sftp(others)) => {
+                let others = configured.open_sftp(others)?;
+                Ok(self.open_sftp(place)?.try_role(role, &others).await?)
+            }
+            (PlaceKind::Sftp(place), _) => {
+                let login = self.open_sftp(place)?;
+                Ok(login.try_role(role, &login).await?)
+            }
+            (PlaceKind::Local(path), _) => {
+                self.open()?;
+                Ok(local_role_trial::try_role(path, role))
+            }
+        }
+    }
+
+    /// Whether both are one place, whoever asks.
+    pub fn is_where(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (PlaceKind::Local(path), PlaceKind::Local(others)) => path == others,
+            (PlaceKind::S3(place), PlaceKind::S3(others)) => place.is_where(others),
+            (PlaceKind::Sftp(place), PlaceKind::Sftp(others)) => place.is_where(others),
+            _ => false,
         }
     }
 

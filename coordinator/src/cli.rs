@@ -6,6 +6,7 @@ pub mod documents;
 pub mod host;
 pub mod keys;
 pub mod lease;
+pub mod read_from;
 pub mod recover;
 pub mod restore;
 pub mod run;

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -413,6 +414,22 @@ impl World {
 pub fn below(output: &Path, absolute: &Path) -> PathBuf {
     let bytes = absolute.as_os_str().as_bytes();
     output.join(OsStr::from_bytes(bytes.strip_prefix(b"/").unwrap_or(bytes)))
+}
+
+/// Copies a directory with everything that `cp -a` keeps; the copy must not be there yet.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp")
+        .args(["-a", "--"])
+        .args([from, to])
+        .status()
+        .context("starting cp")?;
+    ensure!(
+        status.success(),
+        "cp -a {} {}",
+        from.display(),
+        to.display()
+    );
+    Ok(())
 }
 
 /// A temporary directory that a target with namespaces can see too.

@@ -183,6 +183,26 @@ async fn a_server_that_ignores_conditional_writes_is_found_out() -> Result<()> {
     Ok(())
 }
 
+/// With their parts' bytes, and none of those outside the prefix.
+async fn unfinished_uploads_are_told(server: &S3Server) -> Result<()> {
+    let client = admin(server);
+    for key in ["elsewhere", "some/prefix/one", "some/prefix/two"] {
+        let begin = client.create_multipart_upload().bucket(BUCKET).key(key);
+        let begun = begin.send().await?;
+        let part = client.upload_part().bucket(BUCKET).key(key).part_number(1);
+        let part = part.set_upload_id(begun.upload_id);
+        part.body(vec![7; 1 << 20].into()).send().await?;
+    }
+    let findings = destination(options(server))?.findings(key(9)).await;
+    let found = findings
+        .iter()
+        .find(|finding| finding.what == "unfinished uploads");
+    let text = found.context("a finding")?.found.as_str();
+    let expected = "2, the oldest begun 0 hours ago, 2 MiB in all";
+    ensure!(text.starts_with(expected), "{text}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ceph_keeps_the_contract_and_its_locks() -> Result<()> {
     let dir = tests::world::temporary_directory()?;
@@ -193,6 +213,7 @@ async fn ceph_keeps_the_contract_and_its_locks() -> Result<()> {
     ensure!(s3.conditional_writes().await? == ConditionalWrites::Enforced);
     keeps_the_contract(Arc::new(s3), &spool, LISTED_ON_S3).await?;
     failures_are_named(&server, &spool).await?;
+    unfinished_uploads_are_told(&server).await?;
 
     make_bucket(&server, "locked", true).await?;
     let locked = destination(S3Options {

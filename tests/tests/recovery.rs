@@ -16,7 +16,7 @@ use tests::places::{
 };
 use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server};
 use tests::shapes::{RunReport, SnapshotLine, exit};
-use tests::world::{HOST, World, below};
+use tests::world::{HOST, World, below, copy_tree};
 
 /// What `recover --json` prints.
 #[derive(Debug, Deserialize)]
@@ -57,11 +57,7 @@ fn back_up_twice(world: &World) -> Result<Vec<PathBuf>> {
         fs::write(directory.join("small"), format!("run {run}"))?;
         world.run()?;
         let kept = world.directory().join(format!("tree-{run}"));
-        let copied = std::process::Command::new("cp")
-            .args(["-a", "--"])
-            .args([world.source(), kept.clone()])
-            .status()?;
-        ensure!(copied.success(), "cp");
+        copy_tree(&world.source(), &kept)?;
         trees.push(kept);
     }
     Ok(trees)
@@ -283,11 +279,7 @@ fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Res
     world.run()?;
     let state = world.coordinator_dir().join("state");
     let image = world.directory().join("image");
-    let copied = std::process::Command::new("cp")
-        .args(["-a", "--"])
-        .args([&state, &image])
-        .status()?;
-    ensure!(copied.success(), "cp");
+    copy_tree(&state, &image)?;
     for run in 2..4 {
         fs::write(world.source().join("one"), format!("run {run}"))?;
         world.run()?;

@@ -16,7 +16,7 @@ use tests::places::{
 use tests::s3_server::{S3Kind, S3Server, admin};
 use tests::shapes::exit;
 use tests::sshd::Sshd;
-use tests::world::{HOST, World};
+use tests::world::{HOST, World, copy_tree};
 
 /// One element of `scan --json`.
 #[derive(Debug, Deserialize)]
@@ -546,11 +546,7 @@ fn a_fork_is_told_and_never_healed_over() -> Result<()> {
     world.run()?;
     let state = world.coordinator_dir().join("state");
     let image = world.directory().join("image");
-    let copied = std::process::Command::new("cp")
-        .args(["-a", "--"])
-        .args([&state, &image])
-        .status()?;
-    ensure!(copied.success(), "cp");
+    copy_tree(&state, &image)?;
 
     world.write_config(&only_local)?;
     fs::write(world.source().join("one"), "here")?;

@@ -1,27 +1,16 @@
-//! A number of bytes per second as people write it: "10MiB/s". Never guesses a missing unit.
+//! A number of bytes per second as people write it: "10MiB/s", a size and "/s".
 
 use std::fmt;
 use std::str::FromStr;
 
-const UNITS: [(&str, u64); 7] = [
-    ("B", 1),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-];
-
-/// Digits after the point that a number may have.
-const FRACTION_DIGITS_MAX: usize = 3;
+use crate::quantity::Size;
 
 /// With less, services and servers would take a transfer for one that hangs.
 const BYTES_PER_SEC_MIN: u64 = 64 << 10;
 
 /// How much a destination may send and receive per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bandwidth(u64);
+pub struct Bandwidth(Size);
 
 /// Text that is no bandwidth.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +24,7 @@ pub struct ParseBandwidthError {
 impl Bandwidth {
     /// Bytes per second, which are never few.
     pub fn bytes_per_sec(self) -> u64 {
-        self.0
+        self.0.bytes()
     }
 }
 
@@ -43,41 +32,18 @@ impl FromStr for Bandwidth {
     type Err = ParseBandwidthError;
 
     fn from_str(text: &str) -> Result<Self, ParseBandwidthError> {
-        let bytes = bytes_per_sec(text).filter(|bytes| *bytes >= BYTES_PER_SEC_MIN);
-        bytes.map(Self).ok_or_else(|| ParseBandwidthError {
+        let per_sec = text.strip_suffix("/s").and_then(|size| size.parse().ok());
+        let enough = per_sec.filter(|size: &Size| size.bytes() >= BYTES_PER_SEC_MIN);
+        enough.map(Self).ok_or_else(|| ParseBandwidthError {
             text: text.chars().take(80).collect(),
         })
     }
 }
 
-fn bytes_per_sec(text: &str) -> Option<u64> {
-    let amount = text.strip_suffix("/s")?;
-    let digits = amount.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, unit) = amount.split_at_checked(digits)?;
-    let unit = unit.trim_start();
-    let known = UNITS
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(unit));
-    let (_, factor) = known?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    if fraction.len() > FRACTION_DIGITS_MAX {
-        return None;
-    }
-    let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let whole = whole.parse::<u64>().ok()?.checked_mul(*factor)?;
-    let part = fraction.parse::<u64>().ok()?.checked_mul(*factor)? / scale;
-    whole.checked_add(part)
-}
-
 impl fmt::Display for Bandwidth {
     /// Writes the largest binary unit that loses nothing, so that the text parses back to the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = |factor: u64| self.0 >= factor && self.0.is_multiple_of(factor);
-        let binary = UNITS.iter().take(4).rev();
-        match binary.into_iter().find(|(_, factor)| exact(*factor)) {
-            Some((name, factor)) => write!(f, "{}{name}/s", self.0 / factor),
-            None => write!(f, "{}B/s", self.0),
-        }
+        write!(f, "{}/s", self.0)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::limits::IO_BYTES;
 use crate::spool::SpooledObject;
 
 /// The folder of temporary copies beneath the root; no repository can have this name.
-const TEMPORARY: &str = "tmp";
+pub(super) const TEMPORARY: &str = "tmp";
 
 impl Inner {
     /// Stores the object, by a link when the spool is on this file system and by a copy when not.

@@ -7,11 +7,14 @@ mod client;
 mod conditional;
 mod failure;
 mod findings;
+mod lifecycle;
 mod lock;
 pub mod options;
 mod put;
 mod read;
 mod repair;
+mod role_trial;
+mod unfinished;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -8,6 +8,7 @@ mod list;
 pub mod options;
 mod put;
 mod read;
+mod role_trial;
 mod root;
 mod session;
 mod watched;

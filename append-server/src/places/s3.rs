@@ -11,9 +11,7 @@ use crate::destination::s3::options::{
 use crate::places::secret::{SecretError, SecretSource};
 use crate::places::table::{DestinationTable, KeyError, RoleTable};
 use crate::places::{FileFacts, PlaceError};
-
-/// What the credentials of a table can be for.
-const ROLES: [&str; 4] = ["ingest", "restore", "maintain", "prune"];
+use crate::role::Role;
 
 /// A bucket as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub struct S3Place {
     ca_file: Option<PathBuf>,
     bandwidth: Option<Bandwidth>,
     credentials: CredentialSource,
-    roles: Vec<(&'static str, CredentialSource)>,
+    roles: Vec<(Role, CredentialSource)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +126,19 @@ impl S3Place {
         self.conditional_writes
     }
 
+    /// Whether a policy there can refuse a put that would replace something: Amazon's know a condition for it.
+    pub fn refuses_overwriting(&self) -> bool {
+        let conditional = self.conditional_writes != ConditionalPolicy::Off;
+        matches!(self.provider, None | Some("aws")) && conditional
+    }
+
+    /// Whether both are one place, whoever asks.
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint
+            && self.bucket == other.bucket
+            && self.prefix == other.prefix
+    }
+
     /// The most it takes per second.
     pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
         self.bandwidth
@@ -140,8 +151,8 @@ impl S3Place {
 
     /// Fetches the secrets.
     pub(super) fn options(&self) -> Result<S3Options, SecretError> {
-        let role = |name: &str| {
-            let own = self.roles.iter().find(|(role, _)| *role == name);
+        let role = |wanted: Role| {
+            let own = self.roles.iter().find(|(role, _)| *role == wanted);
             own.map_or(&self.credentials, |(_, source)| source).fetch()
         };
         Ok(S3Options {
@@ -155,10 +166,10 @@ impl S3Place {
             lock: self.lock,
             storage_classes: self.storage_classes.clone(),
             credentials: RoleCredentials {
-                ingest: role("ingest")?,
-                restore: role("restore")?,
-                maintain: role("maintain")?,
-                prune: role("prune")?,
+                ingest: role(Role::Ingest)?,
+                restore: role(Role::Restore)?,
+                maintain: role(Role::Maintain)?,
+                prune: role(Role::Prune)?,
             },
             ca_file: self.ca_file.clone(),
             bandwidth: self.bandwidth,
@@ -359,11 +370,14 @@ fn role_credentials(
     name: &str,
     role: &RoleTable,
     file: FileFacts<'_>,
-) -> Result<(&'static str, CredentialSource), KeyError> {
-    let known = ROLES.into_iter().find(|role| *role == name);
+) -> Result<(Role, CredentialSource), KeyError> {
+    let known = Role::ALL.into_iter().find(|role| role.word() == name);
     let known = known.ok_or_else(|| KeyError {
         key: "role",
-        problem: format!("{name:?} is unknown: use {}", ROLES.join(", ")),
+        problem: format!(
+            "{name:?} is unknown: use {}",
+            Role::ALL.map(Role::word).join(", ")
+        ),
     })?;
     let secret_key = role.secret_key().source(file)?.ok_or(KeyError {
         key: "role",

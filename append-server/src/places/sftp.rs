@@ -98,6 +98,11 @@ impl SftpPlace {
         self.password.is_some()
     }
 
+    /// Whether both are one place, whoever logs in.
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        self.address == other.address && self.path == other.path
+    }
+
     /// The most it takes per second.
     pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
         self.bandwidth

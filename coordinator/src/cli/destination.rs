@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use append_server::role::Role;
 use clap::{Args, Subcommand, ValueEnum};
 
 /// `destination …`.
@@ -24,14 +25,30 @@ Example:
     /// Try out what works at a destination, what is refused, and what should be
     #[command(after_help = "\
 Stores, reads, overwrites and removes small objects of its own, and looks at what
-the service says of versions, locks and rules that remove objects. Objects that
-may not be removed stay; they are a few bytes each.
+the service says of versions, locks, rules that remove or freeze objects, and uploads
+that nobody completed. Objects that may not be removed stay; they are a few bytes each.
 
 Exit codes: 0 backups can be stored there, 1 something keeps them from it or would
 remove them.
 
-Example:
-  coordinator destination test s3-eu")]
+With --role, it asks for what that role needs, which must work, and for what it must
+not do, which must be refused: whether credentials have the rights that `destination
+policy` prints, and no others. Everything is tried on objects of its own, beside the
+repositories. They are put and removed with the credentials of other roles where the
+tried ones may not; what nobody may remove is named. The credentials are those that
+coordinator.toml has for the role, or others, given with --set as they would stand in
+[destination.role.ROLE] of a bucket or in an SFTP server's table.
+
+Exit codes with --role: 0 they have exactly these rights, as far as the destination can
+keep rights apart; 1 they have more or fewer, or it could not be found out.
+
+Examples:
+  coordinator destination test s3-eu
+  coordinator destination test s3-eu --role ingest
+  coordinator destination test s3-eu --role prune \
+    --set access_key_id=AKIA... --set secret_key_file=prune.secret
+  coordinator destination test nas --role restore \
+    --set url=sftp://backup-restore@nas/backup --set identity_file=id_restore")]
     Test(DestinationTestArgs),
     /// Fill a destination with what it lacks, and wait until it has everything
     #[command(after_help = "\
@@ -78,6 +95,12 @@ pub struct DestinationCreateArgs {
 pub struct DestinationTestArgs {
     /// The destination's name in coordinator.toml
     pub name: String,
+    /// Try out whether the credentials have this role's rights and no others
+    #[arg(long, value_enum)]
+    pub role: Option<DestinationRole>,
+    /// With --role: a key of other credentials to try; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "role")]
+    pub set: Vec<String>,
 }
 
 /// `destination sync`.
@@ -120,14 +143,19 @@ pub enum DestinationRole {
 }
 
 impl DestinationRole {
+    /// The role as destinations know it.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Ingest => Role::Ingest,
+            Self::Restore => Role::Restore,
+            Self::Maintain => Role::Maintain,
+            Self::Prune => Role::Prune,
+        }
+    }
+
     /// The role's word in the configuration.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Ingest => "ingest",
-            Self::Restore => "restore",
-            Self::Maintain => "maintain",
-            Self::Prune => "prune",
-        }
+        self.role().word()
     }
 }
 

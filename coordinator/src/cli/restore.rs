@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::catalog::selector::Selector;
+use crate::cli::read_from::ReadFromArgs;
 
 /// `restore`.
 #[derive(Debug, Clone, Args)]
@@ -62,9 +63,9 @@ pub struct RestoreArgs {
     /// Do not restore extended attributes and ACLs
     #[arg(long)]
     pub no_xattrs: bool,
-    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
 }
 
 /// Which existing files are replaced.

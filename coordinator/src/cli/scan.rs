@@ -1,8 +1,7 @@
 //! Arguments of `scan`.
 
+use append_server::quantity::Size;
 use clap::Args;
-
-use crate::config::quantity::Size;
 
 /// `scan`.
 #[derive(Debug, Clone, Args)]

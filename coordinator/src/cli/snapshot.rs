@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use crate::catalog::selector::Selector;
+use crate::cli::read_from::ReadFromArgs;
 
 /// `snapshots`.
 #[derive(Debug, Clone, Args)]
@@ -15,9 +16,9 @@ Examples:
 pub struct SnapshotsArgs {
     /// Only this host
     pub host: Option<String>,
-    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
 }
 
 /// `show`.
@@ -32,9 +33,9 @@ pub struct ShowArgs {
     /// latest, latest~2, the beginning of an id, 2026-11-20, or before:2026-11-20
     #[arg(value_name = "SNAP")]
     pub snapshot: Selector,
-    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
 }
 
 /// `ls`.
@@ -62,9 +63,9 @@ pub struct LsArgs {
     /// Print numeric user and group ids
     #[arg(long)]
     pub numeric_ids: bool,
-    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
 }
 
 /// `cat`.
@@ -80,9 +81,9 @@ pub struct CatArgs {
     pub snapshot: Selector,
     /// The file, as it was on the host
     pub path: OsString,
-    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
 }
 
 /// `verify`.
@@ -101,7 +102,7 @@ pub struct VerifyArgs {
     /// Only this snapshot [default: all]
     #[arg(value_name = "SNAP")]
     pub snapshot: Option<Selector>,
-    /// Read this destination alone [default: whichever can answer, and another when a copy is damaged]
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
 }

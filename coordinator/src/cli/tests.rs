@@ -43,6 +43,7 @@ fn the_documented_forms_parse() {
         "coordinator destination policy s3-eu --role prune --flavour minio",
         "coordinator destination policy s3-eu --role restore --principal arn:aws:iam:::user/r",
         "coordinator destination policy nas --role maintain --chroot /srv/sftp",
+        "coordinator destination test s3-eu --role prune --set access_key_id=A --set secret_key_file=f",
         "coordinator key export-kit kit.txt",
         "coordinator key verify-kit kit.txt",
         "coordinator demo --path /usr/share --keep",

@@ -36,7 +36,7 @@ pub async fn cat_command(
         config,
         &args.host,
         &args.snapshot,
-        args.destination.as_deref(),
+        args.from.destination.as_deref(),
     )
     .await?;
     let listing = opened.listing().await?;

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::cli::destination::{DestinationCreateArgs, DestinationSyncArgs, DestinationTestArgs};
 use crate::clock::{SystemClock, utc};
 use crate::commands::destination_policy::PolicyError;
+use crate::commands::destination_role::{OtherCredentialsError, destination_test_role};
 use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError, find_place};
 use crate::exit_code::ExitCode;
@@ -54,6 +55,9 @@ pub enum DestinationCommandError {
     /// Its rights cannot be printed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Other credentials cannot be tried.
+    #[error(transparent)]
+    Credentials(#[from] OtherCredentialsError),
     /// The destination takes nothing.
     #[error(
         "destination {name} still lacks {objects} objects: {problem}; what is left goes on by itself"
@@ -204,13 +208,18 @@ impl TestLine {
     fn of(finding: Finding) -> Self {
         Self {
             tried: finding.what,
-            verdict: match finding.verdict {
-                Verdict::Good => "good",
-                Verdict::Warning => "warning",
-                Verdict::Bad => "bad",
-            },
+            verdict: verdict_word(finding.verdict),
             found: finding.found,
         }
+    }
+}
+
+/// A verdict as it is printed.
+pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Warning => "warning",
+        Verdict::Bad => "bad",
     }
 }
 
@@ -221,6 +230,9 @@ pub async fn destination_test(
     json: bool,
     out: &mut impl Write,
 ) -> Result<ExitCode, DestinationCommandError> {
+    if let Some(role) = args.role {
+        return destination_test_role(args, role.role(), config, json, out).await;
+    }
     let place = find_place(&config.destinations, &args.name)?;
     let destination = place.open()?;
     let directory = ClaimedDir::claim(&config.state_dir, "test-")?;

@@ -6,6 +6,7 @@ pub mod config_check;
 pub mod demo;
 pub mod destination;
 pub mod destination_policy;
+pub mod destination_role;
 pub mod host;
 pub mod init;
 pub mod key;

@@ -163,7 +163,7 @@ pub async fn snapshots_command(
         Some(name) => vec![config.host(name)?.clone()],
         None => config.hosts.values().cloned().collect(),
     };
-    let coordinator = open_coordinator(config, args.destination.as_deref()).await?;
+    let coordinator = open_coordinator(config, args.from.destination.as_deref()).await?;
     let mut lines = Vec::new();
     let mut code = ExitCode::Ok;
     for host in &hosts {

@@ -133,18 +133,14 @@ async fn destinations(
     coordinator: &Coordinator,
     only: Option<&str>,
 ) -> Result<Vec<DestinationName>, ScanCommandError> {
-    let all: Vec<DestinationName> = coordinator
-        .storage
-        .each()
-        .filter_map(|copy| copy.destination().cloned())
-        .collect();
+    let all = coordinator.storage.destination_names();
     if all.is_empty() {
         // Not told when it was asked: the reason is.
         coordinator.storage.destinations().await?;
         return Err(ScanCommandError::NoDestination);
     }
     let Some(only) = only else {
-        return Ok(all);
+        return Ok(all.to_vec());
     };
     let found = all.iter().find(|name| name.to_string() == only).cloned();
     found.map(|name| vec![name]).ok_or_else(|| {
@@ -175,27 +171,11 @@ struct RepositoryJson<'a> {
     repository: &'a str,
     outcome: &'static str,
     problems: &'a [String],
-    destinations: Vec<DestinationJson<'a>>,
+    destinations: &'a [DestinationScan],
     snapshots_checked: u64,
     lost: &'a [String],
     lost_files: &'a [String],
     lost_file_count: u64,
-    error: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-struct DestinationJson<'a> {
-    name: &'a str,
-    objects: u64,
-    read: u64,
-    bytes_read: u64,
-    missing: u64,
-    damaged: u64,
-    pending: u64,
-    unknown: u64,
-    healed: u64,
-    locks_renewed: u64,
-    problems: &'a [String],
     error: Option<&'a str>,
 }
 
@@ -205,30 +185,11 @@ impl<'a> RepositoryJson<'a> {
             repository: &scan.name,
             outcome: outcome(scan),
             problems: &scan.problems,
-            destinations: scan.destinations.iter().map(DestinationJson::of).collect(),
+            destinations: &scan.destinations,
             snapshots_checked: scan.snapshots_checked,
             lost: &scan.lost,
             lost_files: &scan.lost_files,
             lost_file_count: scan.lost_file_count,
-            error: scan.error.as_deref(),
-        }
-    }
-}
-
-impl<'a> DestinationJson<'a> {
-    fn of(scan: &'a DestinationScan) -> Self {
-        Self {
-            name: &scan.name,
-            objects: scan.objects,
-            read: scan.read,
-            bytes_read: scan.bytes_read,
-            missing: scan.missing,
-            damaged: scan.damaged,
-            pending: scan.pending,
-            unknown: scan.unknown,
-            healed: scan.healed,
-            locks_renewed: scan.locks_renewed,
-            problems: &scan.problems,
             error: scan.error.as_deref(),
         }
     }

@@ -27,7 +27,7 @@ pub async fn show_command(
         config,
         &args.host,
         &args.snapshot,
-        args.destination.as_deref(),
+        args.from.destination.as_deref(),
     )
     .await?;
     let (id, sequence) = (opened.row.id, opened.row.sequence);

@@ -21,7 +21,7 @@ pub async fn verify_command(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
-    let coordinator = open_coordinator(config, args.destination.as_deref()).await?;
+    let coordinator = open_coordinator(config, args.from.destination.as_deref()).await?;
     let host = coordinator
         .config
         .host(&args.host)

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use append_server::places::table::DestinationTable;
 use append_server::places::{FileFacts, Place, PlaceError};
+use append_server::quantity::Size;
 use formats::wire::upload::DESTINATIONS_MAX;
 use toml::Spanned;
 
 use crate::config::error::{ErrorList, ValueError};
 use crate::config::name::KeyUser;
 use crate::config::path::resolve_local;
-use crate::config::quantity::Size;
 use crate::config::raw::{
     LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys, Text,
 };

@@ -5,13 +5,13 @@ use std::io;
 use std::path::PathBuf;
 
 use append_server::places::PlaceError;
+use append_server::quantity::QuantityError;
 
 use crate::config::address::AddressError;
 use crate::config::exclude::ExcludeError;
 use crate::config::login_fields::LoginFieldError;
 use crate::config::name::{HostName, NameError};
 use crate::config::path::PathError;
-use crate::config::quantity::QuantityError;
 use crate::config::secret_file::SecretFileError;
 use crate::config::source_text::{FILE_BYTES_MAX, Location, Place};
 

@@ -4,13 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use append_server::quantity::{Size, Span};
+
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{HostName, RepositoryName, Tag};
 use crate::config::path::SourcePath;
-use crate::config::quantity::{Size, Span};
 use crate::config::raw::Transport;
 use crate::config::secret_file::SecretFile;
 use crate::config::settings::{LimitSettings, Settings};

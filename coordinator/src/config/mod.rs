@@ -15,7 +15,6 @@ pub mod login_fields;
 pub mod name;
 pub mod path;
 pub mod pin;
-pub mod quantity;
 pub mod raw;
 pub mod sample;
 pub mod secret_file;
@@ -23,6 +22,7 @@ mod settings;
 pub mod show;
 pub mod source_text;
 pub mod suggestion;
+pub mod table_setting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

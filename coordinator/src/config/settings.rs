@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use append_server::quantity::{Size, Span};
 use toml::Spanned;
 
 use crate::config::address::{Address, LoginUser};
@@ -14,7 +15,6 @@ use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{RepositoryName, Tag};
 use crate::config::path::{SourcePath, resolve_local};
-use crate::config::quantity::{Size, Span};
 use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text, Transport};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;

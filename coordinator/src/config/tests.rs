@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use append_server::quantity::Size;
 use tempfile::TempDir;
 
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::error::ERRORS_MAX;
 use crate::config::hosts_file::resolve;
-use crate::config::quantity::Size;
 use crate::config::raw::Transport;
 use crate::config::source_text::SourceText;
 

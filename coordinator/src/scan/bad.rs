@@ -1,6 +1,8 @@
 //! An object that is not there or is not what was stored: noted, told, and healed from another destination where that is
 //! asked for. Never heals over what may be a second history, or what nobody here knows to be wrong.
 
+use std::fmt;
+
 use append_server::destination::DestinationName;
 use formats::ids::RecordId;
 use formats::limits::RECORD_BYTES_MAX;
@@ -8,76 +10,96 @@ use formats::log::record::{RecordError, RecordPlace, SealedRecord};
 use formats::object::ObjectName;
 use formats::wire::upload::HealedObject;
 
-use crate::scan::{DestinationScan, Scan, ScanError};
+use crate::scan::{DestinationScan, Scan};
 use crate::storage::{ReadRange, StorageError};
 use crate::terminal::error_line;
 
-/// What is said of an object that is not there.
-pub(super) const IS_MISSING: &str = "is missing";
+/// What is wrong with an object at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not there.
+    Missing,
+    /// The destination's list has it with another size.
+    OtherSize {
+        /// Which.
+        bytes: u64,
+    },
+    /// It was read, and is longer than any object; in the words of what read it.
+    TooLong(String),
+    /// It was read, and is not what was stored.
+    OtherBytes,
+}
+
+impl Fault {
+    /// Whether the object's own bytes showed it.
+    fn was_read(&self) -> bool {
+        matches!(self, Self::TooLong(_) | Self::OtherBytes)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => out.write_str("is missing"),
+            Self::OtherSize { bytes } => write!(out, "has {bytes} bytes"),
+            Self::TooLong(words) => out.write_str(words),
+            Self::OtherBytes => out.write_str("has other bytes than were stored"),
+        }
+    }
+}
 
 impl Scan<'_> {
-    /// Notes an object that is not there, or is not what it should be, and puts it right where that is asked for.
+    /// Counts and tells an object that is not there, or is not what it should be, and puts it right where that is asked
+    /// for.
     pub(super) async fn found_bad(
         &mut self,
         destination: &DestinationName,
         name: &ObjectName,
-        what: &str,
+        fault: Fault,
         here: &mut DestinationScan,
-    ) -> Result<(), ScanError> {
+    ) {
+        match fault {
+            Fault::Missing => here.missing += 1,
+            _ => here.damaged += 1,
+        }
+        if fault.was_read() {
+            self.rotten.insert(name.clone());
+        }
         let places = self.bad.entry(name.clone()).or_default();
         if !places.insert(destination.clone()) {
-            return Ok(()); // Told before, by another step.
+            return; // Told before, by another step.
         }
         let Some(digest) = self.expected.digest(name) else {
-            here.problem(format!("{name} {what}, and nobody knows what it should be"));
-            return Ok(());
+            here.problem(format!(
+                "{name} {fault}, and nobody knows what it should be"
+            ));
+            return;
         };
         if !self.options.repair {
-            here.problem(format!("{name} {what}"));
-            return Ok(());
+            here.problem(format!("{name} {fault}"));
+            return;
         }
-        if let Some(reason) = self.must_stay(destination, name, what).await {
-            here.problem(format!("{name} {what}, and stays so: {reason}"));
-            return Ok(());
+        if let Some(reason) = self.must_stay(destination, name, &fault).await {
+            here.problem(format!("{name} {fault}, and stays so: {reason}"));
+            return;
         }
         let storage = &self.coordinator.storage;
         let healed = storage
             .heal(destination, self.repository, name, digest)
             .await;
-        match healed {
-            Ok(HealedObject::Good) => {
-                here.healed += 1;
-                here.problem(format!(
-                    "{name} {what}, and was good when it was looked at again: what this destination answers cannot be \
-                     relied on"
-                ));
-            }
-            Ok(HealedObject::Pending) => {
-                here.healed += 1;
-                here.problem(format!("{name} {what}, and is on its way"));
-            }
-            Ok(HealedObject::Stored { from }) => {
-                here.healed += 1;
-                here.problem(format!("{name} {what}: copied from {from}"));
-            }
-            Ok(HealedObject::Replaced { from, kept }) => {
-                here.healed += 1;
-                here.problem(format!(
-                    "{name} {what}: replaced from {from}; the damaged bytes are kept as {kept}"
-                ));
-            }
+        let became = match healed {
+            Ok(healed) => healed_text(healed),
             Err(error) => {
-                here.problem(format!(
-                    "{name} {what}, and stays so: {}",
-                    error_line(&error)
-                ));
-                return Ok(());
+                let reason = error_line(&error);
+                here.problem(format!("{name} {fault}, and stays so: {reason}"));
+                return;
             }
-        }
+        };
+        here.healed += 1;
+        here.problem(format!("{name} {fault}{became}"));
         if let Some(places) = self.bad.get_mut(name) {
             places.remove(destination);
         }
-        Ok(())
     }
 
     /// Why an object must not be replaced, though it is not what it should be.
@@ -85,13 +107,13 @@ impl Scan<'_> {
         &mut self,
         destination: &DestinationName,
         name: &ObjectName,
-        what: &str,
+        fault: &Fault,
     ) -> Option<String> {
         match name {
-            ObjectName::Keys(_) if what != IS_MISSING && !self.expected.is_trusted(name) => {
+            ObjectName::Keys(_) if *fault != Fault::Missing && !self.expected.is_trusted(name) => {
                 Some("nobody here knows which copy of it is right".to_owned())
             }
-            ObjectName::Log(sequence) if what != IS_MISSING => {
+            ObjectName::Log(sequence) if *fault != Fault::Missing => {
                 match self.is_record_of_ours(destination, *sequence).await {
                     Some(false) => None,
                     // Nothing is put in the place of what might be one.
@@ -137,5 +159,19 @@ impl Scan<'_> {
         };
         let checked = SealedRecord::check(&bytes, &verifying, &place);
         Some(matches!(checked, Ok(_) | Err(RecordError::Chain { .. })))
+    }
+}
+
+/// What became of an object that was bad, to be told after what was wrong with it.
+fn healed_text(healed: HealedObject) -> String {
+    match healed {
+        HealedObject::Good => {
+            ", and was good when it was looked at again: what this destination answers cannot be relied on".to_owned()
+        }
+        HealedObject::Pending => ", and is on its way".to_owned(),
+        HealedObject::Stored { from } => format!(": copied from {from}"),
+        HealedObject::Replaced { from, kept } => {
+            format!(": replaced from {from}; the damaged bytes are kept as {kept}")
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use append_server::destination::DestinationName;
 use formats::object::{ObjectKind, ObjectName};
 
-use crate::scan::bad::IS_MISSING;
+use crate::scan::bad::Fault;
 use crate::scan::expected::ExpectedObject;
 use crate::scan::{DestinationScan, Scan, ScanError};
 
@@ -80,9 +80,8 @@ impl Scan<'_> {
                     Some(object) => {
                         wanted = expected.next(self)?;
                         if object.bytes.is_some_and(|expected| expected != bytes) {
-                            here.damaged += 1;
-                            let what = format!("has {bytes} bytes");
-                            self.found_bad(destination, &name, &what, here).await?;
+                            let fault = Fault::OtherSize { bytes };
+                            self.found_bad(destination, &name, fault, here).await;
                         } else {
                             here.objects += 1;
                         }
@@ -99,8 +98,8 @@ impl Scan<'_> {
             if self.pending.contains(&name) || self.pending.len() > PENDING_MAX {
                 continue;
             }
-            here.missing += 1;
-            self.found_bad(destination, &name, IS_MISSING, here).await?;
+            self.found_bad(destination, &name, Fault::Missing, here)
+                .await;
         }
         Ok(())
     }

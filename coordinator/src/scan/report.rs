@@ -1,10 +1,12 @@
 //! What a scan found: of each destination, and of a repository as a whole.
 
+use serde::Serialize;
+
 /// The most problems of a destination that are told one by one.
 const PROBLEMS_LISTED_MAX: usize = 20;
 
-/// What was found at one destination.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What was found at one destination; also what `scan --json` prints of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DestinationScan {
     /// Its name.
     pub name: String,

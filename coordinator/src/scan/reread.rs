@@ -12,7 +12,7 @@ use formats::seal::run_header::Purpose;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::scan::bad::IS_MISSING;
+use crate::scan::bad::Fault;
 use crate::scan::expected::ExpectedObject;
 use crate::scan::{Depth, DestinationScan, Scan, ScanError};
 use crate::snapshot::chunk_error::ChunkError;
@@ -27,8 +27,7 @@ const READS_AT_ONCE: usize = 4;
 /// What an object turned out to be.
 enum Reread {
     Good(u64),
-    Missing,
-    Damaged(String),
+    Bad(Fault),
     /// Good bytes that hold something else than they should: the same everywhere.
     Wrong(u64, Vec<String>),
 }
@@ -252,17 +251,9 @@ impl Scan<'_> {
                     here.read += 1;
                     here.bytes_read += bytes;
                 }
-                Reread::Missing if self.pending.contains(&name) => {}
-                // Its list has it, and it has it not.
-                Reread::Missing => {
-                    here.missing += 1;
-                    self.found_bad(destination, &name, IS_MISSING, here).await?;
-                }
-                Reread::Damaged(what) => {
-                    here.damaged += 1;
-                    self.rotten.insert(name.clone());
-                    self.found_bad(destination, &name, &what, here).await?;
-                }
+                Reread::Bad(Fault::Missing) if self.pending.contains(&name) => {}
+                // What is missing here was in the destination's list.
+                Reread::Bad(fault) => self.found_bad(destination, &name, fault, here).await,
                 Reread::Wrong(bytes, problems) => {
                     here.read += 1;
                     here.bytes_read += bytes;
@@ -291,8 +282,10 @@ async fn read_one(
     let read = storage.get(repository, name, ReadRange::All, PACK_BYTES_MAX);
     let bytes = match read.await {
         Ok(bytes) => bytes,
-        Err(StorageError::Absent { .. }) => return Ok(Reread::Missing),
-        Err(error @ StorageError::TooLong { .. }) => return Ok(Reread::Damaged(error.to_string())),
+        Err(StorageError::Absent { .. }) => return Ok(Reread::Bad(Fault::Missing)),
+        Err(error @ StorageError::TooLong { .. }) => {
+            return Ok(Reread::Bad(Fault::TooLong(error.to_string())));
+        }
         Err(error) => return Err(error.into()),
     };
     let length = bytes.len() as u64;
@@ -300,9 +293,7 @@ async fn read_one(
     let hashing = tokio::task::spawn_blocking(move || PackId(*blake3::hash(&hashed).as_bytes()));
     let digest = hashing.await.map_err(|_| Arc::new(ChunkError::Stopped))?;
     if object.digest.is_some_and(|expected| expected != digest) {
-        return Ok(Reread::Damaged(
-            "has other bytes than were stored".to_owned(),
-        ));
+        return Ok(Reread::Bad(Fault::OtherBytes));
     }
     match (reader, name) {
         (Some(reader), ObjectName::Pack(pack)) => {

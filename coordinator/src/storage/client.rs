@@ -109,6 +109,11 @@ impl StorageClient {
         self.from.as_ref()
     }
 
+    /// Its destinations' names; none when it is read at one alone.
+    pub fn destination_names(&self) -> &[DestinationName] {
+        &self.destinations
+    }
+
     /// The same storage at each of its destinations alone; none when it is read at one already.
     pub fn each(&self) -> impl Iterator<Item = Self> {
         self.destinations.iter().map(|name| self.at(name))

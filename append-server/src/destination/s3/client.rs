@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 use crate::destination::s3::failure::OptionsError;
 use crate::destination::s3::options::{Addressing, S3Credentials, S3Options};
 use crate::limits::{S3_ANSWER_BYTES_MAX, S3_CONNECT_DEADLINE, S3_STALL_GRACE};
+use crate::role::Role;
 
 /// The client of each role; made when it is first needed.
 #[derive(Debug)]
@@ -73,6 +74,16 @@ impl Clients {
     pub(super) async fn prune(&self) -> &Client {
         self.role(&self.prune, &self.options.credentials.prune)
             .await
+    }
+
+    /// What the role does.
+    pub(super) async fn of(&self, role: Role) -> &Client {
+        match role {
+            Role::Ingest => self.ingest().await,
+            Role::Restore => self.restore().await,
+            Role::Maintain => self.maintain().await,
+            Role::Prune => self.prune().await,
+        }
     }
 
     async fn role<'a>(

@@ -13,7 +13,7 @@ use crate::destination::s3::{Inner, within_deadline};
 use crate::limits::S3_REQUEST_DEADLINE;
 
 /// The object that is put for it, beside the repositories. It stays: the credentials that put may not remove.
-const PROBE: &str = "capstan-conditional-write-probe";
+pub(super) const PROBE: &str = "capstan-conditional-write-probe";
 
 /// What a service does with a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -120,6 +120,25 @@ impl S3Failure {
         matches!(self, Self::Refused { code, .. } if code == expected)
     }
 
+    /// Whether the service has said no, so that nothing was done.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if (300..500).contains(status))
+    }
+
+    /// Whether the credentials themselves are not valid, whatever was asked.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        const CODES: [&str; 7] = [
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "InvalidToken",
+            "ExpiredToken",
+            "TokenRefreshRequired",
+            "RequestTimeTooSkewed",
+            "AuthorizationHeaderMalformed",
+        ];
+        CODES.iter().any(|code| self.is_code(code))
+    }
+
     /// Whether the credentials may not do what was asked.
     pub(super) fn is_not_allowed(&self) -> bool {
         self.is_status(403) || self.is_code("AccessDenied")

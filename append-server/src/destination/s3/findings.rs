@@ -2,12 +2,11 @@
 //! remove objects, and what the credentials that put may do beyond that.
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{
-    BucketVersioningStatus, ExpirationStatus, LifecycleRule, ObjectLockEnabled,
-};
+use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
 
 use crate::destination::ObjectKey;
 use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::lifecycle;
 use crate::destination::s3::{Inner, within_deadline};
 use crate::examination::{Finding, Verdict};
 use crate::limits::S3_REQUEST_DEADLINE;
@@ -20,6 +19,7 @@ impl Inner {
             self.versioning_finding().await,
             self.lock_finding().await,
             self.lifecycle_finding().await,
+            self.unfinished_finding().await,
             self.overwrite_finding(key).await,
             self.delete_finding(key).await,
         ]
@@ -113,19 +113,8 @@ impl Inner {
             }
             Err(failure) => return not_told(WHAT, failure),
         };
-        let eating: Vec<_> = rules
-            .iter()
-            .filter(|rule| eats(rule, &self.options.prefix))
-            .map(|rule| rule.id().unwrap_or("without a name"))
-            .collect();
-        if eating.is_empty() {
-            return Finding::new(WHAT, "remove nothing of ours", Verdict::Good);
-        }
-        let found = format!(
-            "will remove backups: {}; take these rules away",
-            eating.join(", ")
-        );
-        Finding::new(WHAT, found, Verdict::Bad)
+        let (found, verdict) = lifecycle::judge(rules, &self.options.prefix);
+        Finding::new(WHAT, found, verdict)
     }
 
     /// Whether the credentials that put may replace what they put.
@@ -174,24 +163,6 @@ impl Inner {
     }
 }
 
-fn not_told(what: &'static str, failure: &S3Failure) -> Finding {
+pub(super) fn not_told(what: &'static str, failure: &S3Failure) -> Finding {
     Finding::new(what, format!("not told: {failure}"), Verdict::Warning)
-}
-
-/// Whether a rule removes current objects beneath the prefix.
-fn eats(rule: &LifecycleRule, prefix: &str) -> bool {
-    let enabled = *rule.status() == ExpirationStatus::Enabled;
-    let removes = rule
-        .expiration()
-        .is_some_and(|expiration| expiration.days().is_some() || expiration.date().is_some());
-    let filter = rule.filter();
-    let of_rule = filter
-        .and_then(|filter| filter.prefix())
-        .or_else(|| {
-            filter
-                .and_then(|filter| filter.and())
-                .and_then(|and| and.prefix())
-        })
-        .unwrap_or_default();
-    enabled && removes && (prefix.starts_with(of_rule) || of_rule.starts_with(prefix))
 }

@@ -1,6 +1,7 @@
 //! Removing objects and extending their locks. A lock is never shortened, and one that refuses a removal is said to be
 //! one: nothing is wrong then, and nothing helps but time.
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
 
 use crate::destination::s3::failure::S3Failure;
@@ -15,7 +16,8 @@ impl Inner {
     pub(super) async fn delete(&self, key: &ObjectKey) -> Result<(), DestinationError> {
         // A service answers the removal of nothing with success.
         self.head(key).await?;
-        match self.delete_versions(key).await {
+        let client = self.clients.prune().await;
+        match self.delete_versions(client, &self.bucket_key(key)).await {
             Ok(()) => Ok(()),
             Err(failure) if failure.is_status(403) || failure.is_code("AccessDenied") => Err(self
                 .locked(key)
@@ -27,54 +29,58 @@ impl Inner {
 
     async fn delete_version(
         &self,
-        key: &ObjectKey,
+        client: &Client,
+        bucket_key: &str,
         version: Option<String>,
     ) -> Result<(), S3Failure> {
-        let client = self.clients.prune().await;
         within_deadline!(
             client
                 .delete_object()
                 .bucket(&self.options.bucket)
-                .key(self.bucket_key(key))
+                .key(bucket_key)
                 .set_version_id(version)
         )
         .map(drop)
     }
 
-    async fn delete_versions(&self, key: &ObjectKey) -> Result<(), S3Failure> {
-        let client = self.clients.prune().await;
-        let bucket_key = self.bucket_key(key);
+    /// Removes a key of the bucket, with every version of it, as `client`.
+    pub(super) async fn delete_versions(
+        &self,
+        client: &Client,
+        bucket_key: &str,
+    ) -> Result<(), S3Failure> {
         // One page: nobody overwrites these names, so that there is one version and perhaps a marker.
         let listed = within_deadline!(
             client
                 .list_object_versions()
                 .bucket(&self.options.bucket)
-                .prefix(&bucket_key)
+                .prefix(bucket_key)
         );
         let listed = match listed {
             Ok(listed) => listed,
             // A service that knows no versions keeps none.
             Err(failure) if failure.is_not_implemented() => {
-                return self.delete_version(key, None).await;
+                return self.delete_version(client, bucket_key, None).await;
             }
             Err(failure) => return Err(failure),
         };
         let versions = listed
             .versions()
             .iter()
-            .filter(|version| version.key() == Some(&bucket_key))
+            .filter(|version| version.key() == Some(bucket_key))
             .filter_map(|version| version.version_id().map(str::to_owned));
         let markers = listed
             .delete_markers()
             .iter()
-            .filter(|marker| marker.key() == Some(&bucket_key))
+            .filter(|marker| marker.key() == Some(bucket_key))
             .filter_map(|marker| marker.version_id().map(str::to_owned));
         let all: Vec<_> = versions.chain(markers).collect();
         if all.is_empty() {
-            return self.delete_version(key, None).await;
+            return self.delete_version(client, bucket_key, None).await;
         }
         for version in all {
-            self.delete_version(key, Some(version)).await?;
+            self.delete_version(client, bucket_key, Some(version))
+                .await?;
         }
         Ok(())
     }

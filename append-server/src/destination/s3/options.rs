@@ -9,6 +9,7 @@ use formats::object::ObjectKind;
 use zeroize::Zeroizing;
 
 use crate::destination::bandwidth::Bandwidth;
+use crate::role::Role;
 
 /// Where a bucket is and how it is used.
 #[derive(Debug, Clone)]
@@ -155,6 +156,16 @@ pub struct RoleCredentials {
 }
 
 impl RoleCredentials {
+    /// One role's.
+    pub fn of(&self, role: Role) -> &S3Credentials {
+        match role {
+            Role::Ingest => &self.ingest,
+            Role::Restore => &self.restore,
+            Role::Maintain => &self.maintain,
+            Role::Prune => &self.prune,
+        }
+    }
+
     /// The same for everything.
     pub fn one(credentials: S3Credentials) -> Self {
         Self {

@@ -23,7 +23,7 @@ use crate::spool::SpooledObject;
 /// After so long a temporary file is nobody's any more.
 const ABANDONED_SECS: u64 = 86_400;
 /// The folder of temporary files beneath the root; no repository can have this name.
-const TEMPORARY: &str = "tmp";
+pub(super) const TEMPORARY: &str = "tmp";
 
 impl Inner {
     /// Stores the object unless one of that name is there.

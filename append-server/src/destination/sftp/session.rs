@@ -73,7 +73,7 @@ pub(super) struct Session {
     /// The most bytes that one read may ask for, and one write carry.
     pub(super) read_bytes: u32,
     pub(super) write_bytes: usize,
-    connection: SshConnection,
+    pub(super) connection: SshConnection,
     /// The stream below is at its end.
     over: CancellationToken,
     failures_before: u64,

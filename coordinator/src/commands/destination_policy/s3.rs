@@ -9,8 +9,11 @@
 //! | a listing; "nothing is there" instead of "not allowed" | `s3/read.rs` | restore | `ListBucket` |
 //! | extending a lock | `s3/lock.rs` | maintain | `GetObject`, `GetObjectRetention`, `PutObjectRetention` |
 //! | the bucket's settings, for `destination test` | `s3/findings.rs` | maintain | `GetBucketVersioning`, `GetBucketObjectLockConfiguration`, `GetLifecycleConfiguration` |
+//! | counting unfinished uploads, for `destination test` | `s3/unfinished.rs` | prune | `ListBucketMultipartUploads` |
 //! | putting a good copy over a damaged one | a repairing scan | maintain | as ingest |
 //! | removing every version of an object | `s3/lock.rs` | prune | `ListBucketVersions`, `DeleteObject`, `DeleteObjectVersion` |
+//!
+//! `destination test --role` tries these out (`append-server/src/destination/s3/role_trial.rs`).
 //!
 //! Objects are put in one piece, so ingest needs nothing of multipart uploads; `PutObject` allows to begin one all the
 //! same, and prune may clear away what another left. Ingest reads nothing: whether a name is taken is found out with the

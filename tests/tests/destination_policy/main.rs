@@ -1,5 +1,7 @@
 //! What `destination policy` prints, on servers that enforce it: Ceph's gateway for bucket policies, OpenSSH for SFTP.
-//! Every role can do its work with it, and nothing else.
+//! Every role can do its work with it, and nothing else; and `destination test --role` says so.
+
+mod role_trials;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -259,6 +261,8 @@ async fn prepare(world: &World, server: &S3Server) -> Result<()> {
         let put = admin.put_bucket_lifecycle_configuration().bucket(bucket);
         put.lifecycle_configuration(rules).send().await?;
     }
+    let begin = admin.create_multipart_upload().bucket(LOCKED);
+    begin.key(format!("{PREFIX}begun")).send().await?;
     Ok(())
 }
 
@@ -460,13 +464,23 @@ async fn the_printed_bucket_policies_allow_each_role_its_work_and_no_more() -> R
         ("versions", "good", "kept"),
         ("object lock", "good", "for 1 days each"),
         ("removing, as prune does", "good", "is locked until"),
+        (
+            "lifecycle rules",
+            "good",
+            "abort unfinished uploads after 7 days",
+        ),
+        (
+            "unfinished uploads",
+            "warning",
+            "1, the oldest begun 0 hours ago",
+        ),
     ];
     expect_trial(&world, LOCKED, &of_settings)?;
-    expect_trial(
-        &world,
-        PLAIN,
-        &[("removing, as prune does", "good", "works")],
-    )?;
+    let of_settings = [
+        ("removing, as prune does", "good", "works"),
+        ("unfinished uploads", "good", "none"),
+    ];
+    expect_trial(&world, PLAIN, &of_settings)?;
 
     // Whole runs, and reading back from each bucket alone.
     ensure!(world.run()?.outcome == Outcome::Ok);
@@ -480,7 +494,8 @@ async fn the_printed_bucket_policies_allow_each_role_its_work_and_no_more() -> R
         ensure!(world.verify()?.outcome == Outcome::Ok, "{name}");
     }
     expect_roles(&server).await?;
-    Ok(())
+    world.write_config(&config)?;
+    role_trials::expect_of_buckets(&world, &server).await
 }
 
 /// Only this destination is left in coordinator.toml.
@@ -685,6 +700,7 @@ fn the_printed_sshd_blocks_let_each_login_do_its_work_and_no_more() -> Result<()
     local.context("taking the first destination away")?;
     leave_only(&world, &config, "nas")?;
     world.expect_restores("latest", "latest")?;
+    role_trials::expect_of_logins(&world, &sshd, &chroot.join("backup"))?;
     expect_logins(&sshd, &chroot.join("backup"))
 }
 
