@@ -10,6 +10,7 @@ use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tests::corpus::bytes::incompressible;
+use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
 use tests::places::{
     BUCKET, Stored, add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table,
 };
@@ -46,7 +47,7 @@ struct DestinationReport {
 /// A world that stores to three places, each of which holds everything.
 struct Places {
     world: World,
-    _s3: S3Server,
+    s3: S3Server,
     _sshd: Sshd,
     _directories: Vec<TempDir>,
     stored: Vec<(&'static str, Stored)>,
@@ -80,7 +81,7 @@ impl Places {
         ];
         Ok(Self {
             world,
-            _s3: s3,
+            s3,
             _sshd: sshd,
             _directories: vec![s3_dir, nas],
             stored,
@@ -457,6 +458,42 @@ async fn a_destination_that_does_not_answer_stops_no_scan_of_the_others() -> Res
     ensure!(nas.missing == 0 && nas.error.is_some(), "{scan:?}");
     ensure!(Places::at(scan, "s3")?.read > 0, "{scan:?}");
     fs::rename(&away, root)?;
+    places.scan(&["--full"], exit::OK)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_read_is_named_and_stops_no_scan_of_the_others() -> Result<()> {
+    let places = Places::start().await?;
+    let stored = places.stored[0].1.objects().await?;
+    let key = stored.keys().find(|key| key.contains("/packs/"));
+    let key = key.context("a pack")?.clone();
+    let (_, object) = key.split_once('/').context("its repository")?;
+    let proxy = FaultProxy::start(places.s3.address())?;
+    let line = format!("endpoint = {:?}", proxy.endpoint());
+    places.world.replace_config_line("endpoint", &line)?;
+    let sound = places.scan(&["--full"], exit::OK)?;
+    let all = Places::at(&sound, "s3")?.read;
+    proxy.plan(
+        Which::all(Operation::Get).with(&key),
+        Fault::refuse(403, "AccessDenied"),
+    );
+    for _ in 0..2 {
+        let scan = places.scan(&["--full"], exit::INTEGRITY)?;
+        let s3 = Places::at(&scan, "s3")?;
+        ensure!(s3.read == all - 1 && s3.damaged == 1, "{scan:?}");
+        let told = s3.problems.join("\n");
+        ensure!(
+            told.contains(object) && told.contains("cannot be read"),
+            "{told}"
+        );
+        // Two others have it, and nobody knows this one to be bad.
+        ensure!(
+            scan.lost.is_empty() && Places::at(&scan, "nas")?.read == all,
+            "{scan:?}"
+        );
+    }
+    proxy.forget_plan();
     places.scan(&["--full"], exit::OK)?;
     Ok(())
 }

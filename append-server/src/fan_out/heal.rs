@@ -53,6 +53,9 @@ impl FanOut {
             Ok(Some(present)) if present == digest => return Ok(Healed::Good),
             Ok(_) => true,
             Err(error) if error.is_absent() => false,
+            // A bad sector, or a right that is lacking. Its name says what it should be: a copy takes its place, if the
+            // destination can set it aside.
+            Err(error) if !error.is_retryable() && key.name.digest().is_some() => true,
             Err(error) => return Err(FanOutError::Read(Box::new(error))),
         };
         if !is_damaged && self.is_pending(name, key)? {

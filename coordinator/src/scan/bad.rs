@@ -28,6 +28,8 @@ pub(super) enum Fault {
     TooLong(String),
     /// It was read, and is not what was stored.
     OtherBytes,
+    /// It cannot be read, while others can: a bad sector, a right that is lacking; in the words of what tried.
+    Unreadable(String),
 }
 
 impl Fault {
@@ -43,6 +45,7 @@ impl fmt::Display for Fault {
             Self::Missing => out.write_str("is missing"),
             Self::OtherSize { bytes } => write!(out, "has {bytes} bytes"),
             Self::TooLong(words) => out.write_str(words),
+            Self::Unreadable(words) => write!(out, "cannot be read: {words}"),
             Self::OtherBytes => out.write_str("has other bytes than were stored"),
         }
     }
@@ -64,6 +67,9 @@ impl Scan<'_> {
         }
         if fault.was_read() {
             self.rotten.insert(name.clone());
+        }
+        if matches!(fault, Fault::Unreadable(_)) {
+            self.unreadable.insert(name.clone());
         }
         let places = self.bad.entry(name.clone()).or_default();
         if !places.insert(destination.clone()) {

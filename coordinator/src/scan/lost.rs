@@ -28,7 +28,7 @@ impl Scan<'_> {
             let Some(digest) = self.expected.digest(name) else {
                 continue;
             };
-            let mut is_lost = true;
+            let mut is_lost = !self.unreadable.contains(name);
             for copy in self.coordinator.storage.each() {
                 if copy.destination().is_some_and(|at| places.contains(at)) {
                     continue;

@@ -117,6 +117,8 @@ struct Scan<'a> {
     /// Of those, what was read and has other bytes than were stored.
     rotten: HashSet<ObjectName>,
     /// What the destination that is being scanned is still to get.
+    /// Objects that could not be read at some destination, and may be good there.
+    unreadable: HashSet<ObjectName>,
     pending: HashSet<ObjectName>,
     /// Records of the log that were not known when the scan began, and where they are.
     unknown_records: Vec<(DestinationName, u64)>,
@@ -154,6 +156,7 @@ pub async fn scan_repository(
         state,
         bad: Bad::new(),
         rotten: HashSet::new(),
+        unreadable: HashSet::new(),
         pending: HashSet::new(),
         unknown_records: Vec::new(),
         lost: BTreeMap::new(),

@@ -2,6 +2,7 @@
 //! the last scan of that destination stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use append_server::destination::DestinationName;
 use bytes::Bytes;
@@ -23,11 +24,17 @@ use crate::storage::{ReadRange, StorageClient};
 
 /// Objects that are read at once.
 const READS_AT_ONCE: usize = 4;
+/// How many objects in a row may be unreadable before it is taken for the destination's fault.
+const UNREADABLE_IN_A_ROW_MAX: u32 = 8;
+/// When an object that could not be read is tried again.
+const ONCE_MORE_AFTER: Duration = Duration::from_secs(1);
 
 /// What an object turned out to be.
 enum Reread {
     Good(u64),
     Bad(Fault),
+    /// Nothing is known of it.
+    Unreadable(StorageError),
     /// Good bytes that hold something else than they should: the same everywhere.
     Wrong(u64, Vec<String>),
 }
@@ -245,8 +252,22 @@ impl Scan<'_> {
             });
         let reads: Vec<_> = reads.collect();
         let mut reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        let mut unreadable_in_a_row = 0;
         while let Some((name, found)) = reads.next().await {
-            match found? {
+            let found = found?;
+            unreadable_in_a_row = match &found {
+                Reread::Unreadable(_) => unreadable_in_a_row + 1,
+                _ => 0,
+            };
+            match found {
+                // Not that object: the destination.
+                Reread::Unreadable(error) if unreadable_in_a_row > UNREADABLE_IN_A_ROW_MAX => {
+                    return Err(error.into());
+                }
+                Reread::Unreadable(error) => {
+                    let fault = Fault::Unreadable(error.to_string());
+                    self.found_bad(destination, &name, fault, here).await;
+                }
                 Reread::Good(bytes) => {
                     here.read += 1;
                     here.bytes_read += bytes;
@@ -279,14 +300,21 @@ async fn read_one(
     reader: Option<&ChunkReader>,
 ) -> Result<Reread, ScanError> {
     let name = &object.name;
-    let read = storage.get(repository, name, ReadRange::All, PACK_BYTES_MAX);
-    let bytes = match read.await {
+    let read = || storage.get(repository, name, ReadRange::All, PACK_BYTES_MAX);
+    let mut found = read().await;
+    let is_told =
+        |error: &StorageError| error.is_absent() || matches!(error, StorageError::TooLong { .. });
+    if found.as_ref().is_err_and(|error| !is_told(error)) {
+        tokio::time::sleep(ONCE_MORE_AFTER).await;
+        found = read().await;
+    }
+    let bytes = match found {
         Ok(bytes) => bytes,
         Err(StorageError::Absent { .. }) => return Ok(Reread::Bad(Fault::Missing)),
         Err(error @ StorageError::TooLong { .. }) => {
             return Ok(Reread::Bad(Fault::TooLong(error.to_string())));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Ok(Reread::Unreadable(error)),
     };
     let length = bytes.len() as u64;
     let hashed = bytes.clone();
