@@ -8,6 +8,7 @@ mod complete;
 mod courier;
 mod error;
 mod failures;
+mod filling;
 mod followers;
 mod heal;
 mod patience;

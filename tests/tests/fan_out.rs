@@ -1,6 +1,7 @@
 //! Whole runs over several destinations: a local one that is waited for, and S3 and SFTP that follow; one that is away
-//! for a run or comes later, and one that is alone in the end.
+//! for a run, refuses, is full or comes later, and one that is alone in the end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,11 +9,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tests::corpus::bytes::incompressible;
-use tests::places::{add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table};
+use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
+use tests::places::{
+    Stored, add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table,
+};
 use tests::s3_server::{S3Kind, S3Server};
 use tests::shapes::{Outcome, exit};
+use tests::small_disk::SmallDisk;
 use tests::world::World;
 
+/// The longest a run may take that waits for a destination.
+const RUN_MAX: Duration = Duration::from_secs(240);
 /// How long something that is sure to happen may take on a busy machine.
 const SURELY: Duration = Duration::from_secs(120);
 
@@ -238,5 +245,159 @@ fn a_required_disk_that_is_added_later_is_filled_before_it_counts() -> Result<()
     ensure!(world.snapshots()?.len() == 2);
     world.expect_restores("latest", "from-disk")?;
     ensure!(world.verify()?.outcome == Outcome::Ok);
+    Ok(())
+}
+
+/// The names and bytes of the log's records in a destination.
+async fn log_of(stored: &Stored) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut objects = stored.objects().await?;
+    objects.retain(|name, _| name.contains("/log/"));
+    Ok(objects)
+}
+
+/// A required bucket refuses everything, then only the record of the log: neither run is called good, nothing of theirs is
+/// shown, and the next one leaves both destinations alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_a_required_destination_refuses_fails_and_leaves_no_hole() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(14, 2 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&s3).await?;
+    let proxy = FaultProxy::start(s3.address())?;
+    add_to_config(&world, &s3_table(&proxy.endpoint(), true))?;
+    world.run()?;
+
+    let refused = |name: &'static str, bytes: Vec<u8>| -> Result<Duration> {
+        fs::write(world.source().join(name), bytes)?;
+        let start = Instant::now();
+        let report = world.run_within(RUN_MAX, exit::ERROR, &[])?;
+        let took = start.elapsed();
+        ensure!(
+            report.outcome == Outcome::Failed && report.snapshot.is_none(),
+            "{report:?}"
+        );
+        let error = report.error.context("a reason")?;
+        ensure!(error.contains("s3"), "{error}");
+        ensure!(world.snapshots()?.len() == 1, "it shows what it has not");
+        Ok(took)
+    };
+    proxy.plan(Which::all(Operation::Put), Fault::refuse(503, "SlowDown"));
+    let took = refused("two", incompressible(15, 2 << 20))?;
+    ensure!(
+        took >= Duration::from_secs(100),
+        "it gave up after {took:?}"
+    );
+
+    proxy.forget_plan();
+    proxy.plan(
+        Which::all(Operation::Put).with("/log/"),
+        Fault::refuse(403, "AccessDenied"),
+    );
+    refused("three", incompressible(16, 1 << 20))?;
+    let local = Stored::Directory(world.repository());
+    let bucket = Stored::bucket(&s3);
+    let (here, there) = (log_of(&local).await?, log_of(&bucket).await?);
+    ensure!(
+        here.len() == 2 && there.len() == 1,
+        "the record is where it was refused, or nowhere: {} and {}",
+        here.len(),
+        there.len()
+    );
+    let lines = destinations(&world)?;
+    ensure!(
+        lines[1].objects_behind == 1 && lines[1].problem.is_some(),
+        "{lines:?}"
+    );
+
+    proxy.forget_plan();
+    let report = world.run()?;
+    ensure!(report.outcome == Outcome::Ok, "{report:?}");
+    ensure!(log_of(&local).await? == log_of(&bucket).await?);
+    ensure!(log_of(&bucket).await?.len() == 3);
+    leave_only(&world, &s3_table(&proxy.endpoint(), true))?;
+    fs::rename(world.repository(), world.directory().join("gone"))?;
+    ensure!(world.snapshots()?.len() == 3);
+    world.expect_restores("latest", "from-s3")?;
+    ensure!(world.verify()?.outcome == Outcome::Ok);
+    Ok(())
+}
+
+/// `min_copies` asks for a follower that is away: the run waits for it, and is no success without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_the_copies_it_needs_and_fails_without_them() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(17, 2 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let mut s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    s3.stop()?;
+    add_to_config(&world, &s3_table(&s3.endpoint(), false))?;
+    world.replace_config_line("#min_copies", "min_copies = 2")?;
+    let start = Instant::now();
+    let report = world.run_within(RUN_MAX, exit::ERROR, &[])?;
+    ensure!(start.elapsed() >= Duration::from_secs(100));
+    ensure!(
+        report.outcome == Outcome::Failed && report.snapshot.is_none(),
+        "{report:?}"
+    );
+    let error = report.error.context("a reason")?;
+    ensure!(
+        error.contains("min_copies = 2") && error.contains("s3"),
+        "{error}"
+    );
+    ensure!(world.snapshots()?.is_empty());
+
+    s3.launch()?;
+    make_bucket(&s3).await?;
+    let report = world.run()?;
+    ensure!(report.outcome == Outcome::Ok, "{report:?}");
+    world.replace_config_line("min_copies", "min_copies = 1")?;
+    leave_only(&world, &s3_table(&s3.endpoint(), true))?;
+    fs::rename(world.repository(), world.directory().join("gone"))?;
+    world.expect_restores("latest", "from-s3")?;
+    Ok(())
+}
+
+#[test]
+fn a_follower_whose_disk_is_full_stops_nobody_and_catches_up_when_there_is_room() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(18, 9 << 20))?;
+    let directory = tests::world::temporary_directory()?;
+    let (full, other) = (
+        directory.path().join("full"),
+        directory.path().join("other"),
+    );
+    fs::create_dir(&full)?;
+    let disk = SmallDisk::mount(&full, 2 << 10)?;
+    let table = disk_table("full", &full.join("root"), "required = false");
+    let other_table = disk_table("other", &other, "required = false");
+    add_to_config(&world, &format!("{table}\n{other_table}"))?;
+    for name in ["full", "other"] {
+        world
+            .coordinator(&["destination", "create", name])?
+            .expect_code(exit::OK)?;
+    }
+    for (name, seed) in [("two", 19), ("three", 20)] {
+        fs::write(world.source().join(name), incompressible(seed, 1 << 20))?;
+        let report = world.run()?;
+        ensure!(report.outcome == Outcome::Ok, "{report:?}");
+        let lines = destinations(&world)?;
+        let problem = lines[1].problem.as_deref().unwrap_or_default();
+        ensure!(
+            lines[1].objects_behind > 0 && problem.contains("full"),
+            "{lines:?}"
+        );
+        ensure!(lines[2].objects_behind == 0, "{lines:?}");
+    }
+    world.expect_restores("latest", "meanwhile")?;
+
+    disk.resize(64 << 10)?;
+    wait_until_nobody_is_behind(&world)?;
+    fs::rename(world.repository(), world.directory().join("gone"))?;
+    for (name, table) in [("full", table), ("other", other_table)] {
+        leave_only(&world, &table)?;
+        ensure!(world.snapshots()?.len() == 2, "{name}");
+        world.expect_restores("latest", name)?;
+    }
     Ok(())
 }

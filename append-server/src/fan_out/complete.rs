@@ -12,7 +12,8 @@ use formats::object::{ObjectKind, ObjectName};
 use futures_util::future::join_all;
 
 use crate::destination::{Destination, ObjectKey};
-use crate::fan_out::followers::{Followers, every_object};
+use crate::fan_out::filling::every_object;
+use crate::fan_out::followers::Followers;
 use crate::fan_out::patience::patiently;
 use crate::fan_out::{FanOut, FanOutError};
 use crate::limits::COMPARE_FOLLOWER_DEADLINE;

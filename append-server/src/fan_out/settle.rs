@@ -165,9 +165,9 @@ impl FanOut {
             }
             let settling = self.settle_one(followers, &intent);
             let is_half = match tokio::time::timeout(READ_PATIENCE_MAX, settling).await {
-                Ok(Err(FanOutError::StoredByHalves { .. })) | Err(_) => true,
-                // Where it was looked for, it has other bytes, or cannot be read anyway.
-                Ok(_) => false,
+                // Settled; or none of those that could be read has these bytes, so that the listed one has others.
+                Ok(Ok(()) | Err(FanOutError::Read(_))) => false,
+                _ => true,
             };
             if is_half {
                 tracing::warn!(record = %intent.key, "a record is not on every required destination, and is not shown");

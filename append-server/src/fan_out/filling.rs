@@ -1,0 +1,149 @@
+//! Filling a destination that was added later, or was away for longer than its queue reaches back: what it lacks is queued
+//! for its courier. Never believes what one that is being filled does not have.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use formats::ids::RepositoryId;
+use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload::Queued;
+use tokio::time::Instant;
+
+use crate::destination::{Destination, DestinationName, ObjectKey};
+use crate::fan_out::FanOutError;
+use crate::fan_out::courier::Courier;
+use crate::fan_out::followers::Followers;
+use crate::fan_out::queue::QueuedObject;
+use crate::limits::LIST_PAGE_OBJECTS;
+
+/// The folders of a repository in the order in which a destination is filled: what stands for others comes after them.
+const FILLED: [ObjectKind; 5] = [
+    ObjectKind::Keys,
+    ObjectKind::Pack,
+    ObjectKind::Meta,
+    ObjectKind::Log,
+    ObjectKind::Config,
+];
+
+/// How often it is looked whether a destination has been filled.
+const FILLED_LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl Followers {
+    /// Queues what a destination lacks of what others have of a repository.
+    pub(super) async fn queue_missing(
+        &self,
+        repository: RepositoryId,
+        name: &DestinationName,
+    ) -> Result<Queued, FanOutError> {
+        let mut all = self.couriers.iter().chain(&self.filling);
+        let courier = all
+            .find(|courier| courier.destination.name() == name)
+            .ok_or_else(|| FanOutError::NoSuchDestination { name: name.clone() })?;
+        let mut queued = Queued::default();
+        for kind in FILLED {
+            let have = every_object(courier.destination.as_ref(), repository, kind).await?;
+            let have: HashMap<ObjectName, u64> = have.into_iter().collect();
+            let objects = every_object_of_any(courier, repository, kind).await?;
+            let missing: Vec<_> = objects
+                .into_iter()
+                .filter(|(object, bytes)| have.get(object) != Some(bytes))
+                .map(|(name, bytes)| QueuedObject {
+                    key: ObjectKey { repository, name },
+                    bytes,
+                    digest: None,
+                })
+                .collect();
+            queued.objects += missing.len() as u64;
+            queued.bytes += missing.iter().map(|object| object.bytes).sum::<u64>();
+            self.add(vec![name.clone()], missing).await?;
+        }
+        courier.wake();
+        Ok(queued)
+    }
+
+    /// Waits until no required destination is still to get anything of a repository.
+    pub(super) async fn wait_until_filled(
+        &self,
+        repository: RepositoryId,
+        patience: Duration,
+    ) -> Result<(), FanOutError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            // Listening before looking: what is delivered in between is not missed.
+            let delivered = self.delivered.notified();
+            let mut behind = None;
+            for courier in &self.filling {
+                behind = behind.or(self.is_behind(courier.destination.name(), repository)?);
+            }
+            match behind {
+                None => return Ok(()),
+                Some(error) if Instant::now() >= deadline => return Err(error),
+                // Another process's deliveries tell nobody here.
+                Some(_) => {
+                    let look_again = (Instant::now() + FILLED_LOOK_EVERY).min(deadline);
+                    let _waited = tokio::time::timeout_at(look_again, delivered).await;
+                }
+            }
+        }
+    }
+
+    /// Says so when a destination still is to get something of a repository.
+    pub(super) fn is_behind(
+        &self,
+        name: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<Option<FanOutError>, FanOutError> {
+        let objects = self.queue.behind(name, repository)?;
+        Ok((objects > 0).then(|| FanOutError::RequiredIsBehind {
+            name: name.clone(),
+            objects,
+            repository,
+        }))
+    }
+}
+
+/// All objects of a folder on one destination.
+pub(super) async fn every_object(
+    destination: &dyn Destination,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<Vec<(ObjectName, u64)>, FanOutError> {
+    let mut objects: Vec<(ObjectName, u64)> = Vec::new();
+    loop {
+        let after = objects.last().map(|(name, _)| name.clone());
+        let page = destination.list(repository, kind, after, LIST_PAGE_OBJECTS);
+        let page = page
+            .await
+            .map_err(|error| FanOutError::Read(Box::new(error)))?;
+        objects.extend(page.objects);
+        if !page.more {
+            return Ok(objects);
+        }
+    }
+}
+
+/// All objects of a folder on any destination that a courier reads from, and that answers; one must.
+async fn every_object_of_any(
+    courier: &Courier,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<BTreeMap<ObjectName, u64>, FanOutError> {
+    let mut all = BTreeMap::new();
+    let name = courier.destination.name().clone();
+    let mut result = Err(FanOutError::OnlyDestination { name });
+    for source in courier.sources() {
+        match every_object(source.as_ref(), repository, kind).await {
+            Ok(objects) => {
+                for (name, bytes) in objects {
+                    all.entry(name).or_insert(bytes);
+                }
+                result = Ok(());
+            }
+            Err(error) => {
+                tracing::warn!(source = %source.name(), error = &error as &dyn std::error::Error, "not asked what it has");
+                result = result.or(Err(error));
+            }
+        }
+    }
+    result.map(|()| all)
+}
