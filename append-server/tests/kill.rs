@@ -245,7 +245,7 @@ async fn listed_log(program: &Program) -> u64 {
     assert_eq!(answer.status, 200, "{answer:?}");
     let page = ObjectPage::decode(&answer.body).unwrap();
     let names = page.objects.iter().map(|(name, _)| name.clone());
-    let expected = (1..=page.objects.len() as u64).map(|sequence| ObjectName::Log(sequence));
+    let expected = (1..=page.objects.len() as u64).map(ObjectName::Log);
     assert!(names.eq(expected.map(|name| name.to_string())), "{page:?}");
     page.objects.len() as u64
 }

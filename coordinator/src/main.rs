@@ -220,26 +220,34 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 .await
                 .map_err(Failure::with(ScanCommandError::exit_code))
         }
-        Command::Audit(command) => {
-            let (config, out) = (open(global, screen)?, &mut io::stdout());
-            let done = match command {
-                AuditCommand::Head => audit_head(config, global.json, out).await,
-                AuditCommand::Check(args) => audit_check(args, config, out).await,
-                AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
-            };
-            done.map_err(Failure::with(AuditError::exit_code))
-        }
-        Command::Lease(command) => {
-            let (config, out) = (open(global, screen)?, &mut io::stdout());
-            let done = match command {
-                LeaseCommand::Ls => lease_ls(config, global.json, out).await,
-                LeaseCommand::Take(args) => lease_take(args, config, out).await,
-            };
-            done.map_err(Failure::with(LeaseError::exit_code))
-        }
+        Command::Audit(command) => on_logs(command, open(global, screen)?, global.json).await,
+        Command::Lease(command) => on_leases(command, open(global, screen)?, global.json).await,
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,
     }
+}
+
+async fn on_logs(command: &AuditCommand, config: Config, json: bool) -> Result<ExitCode, Failure> {
+    let out = &mut io::stdout();
+    let done = match command {
+        AuditCommand::Head => audit_head(config, json, out).await,
+        AuditCommand::Check(args) => audit_check(args, config, out).await,
+        AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
+    };
+    done.map_err(Failure::with(AuditError::exit_code))
+}
+
+async fn on_leases(
+    command: &LeaseCommand,
+    config: Config,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let out = &mut io::stdout();
+    let done = match command {
+        LeaseCommand::Ls => lease_ls(config, json, out).await,
+        LeaseCommand::Take(args) => lease_take(args, config, out).await,
+    };
+    done.map_err(Failure::with(LeaseError::exit_code))
 }
 
 /// The commands that read what is stored.

@@ -320,20 +320,10 @@ fn describe_lists(name: &str, bytes: &[u8]) -> String {
     }
 }
 
-fn describe_sealed(name: &str, bytes: &[u8]) -> String {
+fn describe_log(name: &str, bytes: &[u8]) -> String {
     let keys = samples::keys();
     let verifying = samples::public().verifying;
     match name {
-        "config" => {
-            let config = RepositoryConfig::open(bytes, samples::repository(), &verifying);
-            let config = config.expect("a config");
-            assert_eq!(config, samples::config());
-            let verifying = to_hex(&config.public.verifying);
-            format!(
-                "repository {} epoch {} verifying {verifying}",
-                config.repository, config.epoch
-            )
-        }
         "log_record" => {
             let place = samples::first_place();
             let record = SealedRecord::check(bytes, &verifying, &place).expect("a record");
@@ -364,6 +354,27 @@ fn describe_sealed(name: &str, bytes: &[u8]) -> String {
             format!("host {} toml {:?}", settings.host, settings.toml)
         }
         "snapshot" => describe_snapshot(&exactly(bytes, Snapshot::read).expect("a snapshot")),
+        _ => unreachable!("the caller names them"),
+    }
+}
+
+fn describe_sealed(name: &str, bytes: &[u8]) -> String {
+    let keys = samples::keys();
+    let verifying = samples::public().verifying;
+    match name {
+        "config" => {
+            let config = RepositoryConfig::open(bytes, samples::repository(), &verifying);
+            let config = config.expect("a config");
+            assert_eq!(config, samples::config());
+            let verifying = to_hex(&config.public.verifying);
+            format!(
+                "repository {} epoch {} verifying {verifying}",
+                config.repository, config.epoch
+            )
+        }
+        "log_record" | "log_lease" | "lease" | "host_settings" | "snapshot" => {
+            describe_log(name, bytes)
+        }
         "run_header" => {
             let header = RunHeader::decode(bytes).expect("a run header");
             header

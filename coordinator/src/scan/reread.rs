@@ -220,25 +220,7 @@ impl Scan<'_> {
             .transpose()
             .map_err(|error| Arc::new(ChunkError::MissingKey(error)))?;
         let repository = self.repository;
-        let mut left = self
-            .options
-            .budget_bytes
-            .map_or(u64::MAX, |budget| budget.saturating_sub(here.bytes_read));
-        let mut affordable = Vec::new();
-        for object in objects {
-            // Told already by its name or size.
-            let is_bad = self
-                .bad
-                .get(&object.name)
-                .is_some_and(|places| places.contains(destination));
-            let cost = object.bytes.unwrap_or_default();
-            // One at least, or a budget below a pack's size would never get anywhere.
-            if cost > left && (here.bytes_read > 0 || !affordable.is_empty()) {
-                break;
-            }
-            left = left.saturating_sub(cost);
-            affordable.push((object, is_bad));
-        }
+        let affordable = self.affordable(destination, objects, here);
         let count = affordable.len();
         let reads = affordable
             .into_iter()
@@ -286,6 +268,34 @@ impl Scan<'_> {
             }
         }
         Ok(count)
+    }
+
+    /// The objects that the budget is enough for, each with whether its name or size have told already that it is bad.
+    fn affordable(
+        &self,
+        destination: &DestinationName,
+        objects: Vec<ExpectedObject>,
+        here: &DestinationScan,
+    ) -> Vec<(ExpectedObject, bool)> {
+        let mut left = self
+            .options
+            .budget_bytes
+            .map_or(u64::MAX, |budget| budget.saturating_sub(here.bytes_read));
+        let mut affordable = Vec::new();
+        for object in objects {
+            let is_bad = self
+                .bad
+                .get(&object.name)
+                .is_some_and(|places| places.contains(destination));
+            let cost = object.bytes.unwrap_or_default();
+            // One at least, or a budget below a pack's size would never get anywhere.
+            if cost > left && (here.bytes_read > 0 || !affordable.is_empty()) {
+                break;
+            }
+            left = left.saturating_sub(cost);
+            affordable.push((object, is_bad));
+        }
+        affordable
     }
 }
 
