@@ -6,6 +6,7 @@ pub mod documents;
 pub mod host;
 pub mod keys;
 pub mod recover;
+pub mod rescue;
 pub mod restore;
 pub mod run;
 pub mod scan;
@@ -22,6 +23,7 @@ use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
 use crate::cli::recover::RecoverArgs;
+use crate::cli::rescue::RescueArgs;
 use crate::cli::restore::RestoreArgs;
 use crate::cli::run::{DemoArgs, RunArgs};
 use crate::cli::scan::ScanArgs;
@@ -129,6 +131,8 @@ pub enum Command {
     Audit(AuditCommand),
     /// Build a coordinator anew from the recovery kit and one destination
     Recover(RecoverArgs),
+    /// Restore what can be restored from packs alone, without log or index
+    Rescue(RescueArgs),
     /// Export or test the recovery kit
     #[command(subcommand)]
     Key(KeyCommand),

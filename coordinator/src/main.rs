@@ -14,6 +14,7 @@ use coordinator::cli::destination::DestinationCommand;
 use coordinator::cli::documents::{write_completions, write_man_pages};
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
+use coordinator::cli::rescue::RescueArgs;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
 use coordinator::commands::audit::{AuditError, audit_check, audit_head, audit_reconcile};
@@ -30,6 +31,7 @@ use coordinator::commands::ls::ls_command;
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
 use coordinator::commands::recover::{RecoverError, recover_command};
+use coordinator::commands::rescue::{RescueCommandError, rescue_command};
 use coordinator::commands::restore::{Answer, restore_command};
 use coordinator::commands::scan::{ScanCommandError, scan_command};
 use coordinator::commands::show::show_command;
@@ -198,6 +200,7 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 .await
                 .map_err(Failure::with(RecoverError::exit_code))
         }
+        Command::Rescue(args) => rescue_from(args, global, screen).await,
         Command::Demo(args) => {
             start_log(global, Log::default(), screen)?;
             let clock = Arc::new(SystemClock);
@@ -230,6 +233,21 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,
     }
+}
+
+async fn rescue_from(
+    args: &RescueArgs,
+    global: &GlobalArgs,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
+    start_log(global, Log::default(), screen)?;
+    let answer = Answer {
+        json: global.json,
+        quiet: global.quiet,
+    };
+    rescue_command(args, answer, &mut io::stdout())
+        .await
+        .map_err(Failure::with(RescueCommandError::exit_code))
 }
 
 /// The commands that read what is stored.
