@@ -8,6 +8,7 @@ pub mod keys;
 pub mod lease;
 pub mod read_from;
 pub mod recover;
+pub mod rescue;
 pub mod restore;
 pub mod run;
 pub mod scan;
@@ -25,6 +26,7 @@ use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
 use crate::cli::lease::LeaseCommand;
 use crate::cli::recover::RecoverArgs;
+use crate::cli::rescue::RescueArgs;
 use crate::cli::restore::RestoreArgs;
 use crate::cli::run::{DemoArgs, RunArgs};
 use crate::cli::scan::ScanArgs;
@@ -135,6 +137,8 @@ pub enum Command {
     Lease(LeaseCommand),
     /// Build a coordinator anew from the recovery kit and one destination
     Recover(RecoverArgs),
+    /// Restore what can be restored from packs alone, without log or index
+    Rescue(RescueArgs),
     /// Export or test the recovery kit
     #[command(subcommand)]
     Key(KeyCommand),

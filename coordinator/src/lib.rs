@@ -14,6 +14,7 @@ pub mod agents;
 pub mod backup;
 pub mod ssh;
 
+pub mod rescue;
 pub mod restore;
 pub mod scan;
 pub mod snapshot;

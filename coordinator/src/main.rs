@@ -15,6 +15,7 @@ use coordinator::cli::documents::{write_completions, write_man_pages};
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
 use coordinator::cli::lease::LeaseCommand;
+use coordinator::cli::rescue::RescueArgs;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
 use coordinator::commands::audit::{AuditError, audit_check, audit_head, audit_reconcile};
@@ -32,6 +33,7 @@ use coordinator::commands::ls::ls_command;
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
 use coordinator::commands::recover::{RecoverError, recover_command};
+use coordinator::commands::rescue::{RescueCommandError, rescue_command};
 use coordinator::commands::restore::{Answer, restore_command};
 use coordinator::commands::scan::{ScanCommandError, scan_command};
 use coordinator::commands::show::show_command;
@@ -200,6 +202,7 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 .await
                 .map_err(Failure::with(RecoverError::exit_code))
         }
+        Command::Rescue(args) => rescue_from(args, global, screen).await,
         Command::Demo(args) => {
             start_log(global, Log::default(), screen)?;
             let clock = Arc::new(SystemClock);
@@ -248,6 +251,21 @@ async fn on_leases(
         LeaseCommand::Take(args) => lease_take(args, config, out).await,
     };
     done.map_err(Failure::with(LeaseError::exit_code))
+}
+
+async fn rescue_from(
+    args: &RescueArgs,
+    global: &GlobalArgs,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
+    start_log(global, Log::default(), screen)?;
+    let answer = Answer {
+        json: global.json,
+        quiet: global.quiet,
+    };
+    rescue_command(args, answer, &mut io::stdout())
+        .await
+        .map_err(Failure::with(RescueCommandError::exit_code))
 }
 
 /// The commands that read what is stored.

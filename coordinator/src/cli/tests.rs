@@ -37,6 +37,8 @@ fn the_documented_forms_parse() {
         "coordinator cat web1 1f3a9c04 /etc/fstab",
         "coordinator restore web1 latest --to OUT /etc /srv",
         "coordinator restore web1 latest /etc --to OUT -n --overwrite if-newer --exclude *.o --exclude-file f",
+        "coordinator rescue --kit kit.txt --destination /mnt/carved --list",
+        "coordinator rescue --kit kit.txt --destination s3://b/p --set region=x --to OUT --overwrite if-changed",
         "coordinator verify web1",
         "coordinator verify web1 before:2026-11-20",
         "coordinator destination policy s3-eu --role ingest --json",
@@ -59,6 +61,9 @@ fn slips_are_usage_errors() {
     for line in [
         "coordinator",
         "coordinator runn web1",
+        "coordinator rescue --kit kit.txt --destination /mnt/carved",
+        "coordinator rescue --kit kit.txt --destination /mnt/carved --list --to OUT",
+        "coordinator rescue --kit kit.txt --destination /mnt/carved --to OUT --repository web1",
         "coordinator run",
         "coordinator run web1 --full-raed",
         "coordinator restore web1 latest",

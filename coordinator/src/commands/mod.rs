@@ -15,6 +15,7 @@ pub mod ls;
 pub mod on_storage;
 pub mod opened_snapshot;
 pub mod recover;
+pub mod rescue;
 pub mod restore;
 pub mod run;
 pub mod scan;

@@ -2,7 +2,7 @@
 //! nothing into the directory before all of it is made.
 
 mod repositories;
-mod table;
+pub(in crate::commands) mod table;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -88,12 +88,7 @@ fn options(args: &RestoreArgs, exclude: Vec<String>, names: Names) -> RestoreOpt
             .iter()
             .map(|path| path.as_bytes().to_vec())
             .collect(),
-        overwrite: args.overwrite.map(|when| match when {
-            OverwriteArg::Always => Overwrite::Always,
-            OverwriteArg::IfChanged => Overwrite::IfChanged,
-            OverwriteArg::IfNewer => Overwrite::IfNewer,
-            OverwriteArg::Never => Overwrite::Never,
-        }),
+        overwrite: args.overwrite.map(overwrite),
         include: args.include.clone(),
         exclude,
         dry_run: args.dry_run,
@@ -109,6 +104,16 @@ fn options(args: &RestoreArgs, exclude: Vec<String>, names: Names) -> RestoreOpt
         },
         names,
         sync: true,
+    }
+}
+
+/// The policy that an argument means.
+pub(crate) fn overwrite(when: OverwriteArg) -> Overwrite {
+    match when {
+        OverwriteArg::Always => Overwrite::Always,
+        OverwriteArg::IfChanged => Overwrite::IfChanged,
+        OverwriteArg::IfNewer => Overwrite::IfNewer,
+        OverwriteArg::Never => Overwrite::Never,
     }
 }
 
@@ -135,7 +140,7 @@ fn exclude_patterns(
 }
 
 /// Draws counts while the restore goes on; nothing where standard error is no terminal.
-fn draw_progress(
+pub(crate) fn draw_progress(
     answer: Answer,
     context: &RestoreContext,
 ) -> Option<(tokio::task::JoinHandle<()>, ProgressBar)> {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use formats::ids::RepositoryId;
+use formats::ids::{ChunkId, RepositoryId};
 use formats::pack::table::Table;
 use jiff::Timestamp;
 use rusqlite::params;
@@ -82,6 +82,11 @@ impl Rebuild {
             self.index.note_inserted(&inserted, facts.pack, table);
         }
         Ok(())
+    }
+
+    /// For each chunk, whether a pack that was taken in holds it.
+    pub fn contains_many(&self, chunks: &[ChunkId]) -> Result<Vec<bool>, IndexError> {
+        self.index.contains_many(chunks)
     }
 
     /// Puts the index in place and opens it; every log record up to `covered` has its packs in it.

@@ -86,6 +86,8 @@ TO RESTORE WITHOUT THIS COORDINATOR
    builds a coordinator anew from the kit and one destination.
 4. coordinator -c NEWDIR/coordinator.toml snapshots HOST
    coordinator -c NEWDIR/coordinator.toml restore HOST latest --to OUT
+5. Where the log is lost too, or only some packs are left:
+   coordinator rescue --kit THIS_FILE --destination URL --to OUT
 ",
         coordinator = facts.coordinator.escape_default(),
         written = clock::utc(facts.written),

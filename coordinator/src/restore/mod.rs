@@ -19,7 +19,7 @@ pub mod patterns;
 pub mod plan;
 
 mod decide;
-mod open_target;
+pub(crate) mod open_target;
 mod staging;
 mod tree;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -82,6 +82,12 @@ impl RestoreSummary {
     }
 }
 
+/// Takes every problem as it happens, those too that the summary does not list.
+pub trait ProblemSink: Send + Sync + std::fmt::Debug {
+    /// Takes one.
+    fn problem(&self, problem: &Problem);
+}
+
 /// Counts while it happens.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -96,6 +102,7 @@ pub struct Tally {
     /// Objects left out by an option.
     pub left_out: AtomicU64,
     problems: Mutex<Problems>,
+    sink: Option<Arc<dyn ProblemSink>>,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +112,14 @@ struct Problems {
 }
 
 impl Tally {
+    /// A tally that hands every problem on.
+    pub fn telling(sink: Option<Arc<dyn ProblemSink>>) -> Self {
+        Self {
+            sink,
+            ..Self::default()
+        }
+    }
+
     /// Counts one more.
     pub fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Ordering::Relaxed);
@@ -114,10 +129,14 @@ impl Tally {
     pub fn problem(&self, path: &[u8], kind: ProblemKind, text: String) {
         let path = shown_path(path);
         tracing::warn!(path, ?kind, cause = text, "not restored as it was");
+        let problem = Problem { path, kind, text };
+        if let Some(sink) = &self.sink {
+            sink.problem(&problem);
+        }
         let mut problems = self.lock();
         *problems.kinds.entry(kind).or_default() += 1;
         if problems.listed.len() < PROBLEMS_LISTED_MAX {
-            problems.listed.push(Problem { path, kind, text });
+            problems.listed.push(problem);
         }
     }
 

@@ -5,16 +5,14 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use formats::chunk::ChunkKind;
 use formats::ids::ChunkId;
 use formats::listing::entry::Entry;
 use formats::listing::order::compare_places;
 use formats::listing::page_index::PageRef;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::listing::{Listing, ListingError};
-use crate::snapshot::pages::{DecodedPage, PlacedEntry, decode_page, page_of, place};
+use crate::snapshot::pages::{DecodedPage, PageSource, PlacedEntry, decode_page, page_of, place};
 
 /// The most pages read by one request.
 const GROUP_PAGES_MAX: usize = 256;
@@ -220,7 +218,7 @@ impl ListingCursor {
             let begin = self.next_page;
             let end = group_end(self.listing.pages(), begin, self.group_pages);
             let task = tokio::spawn(read_group(
-                self.listing.chunks().clone(),
+                self.listing.page_source(),
                 self.listing.table(),
                 begin..end,
             ));
@@ -256,7 +254,7 @@ fn group_end(pages: &[PageRef], begin: usize, pages_max: usize) -> usize {
 }
 
 async fn read_group(
-    chunks: ChunkReader,
+    pages: Arc<dyn PageSource>,
     table: Arc<[PageRef]>,
     numbers: std::ops::Range<usize>,
 ) -> Result<Vec<DecodedPage>, ListingError> {
@@ -266,7 +264,7 @@ async fn read_group(
         .iter()
         .map(|page| page.id)
         .collect();
-    let plains = chunks.read_many(ChunkKind::Page, &ids).await?;
+    let plains = pages.read_pages(ids).await?;
     let decoded = tokio::task::spawn_blocking(move || {
         numbers
             .zip(plains)

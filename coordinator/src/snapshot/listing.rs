@@ -1,6 +1,7 @@
 //! A snapshot's listing: its entries in order, a directory's children by one seek, a subtree as one range.
 //! Everything is checked again as it is read; a listing that breaks the order is refused, never guessed at.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use formats::codec::DecodeError;
@@ -13,7 +14,7 @@ use formats::log::snapshot::ChunkRef;
 use crate::snapshot::chunk_error::{ChunkError, FailureClass};
 use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::cursor::ListingCursor;
-use crate::snapshot::pages::{PlacedEntry, load_table};
+use crate::snapshot::pages::{PageSource, PlacedEntry, load_table};
 
 /// Why a listing could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,9 @@ pub enum ListingError {
         /// The limit.
         limit: u64,
     },
+    /// A page that was put together on this machine cannot be read back.
+    #[error("a page that was put together here cannot be read back")]
+    Kept(#[source] Box<dyn Error + Send + Sync>),
     /// A reader task ended early.
     #[error("reading the listing stopped: the program is shutting down, or a task failed")]
     Stopped,
@@ -56,7 +60,7 @@ impl ListingError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Chunk(source) => source.class(),
-            Self::Stopped => FailureClass::Storage,
+            Self::Kept(_) | Self::Stopped => FailureClass::Storage,
             _ => FailureClass::Integrity,
         }
     }
@@ -67,13 +71,32 @@ impl ListingError {
 pub struct Listing {
     chunks: ChunkReader,
     table: Arc<[PageRef]>,
+    pages: Arc<dyn PageSource>,
 }
 
 impl Listing {
     /// Reads the page index that a snapshot names.
     pub async fn open(chunks: ChunkReader, page_index: &[ChunkRef]) -> Result<Self, ListingError> {
         let table = load_table(&chunks, page_index).await?;
-        Ok(Self { chunks, table })
+        let pages = Arc::new(chunks.clone());
+        Ok(Self {
+            chunks,
+            table,
+            pages,
+        })
+    }
+
+    /// A listing whose pages are kept elsewhere; what its entries name is read with `chunks`.
+    pub(crate) fn of_pages(
+        chunks: ChunkReader,
+        table: Arc<[PageRef]>,
+        pages: Arc<dyn PageSource>,
+    ) -> Self {
+        Self {
+            chunks,
+            table,
+            pages,
+        }
     }
 
     /// Its pages, in order.
@@ -93,6 +116,10 @@ impl Listing {
 
     pub(crate) fn table(&self) -> Arc<[PageRef]> {
         Arc::clone(&self.table)
+    }
+
+    pub(crate) fn page_source(&self) -> Arc<dyn PageSource> {
+        Arc::clone(&self.pages)
     }
 
     /// A cursor before the first entry, for comparing with another stream.

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use formats::chunk::ChunkKind;
 use formats::codec::DecodeError;
 use formats::ids::ChunkId;
@@ -12,6 +13,7 @@ use formats::listing::order::compare_places;
 use formats::listing::page::PageReader;
 use formats::listing::page_index::{PageRef, decode_page_index};
 use formats::log::snapshot::ChunkRef;
+use futures_util::future::BoxFuture;
 
 use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::listing::ListingError;
@@ -23,6 +25,18 @@ const PIECES_AT_ONCE: usize = 8;
 
 /// An entry and the directory it is in.
 pub type PlacedEntry = (Arc<[u8]>, Entry);
+
+/// Has a listing's pages.
+pub(crate) trait PageSource: Send + Sync + std::fmt::Debug {
+    /// The pages' plaintexts, in the order of the ids.
+    fn read_pages(&self, ids: Vec<ChunkId>) -> BoxFuture<'_, Result<Vec<Bytes>, ListingError>>;
+}
+
+impl PageSource for ChunkReader {
+    fn read_pages(&self, ids: Vec<ChunkId>) -> BoxFuture<'_, Result<Vec<Bytes>, ListingError>> {
+        Box::pin(async move { Ok(self.read_many(ChunkKind::Page, &ids).await?) })
+    }
+}
 
 /// A page's entries, checked against the table.
 #[derive(Debug)]

@@ -34,6 +34,17 @@ pub(super) fn coordinator_toml(url: &str, settings: &[String]) -> Result<String,
         key_file: "keys/daemon.key",
     })?;
     let mut document: DocumentMut = text.parse()?;
+    let mut tables = ArrayOfTables::new();
+    tables.push(destination_table(url, settings)?);
+    document.insert("destination", Item::ArrayOfTables(tables));
+    Ok(document.to_string())
+}
+
+/// The destination's table alone.
+pub(in crate::commands) fn destination_table(
+    url: &str,
+    settings: &[String],
+) -> Result<Table, TableError> {
     let mut table = Table::new();
     table.insert("name", NAME.into());
     table.insert("url", url.into());
@@ -44,8 +55,5 @@ pub(super) fn coordinator_toml(url: &str, settings: &[String]) -> Result<String,
         }
         table.insert(&key, Item::Value(value));
     }
-    let mut tables = ArrayOfTables::new();
-    tables.push(table);
-    document.insert("destination", Item::ArrayOfTables(tables));
-    Ok(document.to_string())
+    Ok(table)
 }
