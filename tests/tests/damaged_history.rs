@@ -186,12 +186,19 @@ fn a_destination_that_is_not_what_it_was_is_noticed_by_the_next_run() -> Result<
     // One that is required was: nothing is committed before it is looked at.
     let newest = repository_in(&second)?.join(format!("log/{:020}", 5));
     let record = fs::read(&newest)?;
-    fs::remove_file(&newest)?;
+    flip(&newest)?;
     for _ in 0..2 {
         world
             .coordinator(&["run", HOST])?
             .expect_code(exit::INTEGRITY)?
             .expect_stderr(&["destination second", "scan --destination second"])?;
+    }
+    fs::remove_file(&newest)?;
+    for _ in 0..2 {
+        world
+            .coordinator(&["run", HOST])?
+            .expect_code(exit::ERROR)?
+            .expect_stderr(&["second", "lacks", "destination sync second"])?;
     }
     ensure!(world.snapshots()?.len() == 3);
     // Healed by a scan, it goes on.

@@ -410,7 +410,12 @@ fn damage_in_the_destination_is_found_and_never_restored_as_if_it_were_good() ->
             .strip_prefix(world.repository())?
             .display()
             .to_string();
-        let finished = world.coordinator(&["verify", HOST, "--json"])?;
+        // Of the log `verify` reads the end, the snapshot's record after the lease and the settings, and a scan the rest.
+        let is_earlier_record = shown.contains("/log/") && !shown.ends_with('3');
+        let finished = match is_earlier_record {
+            true => world.coordinator(&["scan", "--full", "--json"])?,
+            false => world.coordinator(&["verify", HOST, "--json"])?,
+        };
         // A key bundle that nobody unlocks from is not read by verify, and the destination's marker is no object.
         if !shown.contains("/keys/") && shown != "capstan-destination" {
             finished

@@ -170,7 +170,7 @@ impl Coordinator {
     }
 
     /// Looks at every destination whether it still has the newest record that is known. One that is behind has it yet to
-    /// come, one that does not answer says nothing; a required one without it is refused, another one is told of.
+    /// come, one that does not answer says nothing; a required one with another is refused, one that follows is told of.
     pub(super) async fn check_copies(
         &self,
         repository: &Repository,
@@ -189,7 +189,8 @@ impl Coordinator {
             let read = storage.get(repository.id(), &name, ReadRange::All, RECORD_BYTES_MAX);
             let is_there = match tokio::time::timeout(COPY_DEADLINE, read).await {
                 Ok(Ok(bytes)) => blake3::hash(&bytes).as_bytes() == known.as_bytes(),
-                Ok(Err(error)) => !error.is_absent(),
+                // A required one that lacks records is refused by the append-server, which says how to fill it.
+                Ok(Err(error)) => !error.is_absent() || state.required,
                 Err(_) => true,
             };
             if is_there {
