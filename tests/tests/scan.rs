@@ -354,7 +354,7 @@ async fn a_log_that_is_cut_short_or_goes_on_elsewhere_is_told_by_destination() -
         ensure!(stored.read(&last).await? == bytes, "{place}");
 
         // A record from nowhere.
-        let next = last.replace("00003", "00004");
+        let next = last.replace("00005", "00006");
         ensure!(next != last, "{last}");
         if let Stored::Directory(root) = stored {
             fs::write(root.join(&next), &bytes)?;
@@ -599,7 +599,7 @@ fn a_fork_is_told_and_never_healed_over() -> Result<()> {
         let mut repositories = fs::read_dir(root)?.filter_map(Result::ok);
         let repository = repositories.find(|entry| entry.file_name().len() == 32);
         let repository = repository.context("a repository")?.path();
-        Ok(fs::read(repository.join("log/00000000000000000002"))?)
+        Ok(fs::read(repository.join("log/00000000000000000004"))?)
     };
     let (here, there) = (record(&world.repository())?, record(&disk)?);
     ensure!(here != there);

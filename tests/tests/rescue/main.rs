@@ -94,7 +94,7 @@ fn packs_and_the_kit_alone_bring_back_the_newest_of_everything() -> Result<()> {
     let listed = wreck.list(exit::OK)?;
     let intact = listed.intact.as_ref().context("the log is whole")?;
     ensure!(
-        intact.host == HOST && intact.seq == 2 && listed.dry_run,
+        intact.host == HOST && intact.seq == 4 && listed.dry_run,
         "{listed:?}"
     );
 
