@@ -3,7 +3,7 @@
 //! ordinary restore consumes. Never writes to where the packs are.
 //!
 //! Reading order: where packs are, what is in them, the entries in their pages, the listing made of those, and
-//! the whole of it in [`run`]. Everything that grows with a repository is in SQLite files of a [`workspace`].
+//! the whole of it in [`run`]. Everything that grows with a repository is in SQLite files of a `workspace`.
 
 pub mod error;
 pub mod shelf;

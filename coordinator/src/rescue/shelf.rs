@@ -1,5 +1,5 @@
 //! Where packs are taken from: a destination, or a plain directory of pack files under any names, such as a recovery
-//! tool leaves. Only lists; [`crate::rescue::shelf_packs`] reads.
+//! tool leaves. Only lists; `shelf_packs` reads.
 
 use std::path::Path;
 use std::sync::Arc;
