@@ -182,3 +182,27 @@ fn walk(directory: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) ->
     }
     Ok(())
 }
+
+/// The one repository of a destination that is a directory.
+pub fn repository_in(destination: &Path) -> Result<PathBuf> {
+    let folders = fs::read_dir(destination)?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().len() == 32);
+    let folder = folders.map(|entry| entry.path()).next();
+    folder.context("there is a repository")
+}
+
+/// All files below a folder, sorted.
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -399,6 +399,12 @@ impl World {
             .json()
     }
 
+    /// Forgets everything that the coordinator can read again from the log.
+    pub fn forget_caches(&self) -> Result<()> {
+        let caches = self.coordinator_dir().join("state/repositories");
+        fs::remove_dir_all(&caches).with_context(|| caches.display().to_string())
+    }
+
     /// What is on the target now.
     pub fn target_state(&self) -> Result<TargetState> {
         TargetState::of(&self.sshd)

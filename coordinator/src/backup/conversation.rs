@@ -26,6 +26,7 @@ use crate::backup::listing_writer::ListingWriter;
 use crate::backup::parent::Parent;
 use crate::backup::pending::{CutPage, Pending, PendingBlock, PendingEntry, Waiting};
 use crate::backup::progress::Progress;
+use crate::backup::reuse::{Reuse, chunk_ids};
 use crate::backup::session::StdioTunnel;
 use crate::backup::shared_index::SharedIndex;
 use crate::backup::sources::Sources;
@@ -70,6 +71,8 @@ pub struct Conversation {
     pub tunnel: Option<StdioTunnel>,
     /// The parent's listing.
     pub parent: Parent,
+    /// Looks for what the parent's entries name, where some may be lost.
+    pub reuse: Option<Reuse>,
     /// The new listing.
     pub listing: ListingWriter,
     /// Checks packs.
@@ -242,6 +245,7 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
         progress,
         full_read,
         sources,
+        reuse,
         ..
     } = conversation;
     state.pending.check_next(entries.batch)?;
@@ -282,6 +286,9 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
             entries: judged,
         });
     }
+    if let Some(reuse) = reuse {
+        want_lost(reuse, &mut blocks, &mut wanted).await?;
+    }
     progress.update(|counts| {
         counts.entries += wanted.len() as u64;
         counts.files += files;
@@ -293,6 +300,33 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
     state.withheld.push_back(verdicts);
     answer_batches(conversation).await?;
     write_complete(conversation).await
+}
+
+/// Asks for what is unchanged, and of whose content something is lost.
+async fn want_lost(
+    reuse: &Reuse,
+    blocks: &mut [PendingBlock],
+    wanted: &mut [bool],
+) -> Result<(), RunError> {
+    let judged = blocks.iter().flat_map(|block| &block.entries);
+    let done: Vec<&Entry> = judged
+        .filter_map(|entry| match entry {
+            PendingEntry::Done(entry) => Some(&**entry),
+            _ => None,
+        })
+        .collect();
+    let mut there = reuse.is_there(&done).await?.into_iter();
+    let judged = blocks.iter_mut().flat_map(|block| &mut block.entries);
+    for (judged, wanted) in judged.zip(wanted) {
+        if let PendingEntry::Done(entry) = judged
+            && there.next() == Some(false)
+        {
+            let name = std::mem::take(&mut entry.name);
+            *judged = PendingEntry::Waiting(Box::new(Waiting::new(name, entry.stat.kind)));
+            *wanted = true;
+        }
+    }
+    Ok(())
 }
 
 /// Sends the verdicts that are due, in the order of their batches.
@@ -412,12 +446,7 @@ async fn check_content(
     extents: &[Extent],
 ) -> Result<(), RunError> {
     let state = &mut conversation.state;
-    let unknown: Vec<ChunkId> = extents
-        .iter()
-        .filter_map(|extent| match extent {
-            Extent::Chunk { id, .. } => Some(*id),
-            Extent::Hole { .. } => None,
-        })
+    let unknown: Vec<ChunkId> = chunk_ids(extents)
         .filter(|id| !state.promised.contains(id) && !state.known.contains(id))
         .collect();
     if unknown.is_empty() {

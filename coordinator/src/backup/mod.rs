@@ -10,6 +10,7 @@ pub mod control;
 pub mod conversation;
 pub mod parent;
 pub mod pending;
+pub mod reuse;
 pub mod sources;
 pub mod verdict;
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use formats::listing::entry::Entry;
 use formats::listing::order::compare_places;
 
+use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
-use crate::snapshot::listing::ListingError;
+use crate::snapshot::listing::{Listing, ListingError};
 
 /// The parent's entries, in order; none without a parent.
 pub struct Parent {
     cursor: Option<ListingCursor>,
     ahead: Option<(Arc<[u8]>, Entry)>,
-    left_behind: u64,
 }
 
 impl std::fmt::Debug for Parent {
@@ -29,11 +29,11 @@ impl Parent {
         Self {
             cursor,
             ahead: None,
-            left_behind: 0,
         }
     }
 
-    /// The parent's entry at a place; places must be asked for in listing order.
+    /// The parent's entry at a place; places must be asked for in listing order. Where its listing is damaged it ends: what
+    /// it knew after that is read again.
     pub async fn entry_at(
         &mut self,
         directory: &[u8],
@@ -44,30 +44,47 @@ impl Parent {
                 let Some(cursor) = &mut self.cursor else {
                     return Ok(None);
                 };
-                match cursor.next_entry().await? {
-                    Some(next) => self.ahead = Some(next),
-                    None => {
+                match cursor.next_entry().await {
+                    Ok(Some(next)) => self.ahead = Some(next),
+                    Ok(None) => {
                         self.cursor = None;
                         return Ok(None);
                     }
+                    Err(error) if error.class() == FailureClass::Integrity => {
+                        tell_damaged(&error);
+                        self.cursor = None;
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             let Some((at, entry)) = &self.ahead else {
                 return Ok(None);
             };
             match compare_places((at, &entry.name), (directory, name)) {
-                Ordering::Less => {
-                    self.left_behind += 1;
-                    self.ahead = None;
-                }
+                Ordering::Less => self.ahead = None,
                 Ordering::Equal => return Ok(self.ahead.take().map(|(_, entry)| entry)),
                 Ordering::Greater => return Ok(None),
             }
         }
     }
 
-    /// How many of the parent's entries were passed because the host no longer has them.
-    pub fn left_behind(&self) -> u64 {
-        self.left_behind
+    /// The parent's listing from its start, where it is not damaged there.
+    pub fn read(listing: Result<Listing, ListingError>) -> Result<Self, ListingError> {
+        match listing {
+            Ok(listing) => Ok(Self::new(Some(listing.cursor()))),
+            Err(error) if error.class() == FailureClass::Integrity => {
+                tell_damaged(&error);
+                Ok(Self::new(None))
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn tell_damaged(error: &ListingError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "the last snapshot's listing is damaged: what it knew is read again; `coordinator scan` tells more"
+    );
 }

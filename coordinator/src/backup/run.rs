@@ -23,6 +23,7 @@ use crate::backup::meta_writer::MetaWriter;
 use crate::backup::parent::Parent;
 use crate::backup::progress::{Progress, Step};
 use crate::backup::report::{CommittedRun, RunReport};
+use crate::backup::reuse::Reuse;
 use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
 use crate::backup::verifier::{Verifier, VerifierKeys};
@@ -417,6 +418,7 @@ async fn begin_conversation(
         outgoing: session.outgoing.clone(),
         tunnel: None,
         parent: parent_of(coordinator, prepared, options, progress).await?,
+        reuse: reuse_of(coordinator, &prepared.opened).await?,
         listing: ListingWriter::new(
             repository,
             client.clone(),
@@ -444,6 +446,18 @@ async fn begin_conversation(
     })
 }
 
+/// Only an index that may lack something is asked for what unchanged files consist of.
+async fn reuse_of(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+) -> Result<Option<Reuse>, RunError> {
+    if !opened.index.may_lack().await? {
+        return Ok(None);
+    }
+    let chunks = coordinator.chunk_reader(opened)?;
+    Ok(Some(Reuse::new(opened.index.clone(), chunks)))
+}
+
 /// The parent's listing; a full read does without it.
 async fn parent_of(
     coordinator: &Coordinator,
@@ -458,8 +472,6 @@ async fn parent_of(
     let entries = totals.files + totals.directories + totals.others;
     progress.update(|counts| counts.expected = (entries, totals.bytes));
     let reader = coordinator.chunk_reader(&prepared.opened)?;
-    let listing = Listing::open(reader, &snapshot.page_index)
-        .await
-        .map_err(RunError::Parent)?;
-    Ok(Parent::new(Some(listing.cursor())))
+    let listing = Listing::open(reader, &snapshot.page_index).await;
+    Parent::read(listing).map_err(RunError::Parent)
 }

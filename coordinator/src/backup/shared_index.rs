@@ -90,6 +90,11 @@ impl SharedIndex {
         .await
     }
 
+    /// Whether a chunk that the parent names may be unknown.
+    pub async fn may_lack(&self) -> Result<bool, RunError> {
+        self.with(|index| index.may_lack()).await
+    }
+
     /// The packs that no committed record names yet.
     pub async fn unrecorded(&self) -> Result<Unrecorded, RunError> {
         self.with(|index| {

@@ -12,6 +12,9 @@ on where the last scan of a destination stopped. --repair copies what is missing
 damaged from a destination that has it whole, and keeps the damaged bytes beside it,
 in the folder `damaged` of the repository or as an older version.
 
+What no destination has whole is lost: the files that need it are named, and with
+--repair the next run reads them again where the host still has them.
+
 Exit codes: 0 everything is as it should be, 3 something was not and is now,
 15 something is not, 1 a destination could not be scanned to its end.
 

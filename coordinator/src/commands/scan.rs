@@ -174,6 +174,7 @@ struct RepositoryJson<'a> {
     destinations: &'a [DestinationScan],
     snapshots_checked: u64,
     lost: &'a [String],
+    found_again: &'a [String],
     lost_files: &'a [String],
     lost_file_count: u64,
     error: Option<&'a str>,
@@ -188,6 +189,7 @@ impl<'a> RepositoryJson<'a> {
             destinations: &scan.destinations,
             snapshots_checked: scan.snapshots_checked,
             lost: &scan.lost,
+            found_again: &scan.found_again,
             lost_files: &scan.lost_files,
             lost_file_count: scan.lost_file_count,
             error: scan.error.as_deref(),
@@ -244,6 +246,9 @@ fn write_scan(scan: &RepositoryScan, out: &mut dyn Write) -> io::Result<()> {
     }
     for lost in &scan.lost {
         writeln!(out, "  lost everywhere: {lost}")?;
+    }
+    for found in &scan.found_again {
+        writeln!(out, "  was lost, and is there again: {found}")?;
     }
     for file in &scan.lost_files {
         writeln!(out, "  cannot be restored: {file}")?;

@@ -1,5 +1,5 @@
-//! Puts a bad pack aside: from then on none of its chunks is answered, and it is never taken in again.
-//! Never touches storage.
+//! Puts a pack aside that is bad, or that no destination has any more: from then on none of its chunks is answered. A bad
+//! one is never taken in again; a lost one is, once a destination has it. Never touches storage.
 
 use std::collections::HashSet;
 
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::clock::{from_nanos, to_nanos};
+use crate::database::signed;
 use crate::index::packs::table_at;
 use crate::index::{Index, IndexError};
 
@@ -22,6 +23,15 @@ pub struct QuarantinedPack {
     pub at: Timestamp,
     /// Why.
     pub reason: String,
+}
+
+/// Why a pack that was verified once is good no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenUp {
+    /// No destination has it whole: until [`Index::find_again`].
+    Lost,
+    /// It holds something else than it should.
+    Wrong(String),
 }
 
 impl Index {
@@ -41,23 +51,86 @@ impl Index {
         Ok(self.database.write(|transaction| {
             transaction.execute(
                 "INSERT INTO quarantined (pack_id, run, at, reason) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO NOTHING",
+                 ON CONFLICT DO UPDATE SET lost = 0",
                 params![pack.as_bytes(), run.as_bytes(), to_nanos(at), reason],
             )?;
-            let row = transaction
-                .query_row(
-                    "SELECT id FROM packs WHERE pack_id = ?1",
-                    [pack.as_bytes()],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            match row {
-                Some(row) => {
-                    let lost = remove(transaction, row)?;
-                    take_other_places(transaction, lost)
-                }
+            match row_of(transaction, pack)? {
+                Some(row) => put_aside(transaction, row),
                 None => Ok(()),
             }
+        })?)
+    }
+
+    /// Puts a pack aside that was good, so that nothing is built upon it. One that is not in the index stays as it is.
+    pub fn give_up(
+        &mut self,
+        pack: PackId,
+        because: &GivenUp,
+        at: Timestamp,
+    ) -> Result<(), IndexError> {
+        let (reason, lost) = match because {
+            GivenUp::Lost => ("no destination has it whole", true),
+            GivenUp::Wrong(reason) => (reason.as_str(), false),
+        };
+        self.move_recent()?;
+        Ok(self.database.write(|transaction| {
+            let Some(row) = row_of(transaction, pack)? else {
+                return Ok(());
+            };
+            transaction.execute(
+                "INSERT INTO quarantined (pack_id, run, at, reason, lost)
+                 SELECT pack_id, run, ?2, ?3, ?4 FROM packs WHERE id = ?1
+                 ON CONFLICT DO NOTHING",
+                params![row, to_nanos(at), reason, lost],
+            )?;
+            put_aside(transaction, row)
+        })?)
+    }
+
+    /// The packs that no destination had when it was last looked.
+    pub fn lost(&self) -> Result<Vec<PackId>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT pack_id FROM quarantined WHERE lost = 1")?;
+            let packs = statement.query_map([], |row| row.get(0).map(PackId))?;
+            packs.collect()
+        })?)
+    }
+
+    /// A lost pack is there again. The next one who brings the index up to the log takes it in, from the records' index
+    /// objects, which are all read again for it.
+    pub fn find_again(&mut self, pack: PackId) -> Result<(), IndexError> {
+        Ok(self.database.write(|transaction| {
+            let found = transaction.execute(
+                "DELETE FROM quarantined WHERE pack_id = ?1 AND lost = 1",
+                [pack.as_bytes()],
+            )?;
+            if found > 0 {
+                transaction.execute("UPDATE facts SET covered = 0", [])?;
+            }
+            Ok(())
+        })?)
+    }
+
+    /// Whether a chunk that some snapshot names may be unknown here, because its pack was put aside, or could not be taken
+    /// in.
+    pub fn may_lack(&self) -> Result<bool, IndexError> {
+        let has_quarantined = self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM quarantined")?
+                .exists([])
+        })?;
+        Ok(self.has_gap || has_quarantined)
+    }
+
+    /// What the log record at `sequence` carries is to be carried by the next one again: its index object was lost.
+    pub fn record_again(&mut self, sequence: u64) -> Result<(), IndexError> {
+        Ok(self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE packs SET in_record = NULL WHERE in_record = ?1",
+                [signed(sequence)?],
+            )?;
+            Ok(())
         })?)
     }
 
@@ -86,6 +159,19 @@ impl Index {
             packs.collect()
         })?)
     }
+}
+
+fn row_of(connection: &Connection, pack: PackId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM packs WHERE pack_id = ?1")?
+        .query_row([pack.as_bytes()], |row| row.get(0))
+        .optional()
+}
+
+/// Removes a pack; its chunks are answered from other packs that hold them.
+fn put_aside(connection: &Connection, row: i64) -> rusqlite::Result<()> {
+    let lost = remove(connection, row)?;
+    take_other_places(connection, lost)
 }
 
 /// Removes a pack's rows; gives the chunks that have no place any more.

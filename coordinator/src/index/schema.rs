@@ -11,9 +11,12 @@ pub(super) const SCHEMA: Schema = Schema {
     what: "index",
     remedy: "delete it, and it is rebuilt from the repository by the next run",
     application_id: 0x4361_4958, // "CaIX"
-    version: 2,
+    version: 3,
     cache_kib: 32 << 10,
-    upgrades: &[],
+    upgrades: &[(
+        2,
+        "ALTER TABLE quarantined ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;",
+    )],
     sql: "
 CREATE TABLE facts (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -62,7 +65,8 @@ CREATE TABLE quarantined (
     pack_id BLOB PRIMARY KEY,
     run BLOB NOT NULL,
     at INTEGER NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    lost INTEGER NOT NULL DEFAULT 0 -- 1 when nothing is wrong with it but that no destination has it
 ) STRICT, WITHOUT ROWID;
 ",
 };

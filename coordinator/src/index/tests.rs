@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use crate::database::DatabaseError;
-use crate::index::{Index, IndexError, IndexedPack, PackFacts, Rebuild, rebuild};
+use crate::index::{GivenUp, Index, IndexError, IndexedPack, PackFacts, Rebuild, rebuild};
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 const RUN: RunId = RunId([2; 16]);
@@ -244,6 +244,59 @@ fn a_pack_that_never_verified_can_be_quarantined() {
         index.insert_pack(&facts(1), &table(&[&[1]]), NOW),
         Err(IndexError::Quarantined { .. })
     ));
+}
+
+#[test]
+fn a_lost_pack_is_not_answered_until_it_is_found_again() {
+    let dir = TempDir::new().unwrap();
+    let mut index = open(&file(&dir));
+    let lost = table(&[&[1, 2]]);
+    index.insert_pack(&facts(1), &lost, NOW).unwrap();
+    index
+        .insert_pack(&facts(2), &table(&[&[2, 9]]), NOW)
+        .unwrap();
+    index
+        .mark_committed(7, &[facts(1).pack, facts(2).pack])
+        .unwrap();
+    assert!(!index.may_lack().unwrap());
+    // One that is not known is not known to be lost either.
+    for pack in [facts(1).pack, facts(1).pack, facts(5).pack] {
+        index.give_up(pack, &GivenUp::Lost, NOW).unwrap();
+    }
+    assert_eq!(index.lost().unwrap(), [facts(1).pack]);
+    assert!(index.may_lack().unwrap());
+    let there = index.contains_many(&ids(&[1, 2, 9])).unwrap();
+    assert_eq!(there, [false, true, true]);
+    assert!(index.insert_pack(&facts(1), &lost, NOW).is_err());
+
+    index.record_again(7).unwrap();
+    let waiting = index.facts_without_snapshot().unwrap();
+    assert_eq!(waiting, [facts(2)]);
+    index.mark_committed(8, &[facts(2).pack]).unwrap();
+
+    // From then on the log is read from its beginning.
+    assert_eq!(index.covered().unwrap(), 8);
+    index.find_again(facts(1).pack).unwrap();
+    assert_eq!(index.covered().unwrap(), 0);
+    assert!(!index.may_lack().unwrap());
+    index.insert_pack(&facts(1), &lost, NOW).unwrap();
+    assert_eq!(index.contains_many(&ids(&[1])).unwrap(), [true]);
+    index.check().unwrap();
+}
+
+#[test]
+fn a_pack_that_holds_something_else_is_never_found_again() {
+    let dir = TempDir::new().unwrap();
+    let mut index = open(&file(&dir));
+    let pack = facts(1).pack;
+    index.insert_pack(&facts(1), &table(&[&[1]]), NOW).unwrap();
+    let because = GivenUp::Wrong("chunk 1 has other bytes".into());
+    index.give_up(pack, &because, NOW).unwrap();
+    index.find_again(pack).unwrap();
+    assert_eq!(index.lost().unwrap(), []);
+    assert!(index.may_lack().unwrap());
+    let refused = index.insert_pack(&facts(1), &table(&[&[1]]), NOW);
+    assert!(refused.unwrap_err().to_string().contains("other bytes"));
 }
 
 #[test]

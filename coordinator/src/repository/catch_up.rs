@@ -179,7 +179,7 @@ async fn take_in<S: ObjectStore>(
             purpose: Purpose::Meta,
             run,
         };
-        index.insert_pack(&facts, &table, now)?;
+        insert(index, &facts, &table, now)?;
         packs.push(*pack);
         for piece in pieces {
             let groups = decode_piece(&piece).map_err(|source| CatchUpError::Piece {
@@ -247,7 +247,16 @@ fn insert_data(
     let table = Table {
         frames: frames.frames.clone(),
     };
-    match index.insert_pack(&facts, &table, now) {
+    insert(index, &facts, &table, now)
+}
+
+fn insert(
+    index: &mut Index,
+    facts: &PackFacts,
+    table: &Table,
+    now: Timestamp,
+) -> Result<(), CatchUpError> {
+    match index.insert_pack(facts, table, now) {
         // A run that died wrote it, or it was taken in before: what is known of it stays.
         Ok(()) | Err(IndexError::OtherFacts { .. } | IndexError::Quarantined { .. }) => Ok(()),
         Err(error) => Err(error.into()),

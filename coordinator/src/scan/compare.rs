@@ -117,6 +117,13 @@ impl Scan<'_> {
                 destination: destination.clone(),
             });
         }
+        if name
+            .digest()
+            .is_some_and(|pack| self.expected.lost.contains(&pack))
+        {
+            let places = self.listed_again.entry(name.clone()).or_default();
+            places.insert(destination.clone());
+        }
         if let ObjectName::Log(sequence) = name
             && self.unknown_records.len() < UNKNOWN_RECORDS_MAX
         {

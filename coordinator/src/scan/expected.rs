@@ -35,7 +35,9 @@ pub(super) struct ExpectedObject {
 
 /// What should be there.
 pub(super) struct Expected {
-    index: Index,
+    pub(super) index: Index,
+    /// Packs that no destination had when a scan last looked.
+    pub(super) lost: HashSet<PackId>,
     /// The last pack that was in the index when the scan began.
     pub(super) last_row: i64,
     /// Everything else, in order of names.
@@ -56,6 +58,7 @@ impl Expected {
             .open_index(&coordinator.state_dir)
             .map_err(crate::coordinator::OpenError::from)?;
         let last_row = index.last_pack_row()?;
+        let lost = index.lost()?.into_iter().collect();
         let mut small = BTreeMap::new();
         for (sequence, id) in opened.catalog.record_ids()? {
             small.insert(ObjectName::Log(sequence), Some(PackId(*id.as_bytes())));
@@ -66,6 +69,7 @@ impl Expected {
         small.extend(bundles.digests);
         Ok(Self {
             index,
+            lost,
             last_row,
             small,
             own_bundles: bundles.own,

@@ -9,6 +9,7 @@ use formats::limits::PACK_BYTES_MAX;
 use formats::object::ObjectName;
 
 use crate::catalog::SnapshotRow;
+use crate::index::GivenUp;
 use crate::scan::{Depth, RepositoryScan, Scan, ScanError};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::named_chunks::NamedChunks;
@@ -62,6 +63,58 @@ impl Scan<'_> {
             Ok(bytes) => PackId(*blake3::hash(&bytes).as_bytes()) != digest,
             Err(error) => error.is_absent() || matches!(error, StorageError::TooLong { .. }),
         }
+    }
+
+    /// Takes what is lost, or holds something else than it should, out of the index, so that nothing is built upon it: the next
+    /// run reads again what it held, where the host still has it.
+    pub(super) fn give_up_lost(&mut self) -> Result<(), ScanError> {
+        let now = self.coordinator.clock.now();
+        let mut meta = HashSet::new();
+        for (name, pack) in &self.lost {
+            match name {
+                ObjectName::Pack(_) => {}
+                ObjectName::Meta(_) => drop(meta.insert(*pack)),
+                _ => continue,
+            }
+            self.expected.index.give_up(*pack, &GivenUp::Lost, now)?;
+        }
+        for (pack, reason) in &self.wrong {
+            let because = GivenUp::Wrong(reason.clone());
+            self.expected.index.give_up(*pack, &because, now)?;
+        }
+        if meta.is_empty() {
+            return Ok(());
+        }
+        for row in self.opened.catalog.snapshots(None)? {
+            let snapshot = self.opened.catalog.snapshot(row.id)?;
+            if snapshot
+                .is_some_and(|snapshot| snapshot.meta_packs.iter().any(|pack| meta.contains(pack)))
+            {
+                self.expected.index.record_again(row.sequence)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether packs that were lost are whole where they are listed again; the next command takes them in.
+    pub(super) async fn find_again(&mut self) -> Result<Vec<String>, ScanError> {
+        let mut found = Vec::new();
+        for (name, places) in std::mem::take(&mut self.listed_again) {
+            let Some(pack) = name.digest() else { continue };
+            for destination in places {
+                let copy = self.storage_at(&destination);
+                let read = copy.get(self.repository, &name, ReadRange::All, PACK_BYTES_MAX);
+                if read
+                    .await
+                    .is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == pack.as_bytes())
+                {
+                    self.expected.index.find_again(pack)?;
+                    found.push(name.to_string());
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Whether everything that snapshots name has a place that is not lost.

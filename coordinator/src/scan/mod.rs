@@ -116,9 +116,13 @@ struct Scan<'a> {
     bad: Bad,
     /// Of those, what was read and has other bytes than were stored.
     rotten: HashSet<ObjectName>,
-    /// What the destination that is being scanned is still to get.
     /// Objects that could not be read at some destination, and may be good there.
     unreadable: HashSet<ObjectName>,
+    /// Packs whose bytes are those that were stored, and hold something else than they should; and what.
+    wrong: BTreeMap<PackId, String>,
+    /// Packs that were lost, and that a destination lists.
+    listed_again: BTreeMap<ObjectName, HashSet<DestinationName>>,
+    /// What the destination that is being scanned is still to get.
     pending: HashSet<ObjectName>,
     /// Records of the log that were not known when the scan began, and where they are.
     unknown_records: Vec<(DestinationName, u64)>,
@@ -157,6 +161,8 @@ pub async fn scan_repository(
         bad: Bad::new(),
         rotten: HashSet::new(),
         unreadable: HashSet::new(),
+        wrong: BTreeMap::new(),
+        listed_again: BTreeMap::new(),
         pending: HashSet::new(),
         unknown_records: Vec::new(),
         lost: BTreeMap::new(),
@@ -177,6 +183,10 @@ pub async fn scan_repository(
     }
     let looked = async {
         scan.find_lost().await;
+        if options.repair {
+            scan.give_up_lost()?;
+            found.found_again = scan.find_again().await?;
+        }
         scan.check_references(&mut found).await
     };
     // What was found so far is told all the same.

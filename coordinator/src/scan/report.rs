@@ -55,6 +55,8 @@ pub struct RepositoryScan {
     pub snapshots_checked: u64,
     /// Objects that no destination has whole.
     pub lost: Vec<String>,
+    /// Packs that were lost, and that a destination has again.
+    pub found_again: Vec<String>,
     /// The files, and snapshots, that need them.
     pub lost_files: Vec<String>,
     /// How many of those there are.
