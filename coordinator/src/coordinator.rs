@@ -22,11 +22,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::Host;
-use crate::coordinator::log::{LogError, machine_digest};
+use crate::coordinator::log::LogError;
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::keyring::unlock::UnlockFrom;
 use crate::keyring::{Keyring, KeyringError, read_sealed_bundle};
+use crate::machine;
 use crate::repository::catch_up::{CatchUpError, catch_up};
 use crate::repository::layout::StateDir;
 use crate::repository::packs::RepositoryPacks;
@@ -207,7 +208,7 @@ impl Coordinator {
         let keyring = Keyring::unlock(&bundle, &unlock_from(&config.keys.unlock))?;
         let state_dir = StateDir::new(&config.state_dir);
         let mut state = State::open(&state_dir.state_file())?;
-        let id = state.coordinator_id(machine_digest(), CoordinatorId(random()?))?;
+        let id = state.coordinator_id(machine::digest(), CoordinatorId(random()?))?;
         let bundles = stored_bundles(&bundle, &keyring)?;
         let (embedded, storage, ingest) = match &config.append_server {
             AppendServer::Embedded => {
@@ -274,12 +275,26 @@ impl Coordinator {
 
     /// The repository of a host that was backed up before.
     pub async fn open_existing(&self, host: &Host) -> Result<HostRepository, OpenError> {
-        match self.find(host).await? {
-            Some(found) => Ok(found),
-            None => Err(OpenError::NoRepository {
+        self.find(host)
+            .await?
+            .ok_or_else(|| OpenError::NoRepository {
                 host: host.name.to_string(),
-            }),
-        }
+            })
+    }
+
+    /// The names of all repositories that were written to.
+    pub async fn repository_names(&self) -> Result<Vec<String>, OpenError> {
+        let known = self.state.lock().await.repositories()?;
+        let known = known.into_iter().filter(|known| known.established);
+        Ok(known.map(|known| known.name).collect())
+    }
+
+    /// The repository of such a name.
+    pub async fn open_named(&self, name: &str) -> Result<HostRepository, OpenError> {
+        let found = self.find_named(name).await?;
+        found.ok_or_else(|| OpenError::NoRepository {
+            host: name.to_owned(),
+        })
     }
 
     /// The repository of a host, where there is one.

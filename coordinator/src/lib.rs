@@ -29,3 +29,4 @@ pub mod clock;
 pub mod database;
 pub mod keyring;
 pub mod lock;
+pub mod machine;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tests::coordinator_process::{Finished, Running, binary};
 use tests::shapes::{RunReport, exit};
-use tests::world::{HOST, World, WorldOptions};
+use tests::world::{HOST, World, WorldOptions, copy_tree};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -30,11 +30,7 @@ struct OtherMachine {
 impl OtherMachine {
     fn of(world: &World) -> Result<Self> {
         let directory = world.directory().join("other-machine");
-        let copied = std::process::Command::new("cp")
-            .args(["-a", "--"])
-            .args([world.coordinator_dir(), directory.clone()])
-            .status()?;
-        ensure!(copied.success(), "cp");
+        copy_tree(&world.coordinator_dir(), &directory)?;
         for of_etc in ["etc", "etc-work"] {
             fs::create_dir(directory.join(of_etc))?;
         }

@@ -1,6 +1,5 @@
-//! Commits a snapshot: listing, index, the host's settings when they changed, log record, in this order. The record is
-//! the one commit point; before
-//! it, nothing of the run is visible. Never deletes, never reorders.
+//! Commits a snapshot: listing, index, the host's settings when they changed, log record, in this order. The record is the
+//! one commit point; before it, nothing of the run is visible. Never deletes, never reorders.
 
 use formats::ids::{PackId, RecordId, RunId};
 use formats::log::record::Payload;

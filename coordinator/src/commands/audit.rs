@@ -1,18 +1,17 @@
 //! `audit head`, `check` and `reconcile`: where logs end, whether history still has what a witness kept, and accepting
 //! what another coordinator wrote. Writes nothing to storage.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use formats::ids::{RecordId, RepositoryId};
 use serde::Serialize;
 
-use crate::catalog::Catalog;
 use crate::cli::audit::{AuditCheckArgs, AuditReconcileArgs};
 use crate::clock::utc;
-use crate::commands::on_storage::{CommandError, open_coordinator};
+use crate::commands::on_storage::{CommandError, open_coordinator, open_host};
 use crate::config::Config;
-use crate::coordinator::{Coordinator, OpenError};
 use crate::exit_code::ExitCode;
 use crate::terminal::write_json;
 
@@ -74,7 +73,16 @@ pub async fn audit_head(
 ) -> Result<ExitCode, AuditError> {
     let coordinator = open_coordinator(config, None).await?;
     let mut heads = Vec::new();
-    for (name, repository, catalog) in catalogs(&coordinator).await? {
+    for name in coordinator
+        .repository_names()
+        .await
+        .map_err(CommandError::from)?
+    {
+        let opened = coordinator
+            .open_named(&name)
+            .await
+            .map_err(CommandError::from)?;
+        let (repository, catalog) = (opened.repository.id(), opened.catalog);
         let Some((sequence, record)) = catalog.last().map_err(CommandError::from)? else {
             continue;
         };
@@ -111,13 +119,24 @@ pub async fn audit_check(
 ) -> Result<ExitCode, AuditError> {
     let witnessed = read_heads(&args.file)?;
     let coordinator = open_coordinator(config, None).await?;
-    let catalogs = catalogs(&coordinator).await?;
+    let mut catalogs = BTreeMap::new();
+    for name in coordinator
+        .repository_names()
+        .await
+        .map_err(CommandError::from)?
+    {
+        let opened = coordinator
+            .open_named(&name)
+            .await
+            .map_err(CommandError::from)?;
+        catalogs.insert(opened.repository.id(), opened.catalog);
+    }
     let mut code = ExitCode::Ok;
     for (repository, sequence, record) in witnessed {
-        let found = catalogs.iter().find(|(_, id, _)| *id == repository);
+        let found = catalogs.get(&repository);
         let now = match found {
             None => None,
-            Some((_, _, catalog)) => catalog.record_id(sequence).map_err(CommandError::from)?,
+            Some(catalog) => catalog.record_id(sequence).map_err(CommandError::from)?,
         };
         let verdict = match now {
             Some(id) if id == record => "holds".to_owned(),
@@ -141,19 +160,11 @@ pub async fn audit_reconcile(
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, AuditError> {
     let coordinator = open_coordinator(config, None).await?;
-    let host = coordinator
-        .config
-        .host(&args.host)
-        .map_err(CommandError::from)?
-        .clone();
-    let opened = coordinator
-        .open_existing(&host)
-        .await
-        .map_err(CommandError::from)?;
+    let (name, opened) = open_host(&coordinator, &args.host).await?;
     let repository = opened.repository.id();
     let mut state = coordinator.state.lock().await;
     match state.foreign(repository).map_err(CommandError::from)? {
-        None => writeln!(out, "{}: nothing to reconcile", host.name)?,
+        None => writeln!(out, "{name}: nothing to reconcile")?,
         Some(records) => {
             let rows = opened.catalog.snapshots(None).map_err(CommandError::from)?;
             let foreign = |sequence| (records.first..=records.last).contains(&sequence);
@@ -172,30 +183,14 @@ pub async fn audit_reconcile(
                 .map_err(CommandError::from)?;
             writeln!(
                 out,
-                "{}: accepted records {} to {}; backups go on after them",
-                host.name, records.first, records.last
+                "{name}: accepted records {} to {}; backups go on after them",
+                records.first, records.last
             )?;
         }
     }
     drop(state);
     coordinator.close().await;
     Ok(ExitCode::Ok)
-}
-
-/// Every repository's catalog, brought up to its log.
-async fn catalogs(
-    coordinator: &Coordinator,
-) -> Result<Vec<(String, RepositoryId, Catalog)>, CommandError> {
-    let known = coordinator.state.lock().await.repositories()?;
-    let mut catalogs = Vec::new();
-    for known in known.into_iter().filter(|known| known.established) {
-        let opened = coordinator.find_named(&known.name).await?;
-        let opened = opened.ok_or_else(|| OpenError::NoRepository {
-            host: known.name.clone(),
-        })?;
-        catalogs.push((known.name, known.repository, opened.catalog));
-    }
-    Ok(catalogs)
 }
 
 fn read_heads(path: &Path) -> Result<Vec<(RepositoryId, u64, RecordId)>, AuditError> {

@@ -10,7 +10,7 @@ use crate::cli::lease::LeaseTakeArgs;
 use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
 use crate::coordinator::log::{LogError, since};
-use crate::coordinator::{Coordinator, HostRepository, OpenError};
+use crate::coordinator::{Coordinator, HostRepository};
 use crate::exit_code::ExitCode;
 use crate::terminal::{Align, write_json, write_table};
 
@@ -60,8 +60,15 @@ pub async fn lease_ls(
 ) -> Result<ExitCode, LeaseError> {
     let coordinator = open_coordinator(config, None).await?;
     let mut lines = Vec::new();
-    for name in known_names(&coordinator).await? {
-        let opened = open_named(&coordinator, &name).await?;
+    for name in coordinator
+        .repository_names()
+        .await
+        .map_err(CommandError::from)?
+    {
+        let opened = coordinator
+            .open_named(&name)
+            .await
+            .map_err(CommandError::from)?;
         let lease = opened.catalog.lease().map_err(CommandError::from)?;
         lines.push(LeaseLine {
             name,
@@ -111,14 +118,22 @@ pub async fn lease_take(
         names.insert(host.repository.to_string());
     }
     if args.all {
-        names.extend(known_names(&coordinator).await?);
+        names.extend(
+            coordinator
+                .repository_names()
+                .await
+                .map_err(CommandError::from)?,
+        );
     }
     for name in names {
         let HostRepository {
             repository,
             mut catalog,
             ..
-        } = open_named(&coordinator, &name).await?;
+        } = coordinator
+            .open_named(&name)
+            .await
+            .map_err(CommandError::from)?;
         let before = coordinator.take_lease(&repository, &mut catalog).await?;
         writeln!(out, "{name}: {}", taken_text(&coordinator, before))?;
     }
@@ -138,16 +153,4 @@ fn taken_text(coordinator: &Coordinator, before: Option<Lease>) -> String {
             since(lease.taken_nanos)
         ),
     }
-}
-
-async fn known_names(coordinator: &Coordinator) -> Result<Vec<String>, CommandError> {
-    let known = coordinator.state.lock().await.repositories()?;
-    let known = known.into_iter().filter(|known| known.established);
-    Ok(known.map(|known| known.name).collect())
-}
-
-async fn open_named(coordinator: &Coordinator, name: &str) -> Result<HostRepository, CommandError> {
-    let opened = coordinator.find_named(name).await?;
-    let host = name.to_owned();
-    Ok(opened.ok_or(OpenError::NoRepository { host })?)
 }

@@ -30,6 +30,7 @@ use crate::keyring::kit::KitFacts;
 use crate::keyring::password::{available_memory_kib, cost_for_memory};
 use crate::keyring::unlock::UnlockFrom;
 use crate::logging::Screen;
+use crate::machine;
 use crate::storage::embedded::create_destination;
 
 /// Why a command that needs storage failed before it did anything of its own.
@@ -106,10 +107,6 @@ pub fn init_directory(args: &InitArgs) -> Result<InitReport, CommandError> {
         bundle: "keys/daemon.bundle",
         key_file: "keys/daemon.key",
     })?;
-    let machine = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
     let admin = match (&args.admin_password_file, args.no_users) {
         (Some(file), _) => AdminPassword::File(file),
         (None, true) => AdminPassword::NoAdmin,
@@ -121,7 +118,7 @@ pub fn init_directory(args: &InitArgs) -> Result<InitReport, CommandError> {
         hosts_toml: HOSTS_TOML,
         admin,
         password_cost: cost_for_memory(available_memory_kib()),
-        coordinator: &machine,
+        coordinator: &machine::name(),
         now: SystemClock.now(),
     };
     Ok(init(&options, create_destination)?)
@@ -183,15 +180,23 @@ pub async fn snapshots_command(
     Ok(code)
 }
 
+/// A host's name and repository.
+pub async fn open_host(
+    coordinator: &Coordinator,
+    host: &str,
+) -> Result<(String, HostRepository), CommandError> {
+    let host = coordinator.config.host(host)?;
+    let opened = coordinator.open_existing(host).await?;
+    Ok((host.name.to_string(), opened))
+}
+
 /// A host's repository and the one snapshot of it that is meant.
 pub async fn find_snapshot(
     coordinator: &Coordinator,
     host: &str,
     selector: &Selector,
 ) -> Result<(HostRepository, SnapshotRow), CommandError> {
-    let host = coordinator.config.host(host)?.clone();
-    let opened = coordinator.open_existing(&host).await?;
-    let name = host.name.to_string();
+    let (name, opened) = open_host(coordinator, host).await?;
     if let Some(problem) = &opened.log_problem
         && !matches!(selector, Selector::IdPrefix(_))
     {
@@ -207,17 +212,13 @@ pub async fn find_snapshot(
 /// `key export-kit FILE`.
 pub fn export_kit_command(args: &ExportKitArgs, config: &Config) -> Result<(), CommandError> {
     let bundle = config.keys.bundle.as_ref().ok_or(OpenError::NoBundle)?;
-    let machine = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
     let destinations: Vec<String> = config
         .destinations
         .iter()
         .map(|destination| destination.url.clone())
         .collect();
     let facts = KitFacts {
-        coordinator: &machine,
+        coordinator: &machine::name(),
         written: SystemClock.now(),
         destinations: &destinations,
     };

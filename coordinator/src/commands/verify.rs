@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::cli::snapshot::VerifyArgs;
-use crate::commands::on_storage::{CommandError, open_coordinator};
+use crate::commands::on_storage::{CommandError, open_coordinator, open_host};
 use crate::commands::opened_snapshot::SnapshotCommandError;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -22,16 +22,7 @@ pub async fn verify_command(
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
     let coordinator = open_coordinator(config, args.from.destination.as_deref()).await?;
-    let host = coordinator
-        .config
-        .host(&args.host)
-        .map_err(CommandError::from)?
-        .clone();
-    let opened = coordinator
-        .open_existing(&host)
-        .await
-        .map_err(CommandError::from)?;
-    let name = host.name.to_string();
+    let (name, opened) = open_host(&coordinator, &args.host).await?;
     let catalog = &opened.catalog;
     let rows = match &args.snapshot {
         Some(selector) => {

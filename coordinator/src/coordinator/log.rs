@@ -17,6 +17,7 @@ use crate::clock::{from_nanos, to_nanos, utc};
 use crate::coordinator::Coordinator;
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
+use crate::machine;
 use crate::repository::Repository;
 use crate::storage::{ReadRange, StorageError};
 
@@ -212,7 +213,7 @@ impl Coordinator {
     fn lease(&self) -> Lease {
         Lease {
             coordinator: self.id,
-            machine: machine_name(),
+            machine: machine::name(),
             taken_nanos: to_nanos(self.clock.now()),
         }
     }
@@ -284,18 +285,4 @@ impl Coordinator {
 /// When a lease was taken, for people.
 pub fn since(taken_nanos: i64) -> String {
     utc(from_nanos(taken_nanos))
-}
-
-/// What this machine is called.
-fn machine_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
-}
-
-/// A digest of the machine's id (machine-id(5)), which is not to be shown to others; nothing where there is none.
-pub(super) fn machine_digest() -> Option<[u8; 32]> {
-    let id = std::fs::read("/etc/machine-id").ok()?;
-    let id = id.trim_ascii();
-    let is_set = !id.is_empty() && id != b"uninitialized";
-    is_set.then(|| blake3::derive_key("capstan 2026-11 machine id", id))
 }
