@@ -61,11 +61,10 @@ fn agent_triple(machine: &str) -> Result<String, Box<dyn Error>> {
         .args(["--print", "sysroot"])
         .output()?;
     let sysroot = String::from_utf8(sysroot.stdout)?;
-    let installed = Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(&musl)
-        .join("lib");
-    println!("cargo::rerun-if-changed={}", installed.display());
+    // Changes with the targets that are installed. A path that is not there would count as changed each time.
+    let targets = Path::new(sysroot.trim()).join("lib/rustlib");
+    println!("cargo::rerun-if-changed={}", targets.display());
+    let installed = targets.join(&musl).join("lib");
     let compiler = format!("CC_{}", musl.replace('-', "_"));
     println!("cargo::rerun-if-env-changed={compiler}");
     let has_compiler = env::var_os(compiler).is_some()
