@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::destination::DestinationName;
 use crate::fan_out::queue::QUEUE_FILE;
 use crate::io_faults::IoFaults;
-use crate::limits::{PATIENCE_DEFAULT, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use crate::limits::{PATIENCE_MAX, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
 use crate::places::table::DestinationTable;
 use crate::places::{FileFacts, Place, PlaceError};
 use crate::receive::Pace;
@@ -27,6 +29,8 @@ pub struct Config {
     allow_uids: Vec<u32>,
     #[serde(default = "one")]
     min_copies: usize,
+    #[serde(default = "patience_default", deserialize_with = "patience")]
+    patience_secs: u64,
     spool: SpoolConfig,
     destination: Vec<DestinationTable>,
     /// The file, its directory, and whether nobody but its owner may read it.
@@ -50,6 +54,20 @@ struct SpoolConfig {
 
 fn one() -> usize {
     1
+}
+
+fn patience_default() -> u64 {
+    PATIENCE_MAX.as_secs()
+}
+
+fn patience<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let max = patience_default();
+    match u64::deserialize(from)? {
+        secs if (1..=max).contains(&secs) => Ok(secs),
+        secs => Err(D::Error::custom(format!(
+            "{secs} seconds of patience are out of range: write a number from 1 to {max}"
+        ))),
+    }
 }
 
 fn spool_bytes_default() -> u64 {
@@ -145,7 +163,7 @@ impl Config {
             },
             queue: self.spool.dir.join(QUEUE_FILE),
             copies_min: self.min_copies,
-            patience: PATIENCE_DEFAULT,
+            patience: Duration::from_secs(self.patience_secs),
             pace: Pace::default(),
             spool_faults: IoFaults::none(),
         }

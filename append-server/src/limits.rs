@@ -56,8 +56,11 @@ pub const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(15);
 /// For how long a question that no destination can answer is asked again.
 pub const READ_PATIENCE_MAX: Duration = Duration::from_secs(30);
-/// For how long a required destination that fails is tried again: less than an agent waits for its acknowledgement.
-pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(120);
+/// For how many seconds a required destination that fails is tried again at most, and by default: less than an agent waits
+/// for its acknowledgement.
+pub const PATIENCE_SECS_MAX: u32 = 120;
+/// The same.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(PATIENCE_SECS_MAX as u64);
 /// How long a destination that nobody waits for is left alone after a failure, at first…
 pub const DELIVERY_BACK_OFF_MIN: Duration = Duration::from_secs(1);
 /// …and at most.
@@ -92,8 +95,8 @@ pub const S3_UNFINISHED_PAGES_MAX: usize = 10;
 pub const S3_UNFINISHED_MEASURED_MAX: usize = 16;
 /// How long the trial of a role locks its own object: longer than two machines' clocks may differ.
 pub const TRIAL_LOCK_SECS: u64 = 3_600;
-/// Connections to an SFTP server.
-pub const SFTP_CONNECTIONS: usize = 4;
+/// Connections to an SFTP server, made as they are needed: some storage services allow an account ten.
+pub const SFTP_CONNECTIONS: usize = 6;
 /// Operations under way on an SFTP server, spread evenly over all connections. OpenSSH's handles are numbers whose bytes
 /// stay text, which the library needs, while fewer than 128 are open on a connection; an operation has five at most.
 pub const SFTP_OPERATIONS_MAX: usize = 64;
@@ -108,10 +111,11 @@ pub const SFTP_IO_BYTES_UNKNOWN: u32 = 32 << 10;
 pub const SFTP_IO_BYTES_MIN: u32 = 4 << 10;
 /// Bytes in flight of one object.
 pub const SFTP_WINDOW_BYTES: usize = 4 << 20;
-/// Bytes on their way to one SFTP server: 80 MB/s at a round trip of 100 ms.
-pub const SFTP_WINDOW_BYTES_ALL: usize = 8 << 20;
-/// How long an SFTP server may take to answer a request, those sent before it included: a line of 28 KB/s brings a whole
-/// window in that time. A server that is gone shows earlier, by SSH's keepalives.
-pub const SFTP_REQUEST_DEADLINE: Duration = Duration::from_secs(300);
+/// Bytes on their way to an SFTP server over one connection: those that OpenSSH's server lets a channel have on its way (2
+/// MiB), and those whose answers are still to come.
+pub const SFTP_WINDOW_BYTES_CONNECTION: usize = 3 << 20;
+/// How long an SFTP server may take to answer a request, those sent before it included: a line of 28 KB/s brings the windows
+/// of all connections in that time. A server that is gone shows earlier, by SSH's keepalives.
+pub const SFTP_REQUEST_DEADLINE: Duration = Duration::from_secs(450);
 /// Names in one folder of an SFTP server: records of a log, mostly.
 pub const SFTP_FOLDER_NAMES_MAX: usize = 4 << 20;

@@ -495,6 +495,7 @@ async fn start_embedded(config: &Config, reading: &Reading) -> Result<EmbeddedSe
     let limits = EmbeddedLimits {
         spool_bytes_max: config.limits.spool.bytes(),
         reserve_bytes: config.limits.reserve.bytes(),
+        patience: config.limits.patience.duration(),
         copies_min: usize::try_from(config.limits.min_copies).unwrap_or(usize::MAX),
     };
     let queue = match reading {

@@ -20,6 +20,10 @@ use tests::world::World;
 
 /// The longest a run may take that waits for a destination.
 const RUN_MAX: Duration = Duration::from_secs(240);
+/// The patience that runs have here which wait in vain, and what they wait at least: the pauses between attempts grow, and
+/// the last one would end too late.
+const PATIENCE: &str = "patience = \"20s\"";
+const WAITED_AT_LEAST: Duration = Duration::from_secs(5);
 /// How long something that is sure to happen may take on a busy machine.
 const SURELY: Duration = Duration::from_secs(120);
 
@@ -266,6 +270,7 @@ async fn a_run_that_a_required_destination_refuses_fails_and_leaves_no_hole() ->
     make_bucket(&s3).await?;
     let proxy = FaultProxy::start(s3.address())?;
     add_to_config(&world, &s3_table(&proxy.endpoint(), true))?;
+    world.replace_config_line("#patience", PATIENCE)?;
     world.run()?;
 
     let refused = |name: &'static str, bytes: Vec<u8>| -> Result<Duration> {
@@ -284,10 +289,7 @@ async fn a_run_that_a_required_destination_refuses_fails_and_leaves_no_hole() ->
     };
     proxy.plan(Which::all(Operation::Put), Fault::refuse(503, "SlowDown"));
     let took = refused("two", incompressible(15, 2 << 20))?;
-    ensure!(
-        took >= Duration::from_secs(100),
-        "it gave up after {took:?}"
-    );
+    ensure!(took >= WAITED_AT_LEAST, "it gave up after {took:?}");
 
     proxy.forget_plan();
     proxy.plan(
@@ -334,9 +336,10 @@ async fn a_run_waits_for_the_copies_it_needs_and_fails_without_them() -> Result<
     s3.stop()?;
     add_to_config(&world, &s3_table(&s3.endpoint(), false))?;
     world.replace_config_line("#min_copies", "min_copies = 2")?;
+    world.replace_config_line("#patience", PATIENCE)?;
     let start = Instant::now();
     let report = world.run_within(RUN_MAX, exit::ERROR, &[])?;
-    ensure!(start.elapsed() >= Duration::from_secs(100));
+    ensure!(start.elapsed() >= WAITED_AT_LEAST);
     ensure!(
         report.outcome == Outcome::Failed && report.snapshot.is_none(),
         "{report:?}"

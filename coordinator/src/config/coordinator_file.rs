@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use append_server::limits::PATIENCE_SECS_MAX;
 use append_server::places::table::DestinationTable;
 use append_server::places::{FileFacts, Place, PlaceError};
-use append_server::quantity::Size;
+use append_server::quantity::{Size, Span};
 use formats::wire::upload::DESTINATIONS_MAX;
 use toml::Spanned;
 
@@ -43,6 +44,9 @@ pub enum Unlock {
     Prompt,
 }
 
+/// The longest a run waits for its destinations.
+const PATIENCE_MAX: Span = Span::from_secs(PATIENCE_SECS_MAX);
+
 /// Bounds of what the coordinator itself uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoordinatorLimits {
@@ -50,6 +54,8 @@ pub struct CoordinatorLimits {
     pub spool: Size,
     /// Free space kept on the disks for the log, whatever runs want.
     pub reserve: Size,
+    /// How long a run waits for destinations that it needs and that do not answer.
+    pub patience: Span,
     /// On how many destinations an object must be before it is acknowledged, the required ones among them.
     pub min_copies: u64,
 }
@@ -59,6 +65,7 @@ impl Default for CoordinatorLimits {
         Self {
             spool: Size::from_bytes(4 << 30),
             reserve: Size::from_bytes(1 << 30),
+            patience: PATIENCE_MAX,
             min_copies: 1,
         }
     }
@@ -233,6 +240,10 @@ fn read_limits(reader: &mut ValueReader<'_>, raw: &RawCoordinatorLimits) -> Coor
         reserve: reader
             .maybe(raw.reserve.as_ref())
             .unwrap_or(built_in.reserve),
+        patience: reader
+            .deadline(raw.patience.as_ref())
+            .and_then(|span| reader.at_most(span, PATIENCE_MAX, raw.patience.as_ref()))
+            .unwrap_or(built_in.patience),
         min_copies: reader
             .number(raw.min_copies.as_ref(), DESTINATIONS_MAX)
             .unwrap_or(built_in.min_copies),

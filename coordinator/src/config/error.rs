@@ -159,6 +159,14 @@ pub enum ValueError {
         /// The least.
         min: String,
     },
+    /// A duration that nobody else waits for.
+    #[error("{value} is too long: write at most {max}")]
+    TooLong {
+        /// What was written.
+        value: String,
+        /// The greatest.
+        max: String,
+    },
     /// A key that every host needs and neither it nor `[defaults]` sets.
     #[error("`{key}` is missing: add `{example}` here{}", if *inheritable { " or under [defaults]" } else { "" })]
     Missing {

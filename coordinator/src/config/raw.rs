@@ -49,6 +49,7 @@ pub(super) struct RawKeys {
 pub(super) struct RawCoordinatorLimits {
     pub(super) spool: Option<Text>,
     pub(super) reserve: Option<Text>,
+    pub(super) patience: Option<Text>,
     pub(super) min_copies: Option<Spanned<u64>>,
 }
 

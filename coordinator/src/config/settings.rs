@@ -169,7 +169,22 @@ impl<'a> ValueReader<'a> {
         None
     }
 
-    fn deadline(&mut self, text: Option<&Text>) -> Option<Span> {
+    /// The span, unless it is longer than that.
+    pub(super) fn at_most(&mut self, span: Span, max: Span, text: Option<&Text>) -> Option<Span> {
+        if span <= max {
+            return Some(span);
+        }
+        self.refuse(
+            &text?.span(),
+            ValueError::TooLong {
+                value: span.to_string(),
+                max: max.to_string(),
+            },
+        );
+        None
+    }
+
+    pub(super) fn deadline(&mut self, text: Option<&Text>) -> Option<Span> {
         let span: Span = self.maybe(text)?;
         if span >= DEADLINE_MIN {
             return Some(span);

@@ -183,6 +183,7 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
     let limits = vec![
         ("spool", json!(config.limits.spool.to_string())),
         ("reserve", json!(config.limits.reserve.to_string())),
+        ("patience", json!(config.limits.patience.to_string())),
         ("min_copies", json!(config.limits.min_copies)),
     ];
     let agents = present(vec![(

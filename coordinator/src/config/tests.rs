@@ -159,6 +159,17 @@ fn sound_files_resolve_over_defaults_and_built_in_values() {
 }
 
 #[test]
+fn patience_with_destinations_has_a_least_and_a_most() {
+    let with = |patience: &str| format!("{COORDINATOR}\n[limits]\npatience = \"{patience}\"\n");
+    let config = Fixture::new(&with("90s"), HOSTS).load().unwrap();
+    assert_eq!(config.limits.patience.duration().as_secs(), 90);
+    for (refused, remedy) in [("2m1s", "write at most 2m"), ("0s", "write at least 1s")] {
+        let text = refused_coordinator(&with(refused));
+        assert_says(&text, &["limits.patience", refused, remedy]);
+    }
+}
+
+#[test]
 fn a_hosts_rules_follow_the_defaults_and_other_values_replace_them() {
     let hosts = format!("{HOSTS}exclude = [\"!/var/cache/keep/**\"]\nexclude_caches = false\n");
     let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();

@@ -3,13 +3,14 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use append_server::claimed_dir::{ClaimError, ClaimedDir};
 use append_server::destination::local::LocalDestination;
 use append_server::destination::local_root::RootError;
 use append_server::fan_out::queue::QUEUE_FILE;
 use append_server::io_faults::IoFaults;
-use append_server::limits::{PATIENCE_DEFAULT, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use append_server::limits::{PATIENCE_MAX, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
 use append_server::places::{OpenError, Place, open_places};
 use append_server::receive::Pace;
 use append_server::server::{AppendServer, ServerHandle, ServerOptions, StartError};
@@ -25,6 +26,8 @@ pub struct EmbeddedLimits {
     pub spool_bytes_max: u64,
     /// What data packs leave free on every disk, for the log.
     pub reserve_bytes: u64,
+    /// How long a request waits for destinations that it needs and that do not answer.
+    pub patience: Duration,
     /// On how many destinations an object must be before it is acknowledged.
     pub copies_min: usize,
 }
@@ -34,6 +37,7 @@ impl Default for EmbeddedLimits {
         Self {
             spool_bytes_max: SPOOL_BYTES_DEFAULT,
             reserve_bytes: RESERVE_BYTES_DEFAULT,
+            patience: PATIENCE_MAX,
             copies_min: 1,
         }
     }
@@ -99,7 +103,7 @@ impl EmbeddedServer {
                 QueueUse::LeaveAlone => sockets.path().join(QUEUE_FILE),
             },
             copies_min: limits.copies_min,
-            patience: PATIENCE_DEFAULT,
+            patience: limits.patience,
             pace: Pace::default(),
             spool_faults: IoFaults::none(),
         };
