@@ -32,7 +32,7 @@ use crate::destination::{
 };
 use crate::examination::Finding;
 use crate::grants::{MaintenanceGrant, RepairGrant};
-use crate::limits::{SFTP_CONNECTIONS, SFTP_OPERATIONS_MAX, SFTP_WINDOW_BYTES_ALL};
+use crate::limits::{SFTP_CONNECTIONS, SFTP_OPERATIONS_MAX};
 use crate::spool::SpooledObject;
 
 /// A directory of objects on an SFTP server. Cheap to clone.
@@ -50,8 +50,6 @@ struct Inner {
     failures: AtomicU64,
     /// Bounds what is under way, and by that the server's open handles and our buffers.
     operations: Arc<Semaphore>,
-    /// Bytes that may be on their way to the server.
-    window: Semaphore,
     /// Folders that are known to be there, and durable as far as the server can say.
     folders: Mutex<HashSet<String>>,
 }
@@ -67,7 +65,6 @@ impl SftpDestination {
             slots,
             failures: AtomicU64::new(0),
             operations: Arc::new(Semaphore::new(SFTP_OPERATIONS_MAX)),
-            window: Semaphore::new(SFTP_WINDOW_BYTES_ALL),
             folders: Mutex::new(HashSet::new()),
         }))
     }

@@ -18,7 +18,7 @@ pub(super) enum SftpFailure {
     /// The server said no, and has no space left.
     Full,
     /// No connection could be made.
-    Connect(SshError),
+    Connect(Box<SshError>),
     /// A connection without SFTP.
     Subsystem(SubsystemError),
     /// The connection broke, or was too slow.

@@ -3,15 +3,20 @@
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
+use futures_util::future::join_all;
 use russh_sftp::client::error::Error as SftpError;
-use russh_sftp::protocol::{FileMode, StatusCode};
+use russh_sftp::protocol::{File, FileMode, StatusCode};
+use tokio::join;
 
 use crate::destination::list_page::{ListPage, is_shard};
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
-use crate::destination::sftp::session::Session;
+use crate::destination::sftp::session::{Load, Session};
 use crate::destination::{DestinationError, ObjectList};
 use crate::limits::SFTP_FOLDER_NAMES_MAX;
+
+/// Folders that are read at once: each is a handle of the server's while it is, of which an operation has five at most.
+const FOLDERS_AT_ONCE: usize = 4;
 
 impl Inner {
     /// Objects after a name, at most `limit`.
@@ -26,10 +31,14 @@ impl Inner {
         let root = self.path(&repository.to_string());
         let mut page = ListPage::new(after, limit);
         let listed = async {
-            let session = self.session().await?;
+            let session = self.session(Load::Questions).await?;
             let listing = async {
-                self.check_root(&session).await?;
-                fill(&mut page, &session, &root, kind).await?;
+                let (there, filled) = join!(
+                    self.check_root(&session),
+                    fill(&mut page, &session, &root, kind)
+                );
+                there?;
+                filled?;
                 // What was not there counts only while the root is.
                 self.check_root(&session).await
             };
@@ -47,7 +56,7 @@ impl Inner {
     pub(super) async fn repositories(&self) -> Result<Vec<RepositoryId>, DestinationError> {
         let _under_way = self.operations.acquire().await;
         let listed = async {
-            let session = self.session().await?;
+            let session = self.session(Load::Questions).await?;
             let listing = async {
                 self.check_root(&session).await?;
                 session.names(&self.options.path).await
@@ -75,18 +84,21 @@ async fn fill(
             }
         }
         ObjectKind::Keys | ObjectKind::Log => {
-            add_folder(page, session, root, &format!("{folder}/")).await?;
+            let prefix = format!("{folder}/");
+            let files = files_of(session, root, &prefix).await?;
+            add_files(page, &prefix, files);
         }
         ObjectKind::Pack | ObjectKind::Meta => {
             let mut shards = session.names_if_there(&format!("{root}/{folder}")).await?;
             shards.retain(|shard| is_shard(shard));
             shards.sort_unstable();
-            for shard in shards {
-                let prefix = format!("{folder}/{shard}/");
-                if page.is_past(&prefix) {
-                    continue;
+            let prefixes = shards.iter().map(|shard| format!("{folder}/{shard}/"));
+            let prefixes: Vec<String> = prefixes.filter(|prefix| !page.is_past(prefix)).collect();
+            for some in prefixes.chunks(FOLDERS_AT_ONCE) {
+                let files = some.iter().map(|prefix| files_of(session, root, prefix));
+                for (prefix, files) in some.iter().zip(join_all(files).await) {
+                    add_files(page, prefix, files?);
                 }
-                add_folder(page, session, root, &prefix).await?;
                 if page.list.more {
                     break;
                 }
@@ -96,14 +108,20 @@ async fn fill(
     Ok(())
 }
 
-async fn add_folder(
-    page: &mut ListPage,
+/// The files of one folder.
+async fn files_of(
     session: &Session,
     root: &str,
     prefix: &str,
-) -> Result<(), SftpFailure> {
+) -> Result<Vec<(String, u64)>, SftpFailure> {
     let path = format!("{root}/{}", prefix.trim_end_matches('/'));
-    let mut files = session.files_if_there(&path).await?;
+    session.files_if_there(&path).await
+}
+
+fn add_files(page: &mut ListPage, prefix: &str, mut files: Vec<(String, u64)>) {
+    if page.list.more {
+        return;
+    }
     files.sort_unstable();
     files.dedup_by(|next, first| next.0 == first.0);
     for (leaf, bytes) in files {
@@ -112,7 +130,6 @@ async fn add_folder(
             break;
         }
     }
-    Ok(())
 }
 
 fn add(page: &mut ListPage, text: &str, bytes: u64) {
@@ -179,39 +196,52 @@ impl Session {
         Ok(names)
     }
 
+    /// Reads an opened folder to its end. Two pages are asked for at once: most folders have one, and the second question
+    /// brings their end.
     async fn read_names(&self, handle: &str, path: &str) -> Result<Vec<Named>, SftpFailure> {
         let mut names = Vec::new();
         loop {
-            let answer = match self.sftp.readdir(handle).await {
-                Ok(answer) => answer,
-                Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => {
-                    return Ok(names);
+            let (first, second) = join!(self.sftp.readdir(handle), self.sftp.readdir(handle));
+            let mut has_ended = false;
+            for answer in [first, second] {
+                match answer {
+                    Ok(page) => take_page(&mut names, page.files, path)?,
+                    Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => {
+                        has_ended = true;
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
-            };
-            if answer.files.is_empty() {
-                let what = format!("a page of {path} without a name");
-                return Err(SftpFailure::Answer(what));
             }
-            for file in answer.files {
-                if file.filename == "." || file.filename == ".." {
-                    continue;
-                }
-                let (Some(mode), Some(bytes)) = (file.attrs.permissions, file.attrs.size) else {
-                    let what = format!("{path} with a name whose kind and size it does not say");
-                    return Err(SftpFailure::Answer(what));
-                };
-                names.push(Named {
-                    name: file.filename,
-                    kind: FileMode::from_bits_truncate(mode & 0xF000),
-                    bytes,
-                    changed_unix_secs: file.attrs.mtime.map(u64::from),
-                });
-            }
-            if names.len() > SFTP_FOLDER_NAMES_MAX {
-                let what = format!("more than {SFTP_FOLDER_NAMES_MAX} names in {path}");
-                return Err(SftpFailure::Answer(what));
+            if has_ended {
+                return Ok(names);
             }
         }
     }
+}
+
+fn take_page(names: &mut Vec<Named>, page: Vec<File>, path: &str) -> Result<(), SftpFailure> {
+    if page.is_empty() {
+        let what = format!("a page of {path} without a name");
+        return Err(SftpFailure::Answer(what));
+    }
+    for file in page {
+        if file.filename == "." || file.filename == ".." {
+            continue;
+        }
+        let (Some(mode), Some(bytes)) = (file.attrs.permissions, file.attrs.size) else {
+            let what = format!("{path} with a name whose kind and size it does not say");
+            return Err(SftpFailure::Answer(what));
+        };
+        names.push(Named {
+            name: file.filename,
+            kind: FileMode::from_bits_truncate(mode & 0xF000),
+            bytes,
+            changed_unix_secs: file.attrs.mtime.map(u64::from),
+        });
+    }
+    if names.len() > SFTP_FOLDER_NAMES_MAX {
+        let what = format!("more than {SFTP_FOLDER_NAMES_MAX} names in {path}");
+        return Err(SftpFailure::Answer(what));
+    }
+    Ok(())
 }

@@ -1,20 +1,17 @@
 //! Storing an object on an SFTP server: written under a temporary name, made durable, then given its own name by a step
 //! that replaces nothing. What was left behind by a lost connection is another temporary file, and harms nobody.
 
-use std::sync::Arc;
-
 use formats::ids::to_hex;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use russh_sftp::protocol::{OpenFlags, StatusCode};
 use tokio::join;
-use tokio::sync::Semaphore;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::root::attributes;
-use crate::destination::sftp::session::Session;
+use crate::destination::sftp::session::{Load, Session};
 use crate::destination::throttle::Transfer;
 use crate::destination::{DAMAGED_FOLDER, DestinationError, ObjectKey, PutOutcome, damaged_name};
 use crate::limits::SFTP_WINDOW_BYTES;
@@ -34,7 +31,7 @@ impl Inner {
     ) -> Result<PutOutcome, DestinationError> {
         let _under_way = self.operations.acquire().await;
         let stored = async {
-            let session = self.session().await?;
+            let session = self.session(Load::upload(source.bytes())).await?;
             session.until_over(self.store(&session, key, source)).await
         };
         stored.await.map_err(|failure| {
@@ -94,16 +91,13 @@ impl Inner {
             session.sync_folder(&self.path(folder)).await?;
             return Ok(same);
         }
-        let line = Line {
-            window: &self.window,
-            transfer: self.throttle.transfer(),
-        };
+        let transfer = self.throttle.transfer();
         let handle = match opened {
             Ok(handle) => handle,
             Err(failure) => return Err(self.explain(session, failure, source).await),
         };
         let (written, made) = join!(
-            session.write_new(&handle, source, &line),
+            session.write_new(&handle, source, &transfer),
             self.folder(session, folder)
         );
         let whole = match written {
@@ -151,7 +145,7 @@ impl Inner {
 
     async fn set_aside(&self, key: &ObjectKey) -> Result<String, SftpFailure> {
         let _under_way = self.operations.acquire().await;
-        let session = self.session().await?;
+        let session = self.session(Load::Questions).await?;
         session.until_over(self.move_aside(&session, key)).await
     }
 
@@ -283,12 +277,6 @@ impl Inner {
     }
 }
 
-/// What an object's bytes pass on their way to the server.
-struct Line<'a> {
-    window: &'a Semaphore,
-    transfer: Arc<Transfer>,
-}
-
 impl Session {
     /// Makes a new file to write to.
     async fn create(&self, path: &str) -> Result<String, SftpFailure> {
@@ -317,10 +305,10 @@ impl Session {
         &self,
         handle: &str,
         source: &SpooledObject,
-        line: &Line<'_>,
+        transfer: &Transfer,
     ) -> Result<(), SftpFailure> {
         let (written, read_only) = join!(
-            self.write_all(handle, source, line),
+            self.write_all(handle, source, transfer),
             self.set_read_only(handle)
         );
         let written = written.and(read_only);
@@ -358,9 +346,9 @@ impl Session {
         &self,
         handle: &str,
         source: &SpooledObject,
-        line: &Line<'_>,
+        transfer: &Transfer,
     ) -> Result<(), SftpFailure> {
-        let piece_bytes = line.transfer.piece_bytes(self.write_bytes);
+        let piece_bytes = transfer.piece_bytes(self.write_bytes);
         let pieces_max = (SFTP_WINDOW_BYTES / piece_bytes.max(1)).max(1);
         let mut in_flight = FuturesUnordered::new();
         let mut offset = 0;
@@ -370,9 +358,9 @@ impl Session {
             offset += piece.len() as u64;
             let room = u32::try_from(piece.len()).unwrap_or(u32::MAX);
             in_flight.push(async move {
-                line.transfer.take(piece.len() as u64).await;
-                // Of all that is on its way to the server, so that a slow line answers in time.
-                let _room = line.window.acquire_many(room).await;
+                transfer.take(piece.len() as u64).await;
+                // Of all that is on its way over this connection, so that a slow line answers in time.
+                let _room = self.window.acquire_many(room).await;
                 self.sftp.write(handle, at, piece).await
             });
             if in_flight.len() >= pieces_max {

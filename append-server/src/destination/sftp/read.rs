@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use formats::object::ObjectKind;
 use futures_util::stream::{self, StreamExt as _};
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::{FileAttributes, FileMode, OpenFlags, StatusCode};
+use tokio::join;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
-use crate::destination::sftp::session::{Lease, Session};
+use crate::destination::sftp::session::{Lease, Load, Session};
 use crate::destination::throttle::Transfer;
 use crate::destination::{ByteRange, DestinationError, DestinationName, ObjectKey, ObjectRead};
 use crate::limits::SFTP_WINDOW_BYTES;
@@ -24,7 +26,11 @@ impl Inner {
     ) -> Result<ObjectRead, DestinationError> {
         let under_way = Arc::clone(&self.operations).acquire_owned().await.ok();
         let opened = async {
-            let session = self.session().await?;
+            let load = match key.name.kind() {
+                ObjectKind::Pack | ObjectKind::Meta => Load::download(range.bytes),
+                ObjectKind::Config | ObjectKind::Keys | ObjectKind::Log => Load::Questions,
+            };
+            let session = self.session(load).await?;
             let path = self.path(&key.to_string());
             let opening = async {
                 let file = session.open_object(&path).await?;
@@ -63,7 +69,7 @@ impl Inner {
     pub(super) async fn head(&self, key: &ObjectKey) -> Result<u64, DestinationError> {
         let _under_way = self.operations.acquire().await;
         let asked = async {
-            let session = self.session().await?;
+            let session = self.session(Load::Questions).await?;
             let path = self.path(&key.to_string());
             let looking = async {
                 let bytes = session.size_of(&path).await?;
@@ -84,7 +90,7 @@ impl Inner {
     pub(super) async fn delete(&self, key: &ObjectKey) -> Result<(), DestinationError> {
         self.head(key).await?;
         let removed = async {
-            let session = self.session().await?;
+            let session = self.session(Load::Questions).await?;
             let path = self.path(&key.to_string());
             let removing = async { Ok(session.sftp.remove(path).await.map(drop)?) };
             session.until_over(removing).await
@@ -107,7 +113,8 @@ struct OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        let (session, handle) = (self.session.clone(), std::mem::take(&mut self.handle));
+        // Nobody waits for it: the connection is free for others.
+        let (session, handle) = (self.session.session(), std::mem::take(&mut self.handle));
         // Outside of a runtime the connection goes as well, and the handle with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
@@ -165,19 +172,22 @@ impl Session {
         }
     }
 
-    /// Opens an object and tells its size; nothing when there is none. What is no file is no object.
+    /// Opens an object and tells its size; nothing when there is none. What is no file is no object. Both are asked at once:
+    /// on a long line each question costs a round trip.
     async fn open_object(&self, path: &str) -> Result<Option<(String, u64)>, SftpFailure> {
-        let Some(bytes) = self.size_of(path).await? else {
-            return Ok(None);
-        };
-        let opened = self
+        let opening = self
             .sftp
-            .open(path, OpenFlags::READ, FileAttributes::empty())
-            .await;
-        match opened.map_err(SftpFailure::from) {
-            Ok(handle) => Ok(Some((handle.handle, bytes))),
-            Err(failure) if failure.is_absent() => Ok(None),
-            Err(failure) => Err(failure),
+            .open(path, OpenFlags::READ, FileAttributes::empty());
+        let (bytes, opened) = join!(self.size_of(path), opening);
+        match (bytes, opened.map_err(SftpFailure::from)) {
+            (Ok(Some(bytes)), Ok(handle)) => Ok(Some((handle.handle, bytes))),
+            (Ok(_), Err(failure)) if failure.is_absent() => Ok(None),
+            (Ok(_), Err(failure)) => Err(failure),
+            (bytes, Ok(handle)) => {
+                self.sftp.close(handle.handle).await?;
+                bytes.map(|_| None)
+            }
+            (Err(failure), Err(_)) => Err(failure),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::destination::local_root::MARKER;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::put::TEMPORARY;
 use crate::destination::sftp::root::attributes;
-use crate::destination::sftp::session::Session;
+use crate::destination::sftp::session::{Load, Session};
 use crate::destination::sftp::{Inner, SftpDestination};
 use crate::role::Role;
 use crate::role_trial::Expected::{NotRefusable, Refused, Works};
@@ -46,7 +46,7 @@ impl SftpDestination {
         configured: &Self,
     ) -> Result<RoleTrial, DestinationError> {
         let inner = &*self.0;
-        let session = inner.session().await;
+        let session = inner.session(Load::Questions).await;
         let session =
             session.map_err(|failure| inner.error("connect to", &inner.options.path, failure))?;
         let mut trial = Trial {
@@ -117,7 +117,7 @@ impl Trial<'_> {
         self.is_there = stored.is_ok();
         self.note("storing", STORING, found(stored));
         if !self.is_there
-            && let Ok(session) = configured.session().await
+            && let Ok(session) = configured.session(Load::Questions).await
         {
             self.is_there = store(configured, &session, &self.path).await.is_ok();
         }
@@ -216,7 +216,7 @@ impl Trial<'_> {
                 continue;
             };
             if !failure.is_absent()
-                && let Ok(session) = configured.session().await
+                && let Ok(session) = configured.session(Load::Questions).await
             {
                 match session.sftp.remove(&path).await {
                     Ok(_) => continue,

@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 
 use formats::ids::to_hex;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use russh_sftp::protocol::{FileAttributes, FileMode, OpenFlags, StatusCode};
 use tokio::join;
 
@@ -12,7 +12,7 @@ use crate::destination::DestinationError;
 use crate::destination::local_root::{MARKER, MARKER_TITLE};
 use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
-use crate::destination::sftp::session::Session;
+use crate::destination::sftp::session::{Load, Session};
 use crate::examination::{Finding, Verdict};
 
 const FOLDER_MODE: u32 = 0o700;
@@ -20,7 +20,7 @@ const FOLDER_MODE: u32 = 0o700;
 impl Inner {
     pub(super) async fn create_root(&self) -> Result<bool, DestinationError> {
         let made = async {
-            let session = self.session().await?;
+            let session = self.session(Load::Questions).await?;
             session.until_over(self.make_root(&session)).await
         };
         made.await
@@ -92,22 +92,34 @@ impl Inner {
             .chain([name])
             .filter(|folder| !self.knows(folder))
             .collect();
-        let kinds = unknown.iter().map(|folder| async {
-            let path = self.path(folder);
-            session.kind_of(&path).await
-        });
-        let (root, kinds) = join!(self.check_root(session), join_all(kinds));
-        root?;
-        for (folder, kind) in unknown.iter().zip(kinds) {
-            self.make_folder(session, &self.path(folder), kind?).await?;
-        }
-        // Made by another a moment ago, perhaps: until its name is durable, none is known.
-        try_join_all(unknown.iter().map(|folder| async {
+        let above = |folder: &str| {
             let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
-            let above = self.path(above);
-            session.sync_folder(above.trim_end_matches('/')).await
-        }))
-        .await?;
+            self.path(above).trim_end_matches('/').to_owned()
+        };
+        // What its name is in is opened meanwhile, where it is there yet.
+        let looked = unknown.iter().map(|folder| async {
+            let (path, above) = (self.path(folder), above(folder));
+            join!(session.kind_of(&path), session.open_folder(&above))
+        });
+        let (root, looked) = join!(self.check_root(session), join_all(looked));
+        let (kinds, opened): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
+        let made = async {
+            root?;
+            for (folder, kind) in unknown.iter().zip(kinds) {
+                self.make_folder(session, &self.path(folder), kind?).await?;
+            }
+            Ok(())
+        };
+        let made: Result<(), SftpFailure> = made.await;
+        // Made by another a moment ago, perhaps: until its name is durable, none is known.
+        let synced = join_all(unknown.iter().zip(opened).map(|(folder, opened)| async {
+            match opened {
+                Ok(opened @ Some(_)) => session.sync_opened_folder(opened).await,
+                _ => session.sync_folder(&above(folder)).await,
+            }
+        }));
+        let synced: Result<(), SftpFailure> = synced.await.into_iter().collect();
+        made.and(synced)?;
         self.folders
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -158,7 +170,7 @@ impl Inner {
 
     /// Which of OpenSSH's extensions the server has, and what it means when it has not.
     pub(super) async fn findings(&self) -> Vec<Finding> {
-        let session = match self.session().await {
+        let session = match self.session(Load::Questions).await {
             Ok(session) => session,
             Err(failure) => {
                 let error = self.error("connect to", &self.options.path, failure);
@@ -193,7 +205,7 @@ impl Inner {
 
     pub(super) async fn free_bytes(&self) -> Result<Option<u64>, DestinationError> {
         let asked = async {
-            let session = self.session().await?;
+            let session = self.session(Load::Questions).await?;
             let asked = session.free_bytes(&self.options.path);
             session.until_over(asked).await
         };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use russh_sftp::client::rawsession::Limits;
 use russh_sftp::client::{Config, RawSftpSession};
 use russh_sftp::extensions;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::sftp::Inner;
@@ -16,17 +16,77 @@ use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::watched::Watched;
 use crate::limits::{
     SFTP_IO_BYTES, SFTP_IO_BYTES_MIN, SFTP_IO_BYTES_UNKNOWN, SFTP_PACKET_BYTES_MAX,
-    SFTP_REQUEST_DEADLINE,
+    SFTP_REQUEST_DEADLINE, SFTP_WINDOW_BYTES_CONNECTION,
 };
 use crate::ssh::connect::{SshConnection, connect};
 use crate::ssh::subsystem::open_subsystem;
+
+/// What an operation asks of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// A few questions: not worth a connection of their own.
+    Questions,
+    /// Many bytes to the server.
+    Upload,
+    /// Many bytes from the server.
+    Download,
+}
+
+impl Load {
+    /// What so many bytes to the server are.
+    pub(super) fn upload(bytes: u64) -> Self {
+        if bytes > SMALL_BYTES_MAX {
+            Self::Upload
+        } else {
+            Self::Questions
+        }
+    }
+
+    /// What so many bytes from the server are, or as many as there are.
+    pub(super) fn download(bytes: Option<u64>) -> Self {
+        match bytes {
+            Some(bytes) if bytes <= SMALL_BYTES_MAX => Self::Questions,
+            _ => Self::Download,
+        }
+    }
+}
+
+/// What a few questions carry.
+const SMALL_BYTES_MAX: u64 = 256 << 10;
 
 /// A place for one connection.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     session: Mutex<Option<Arc<Session>>>,
-    /// Operations that use it, or wait for it to connect.
-    users: Arc<AtomicUsize>,
+    /// Operations that use it, or wait for it to connect, by what they ask.
+    users: Arc<Users>,
+}
+
+#[derive(Debug, Default)]
+struct Users([AtomicUsize; 3]);
+
+impl Users {
+    fn of(&self, load: Load) -> &AtomicUsize {
+        let [questions, upload, download] = &self.0;
+        match load {
+            Load::Questions => questions,
+            Load::Upload => upload,
+            Load::Download => download,
+        }
+    }
+
+    /// Operations that carry much.
+    fn bulk(&self) -> usize {
+        let [_, upload, download] = &self.0;
+        upload.load(Ordering::Relaxed) + download.load(Ordering::Relaxed)
+    }
+
+    fn all(&self) -> usize {
+        self.0
+            .iter()
+            .map(|users| users.load(Ordering::Relaxed))
+            .sum()
+    }
 }
 
 /// A session in use by one operation.
@@ -34,6 +94,13 @@ pub(super) struct Slot {
 pub(super) struct Lease {
     session: Arc<Session>,
     _user: Arc<User>,
+}
+
+impl Lease {
+    /// The session, for what nobody waits for.
+    pub(super) fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.session)
+    }
 }
 
 impl Deref for Lease {
@@ -46,18 +113,27 @@ impl Deref for Lease {
 
 /// Counts as a slot's user until it is dropped.
 #[derive(Debug)]
-struct User(Arc<AtomicUsize>);
+struct User(Arc<Users>, Load);
 
 impl User {
-    fn of(slot: &Slot) -> Self {
-        slot.users.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&slot.users))
+    fn of(slot: &Slot, load: Load) -> Self {
+        slot.users.of(load).fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&slot.users), load)
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.of(self.1).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// Whether it has a connection, as far as can be told without waiting.
+    fn is_connected(&self) -> bool {
+        self.session
+            .try_lock()
+            .is_ok_and(|session| session.as_ref().is_some_and(|session| !session.is_over()))
     }
 }
 
@@ -73,6 +149,8 @@ pub(super) struct Session {
     /// The most bytes that one read may ask for, and one write carry.
     pub(super) read_bytes: u32,
     pub(super) write_bytes: usize,
+    /// Bytes that may be on their way to the server.
+    pub(super) window: Semaphore,
     pub(super) connection: SshConnection,
     /// The stream below is at its end.
     over: CancellationToken,
@@ -86,15 +164,33 @@ impl std::fmt::Debug for Session {
 }
 
 impl Inner {
-    /// A session for one operation: the one with the fewest others on it, connected if need be. Of those the first, so that
-    /// what is done one by one never waits for more than one connection to be made.
-    pub(super) async fn session(&self) -> Result<Lease, SftpFailure> {
+    /// The slot for an operation. One that carries much gets the connection with the fewest others of its kind, then with the
+    /// fewest that carry much at all: what comes from the server in bulk holds up the answers to what goes there. A few
+    /// questions wait for no further connection while there is one, or one is being made.
+    fn slot(&self, load: Load) -> Option<&Slot> {
+        let slots = self.slots.iter();
+        if load != Load::Questions {
+            return slots.min_by_key(|slot| {
+                let (bulk, same) = (
+                    slot.users.bulk(),
+                    slot.users.of(load).load(Ordering::Relaxed),
+                );
+                (same, bulk, !slot.is_connected())
+            });
+        }
+        let connected = slots.clone().filter(|slot| slot.is_connected());
+        connected
+            .min_by_key(|slot| slot.users.all())
+            .or_else(|| slots.clone().find(|slot| slot.users.all() > 0))
+            .or_else(|| self.slots.first())
+    }
+
+    /// A session for one operation, connected if need be.
+    pub(super) async fn session(&self, load: Load) -> Result<Lease, SftpFailure> {
         let slot = self
-            .slots
-            .iter()
-            .min_by_key(|slot| slot.users.load(Ordering::Relaxed))
+            .slot(load)
             .ok_or_else(|| SftpFailure::Answer("no connection is configured".to_owned()))?;
-        let user = Arc::new(User::of(slot));
+        let user = Arc::new(User::of(slot, load));
         let lease = |session: &Arc<Session>| Lease {
             session: Arc::clone(session),
             _user: user,
@@ -115,7 +211,7 @@ impl Inner {
     async fn connect(&self, failures_before: u64) -> Result<Session, SftpFailure> {
         let connection = connect(&self.options.server)
             .await
-            .map_err(SftpFailure::Connect)?;
+            .map_err(|error| SftpFailure::Connect(Box::new(error)))?;
         let stream = open_subsystem(&connection, "sftp")
             .await
             .map_err(SftpFailure::Subsystem)?;
@@ -148,6 +244,7 @@ impl Inner {
             read_bytes,
             write_bytes: usize::try_from(write_bytes).unwrap_or(usize::MAX),
             sftp,
+            window: Semaphore::new(SFTP_WINDOW_BYTES_CONNECTION),
             connection,
             over,
             failures_before,
