@@ -140,22 +140,8 @@ impl SharedIndex {
 impl ChunkLocator for SharedIndex {
     fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Option<ChunkPlace>>, LocateError> {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = index.locate_many(ids).map_err(|source| LocateError {
+        index.locate_many(ids).map_err(|source| LocateError {
             source: Box::new(source),
-        })?;
-        Ok(places
-            .into_iter()
-            .map(|place| {
-                place.map(|place| ChunkPlace {
-                    pack: place.pack,
-                    purpose: place.purpose,
-                    frame_offset: place.frame_offset,
-                    shape: place.shape,
-                    run_header: place.run_header,
-                    offset_in_frame: place.offset_in_frame,
-                    bytes: place.bytes,
-                })
-            })
-            .collect())
+        })
     }
 }

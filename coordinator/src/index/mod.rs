@@ -26,10 +26,10 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::database::{Database, unsigned};
 use crate::index::recent::{Recent, Spot};
 use crate::index::schema::SCHEMA;
+use crate::snapshot::place::ChunkPlace;
 
 pub use crate::index::error::IndexError;
 pub use crate::index::packs::{IndexedPack, NamedPack, Packs};
-pub use crate::index::place::ChunkPlace;
 pub use crate::index::quarantine::GivenUp;
 pub use crate::index::rebuild::{Rebuild, rebuild};
 
@@ -132,7 +132,7 @@ impl Index {
                     .or_else(|| recent.spot(&id));
                 if let Some(spot) = spot {
                     found[place] = frames
-                        .query_row([spot.frame], |row| ChunkPlace::from_row(row, spot))
+                        .query_row([spot.frame], |row| place::chunk_place(row, spot))
                         .optional()?;
                 }
             }

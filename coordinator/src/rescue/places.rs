@@ -66,7 +66,7 @@ impl Places {
             let found = index.locate_many(&wanted).map_err(failed)?;
             for (number, place) in open.into_iter().zip(found) {
                 if let (Some(slot), Some(place)) = (places.get_mut(number), place) {
-                    *slot = Some(of_index(&place));
+                    *slot = Some(place);
                 }
             }
         }
@@ -109,22 +109,11 @@ fn failed(source: impl std::error::Error + Send + Sync + 'static) -> LocateError
     }
 }
 
-fn of_index(place: &crate::index::ChunkPlace) -> ChunkPlace {
-    ChunkPlace {
-        pack: place.pack,
-        purpose: place.purpose,
-        frame_offset: place.frame_offset,
-        shape: place.shape,
-        run_header: place.run_header,
-        offset_in_frame: place.offset_in_frame,
-        bytes: place.bytes,
-    }
-}
-
 /// A place as the working file keeps it.
 pub(crate) fn encode_place(place: &ChunkPlace) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.put(place.pack.as_bytes());
+    out.put_u64(place.pack_bytes);
     out.put_flag(place.purpose == Purpose::Meta);
     out.put_u64(place.frame_offset);
     out.put_u8(place.shape.kind.tag());
@@ -141,6 +130,7 @@ fn decode_place(bytes: &[u8]) -> Result<ChunkPlace, DecodeError> {
     let mut reader = Reader::new(bytes);
     Ok(ChunkPlace {
         pack: PackId::read(&mut reader)?,
+        pack_bytes: reader.u64("pack bytes")?,
         purpose: match reader.flag("purpose")? {
             true => Purpose::Meta,
             false => Purpose::Data,

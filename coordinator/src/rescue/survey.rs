@@ -146,7 +146,8 @@ struct Entering {
 impl Entering {
     fn enter(mut self, opened: Vec<OpenedPack>) -> Result<Self, RescueError> {
         for OpenedPack { facts, table } in opened {
-            let places: Vec<_> = table_places(facts.pack, facts.purpose, &table).collect();
+            let places: Vec<_> =
+                table_places((facts.pack, facts.bytes), facts.purpose, &table).collect();
             let ids: Vec<ChunkId> = places.iter().map(|(id, _)| *id).collect();
             let known = self.rebuild.contains_many(&ids)?;
             let others = || places.iter().zip(&known).filter(|(_, known)| **known);

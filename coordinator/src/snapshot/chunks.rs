@@ -11,6 +11,7 @@ use formats::ids::ChunkId;
 use formats::keys::repository::{MissingKeyError, RepositoryKeys};
 use formats::keys::secret::IdKey;
 use formats::seal::frame::FrameError;
+use tokio::join;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -298,9 +299,10 @@ impl ChunkReader {
             return Ok((Bytes::new(), Vec::new()));
         };
         let (pack, purpose) = (first.place.pack, first.place.purpose);
-        let sealed = packs
-            .read_range(pack, purpose, range.offset, range.bytes)
-            .await?;
+        // Where the keys' places are not known yet, they are read at the same time.
+        let reading = packs.read_range(pack, purpose, range.offset, range.bytes);
+        let (sealed, openers) = join!(reading, self.openers_of(packs, range));
+        let sealed = sealed?;
         if sealed.len() as u64 != range.bytes {
             return Err(ChunkError::ShortRead {
                 pack,
@@ -309,17 +311,20 @@ impl ChunkReader {
                 found: sealed.len() as u64,
             });
         }
+        Ok((sealed, openers?))
+    }
+
+    /// What opens each frame of a range.
+    async fn openers_of(
+        &self,
+        packs: &dyn PackSource,
+        range: &FrameRange,
+    ) -> Result<Vec<Arc<RunOpener>>, ChunkError> {
         let mut openers = Vec::with_capacity(range.frames.len());
         for frame in &range.frames {
-            let run_header = frame.place.run_header;
-            openers.push(
-                self.shared
-                    .openers
-                    .get(packs, pack, purpose, run_header)
-                    .await?,
-            );
+            openers.push(self.shared.openers.get(packs, &frame.place).await?);
         }
-        Ok((sealed, openers))
+        Ok(openers)
     }
 
     fn open_range(

@@ -25,7 +25,7 @@ impl MemoryRepository {
     /// Takes a pack, and the places that its table tells.
     pub fn insert(&self, pack: PackId, purpose: Purpose, bytes: Bytes, table: &Table) {
         let mut places = lock(&self.places);
-        for (id, place) in table_places(pack, purpose, table) {
+        for (id, place) in table_places((pack, bytes.len() as u64), purpose, table) {
             places.insert(id, place);
         }
         lock(&self.packs).insert(pack, bytes);
@@ -62,7 +62,7 @@ impl MemoryRepository {
 
 /// The places that a pack's table tells.
 pub fn table_places(
-    pack: PackId,
+    (pack, pack_bytes): (PackId, u64),
     purpose: Purpose,
     table: &Table,
 ) -> impl Iterator<Item = (ChunkId, ChunkPlace)> + '_ {
@@ -74,6 +74,7 @@ pub fn table_places(
         frame.chunks.iter().map(move |chunk| {
             let place = ChunkPlace {
                 pack,
+                pack_bytes,
                 purpose,
                 frame_offset: begins,
                 shape: frame.shape,

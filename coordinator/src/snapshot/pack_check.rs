@@ -115,7 +115,7 @@ fn check_bytes(
         .iter()
         .map(formats::seal::run_header::RunHeader::encode)
         .collect();
-    let mut places = table_places(pack, purpose, &table);
+    let mut places = table_places((pack, check.bytes), purpose, &table);
     let mut offset = 0usize;
     let mut plain = Vec::new();
     for frame in &table.frames {

@@ -15,6 +15,8 @@ use futures_util::future::BoxFuture;
 pub struct ChunkPlace {
     /// The pack.
     pub pack: PackId,
+    /// All of the pack's bytes.
+    pub pack_bytes: u64,
     /// Whether it is a data or a meta pack.
     pub purpose: Purpose,
     /// Where the frame begins in the pack.

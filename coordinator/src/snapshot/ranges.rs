@@ -122,6 +122,7 @@ mod tests {
     fn at(pack: u8, frame_offset: u64, offset_in_frame: u32) -> (ChunkId, ChunkPlace) {
         let place = ChunkPlace {
             pack: PackId([pack; 32]),
+            pack_bytes: 4 << 20,
             purpose: Purpose::Data,
             frame_offset,
             shape: FrameShape {

@@ -12,7 +12,7 @@ use formats::seal::frame::{FrameError, FrameOpener, FrameShape};
 use formats::seal::run_header::{Purpose, RUN_HEADER_BYTES, RunContext, RunHeader};
 
 use crate::snapshot::chunk_error::ChunkError;
-use crate::snapshot::place::PackSource;
+use crate::snapshot::place::{ChunkPlace, PackSource, PackSourceError};
 
 /// The most packs whose run headers are kept.
 const PACKS_KEPT_MAX: usize = 16_384;
@@ -73,14 +73,18 @@ impl RunOpeners {
     pub(crate) async fn get(
         &self,
         packs: &dyn PackSource,
-        pack: PackId,
-        purpose: Purpose,
-        run_header: u16,
+        place: &ChunkPlace,
     ) -> Result<Arc<RunOpener>, ChunkError> {
+        let ChunkPlace {
+            pack,
+            purpose,
+            run_header,
+            ..
+        } = *place;
         if let Some(opener) = lock(&self.by_place).get(&(pack, run_header)) {
             return Ok(Arc::clone(opener));
         }
-        let bytes = read_header(packs, pack, purpose, run_header).await?;
+        let bytes = read_header(packs, place).await?;
         let opener = self.opener(pack, purpose, run_header, &bytes)?;
         let mut by_place = lock(&self.by_place);
         if by_place.len() >= PACKS_KEPT_MAX {
@@ -141,24 +145,35 @@ impl RunOpeners {
 }
 
 /// Reads one run header from a pack's end; in the usual pack of one run by one read.
-async fn read_header(
-    packs: &dyn PackSource,
-    pack: PackId,
-    purpose: Purpose,
-    run_header: u16,
-) -> Result<Vec<u8>, ChunkError> {
+async fn read_header(packs: &dyn PackSource, place: &ChunkPlace) -> Result<Vec<u8>, ChunkError> {
+    let ChunkPlace {
+        pack,
+        pack_bytes,
+        purpose,
+        run_header,
+        ..
+    } = *place;
     let trailer = |source| ChunkError::Trailer { pack, source };
     let truncated = || {
         trailer(formats::codec::DecodeError::Truncated {
             what: "pack trailer",
         })
     };
-    let pack_bytes = packs.pack_bytes(pack, purpose).await?;
     let tail_bytes = (RUN_HEADER_BYTES + FOOTER_BYTES) as u64;
     let tail_offset = pack_bytes.checked_sub(tail_bytes).ok_or_else(truncated)?;
-    let tail = packs
-        .read_range(pack, purpose, tail_offset, tail_bytes)
-        .await?;
+    let read = packs.read_range(pack, purpose, tail_offset, tail_bytes);
+    let tail = match read.await {
+        Ok(tail) => tail,
+        // What ends before that is damaged; anything else that fails may work later.
+        Err(error @ PackSourceError::Storage { .. }) => {
+            let found = packs.pack_bytes(pack, purpose).await;
+            return Err(match found {
+                Ok(found) if found < pack_bytes => truncated(),
+                _ => error.into(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (last_header, footer) = tail
         .split_last_chunk::<FOOTER_BYTES>()
         .ok_or_else(truncated)?;
