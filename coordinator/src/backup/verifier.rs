@@ -13,6 +13,7 @@ use formats::pack::table::Table;
 use formats::pack::trailer::FOOTER_BYTES;
 use formats::seal::run_header::{Purpose, RunHeader, RunKeys};
 use futures_util::StreamExt as _;
+use tokio::join;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -170,31 +171,39 @@ impl Shared {
         purpose: Purpose,
     ) -> Result<Result<(Table, u64), RunError>, RunError> {
         let name = pack_name(pack, purpose);
-        // Of a length that no pack has, the reads below tell: that is storage's doing.
-        let bytes = self.storage.head(self.repository, &name).await?;
-        let tail = self.read_tail(&name, bytes).await?;
-        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-        let shared = Arc::clone(self);
-        let checking =
-            tokio::task::spawn_blocking(move || shared.check(pack, purpose, &tail, bytes, pieces));
-        let mut body = self
+        // Of a length that no pack has, this tells: that is storage's doing.
+        let (bytes, mut body) = self
             .storage
             .get_stream(self.repository, &name, ReadRange::All, PACK_BYTES_MAX)
             .await?;
-        while let Some(piece) = body.next().await {
-            if sender.send(piece?).await.is_err() {
-                break;
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        let bringing = async move {
+            while let Some(piece) = body.next().await {
+                if sender.send(piece?).await.is_err() {
+                    break;
+                }
             }
-        }
-        drop(sender);
-        let checked = checking.await.map_err(|_| RunError::Cancelled)??;
-        Ok(checked.map(|table| (table, bytes)))
+            Ok::<(), RunError>(())
+        };
+        // The end is what tells how to check the rest: it is read while that is on its way.
+        let checking = async {
+            let tail = self.read_tail(&name, bytes).await?;
+            let shared = Arc::clone(self);
+            let checking = move || shared.check(pack, purpose, &tail, bytes, pieces);
+            let checked = tokio::task::spawn_blocking(checking).await;
+            checked.map_err(|_| RunError::Cancelled)?
+        };
+        let (brought, checked) = join!(bringing, checking);
+        brought?;
+        Ok(checked?.map(|table| (table, bytes)))
     }
 
     /// The pack's end, with all of its trailer if it has one.
     async fn read_tail(&self, name: &ObjectName, pack_bytes: u64) -> Result<Bytes, RunError> {
         let read = async |wanted: u64| {
-            let range = ReadRange::From(pack_bytes.saturating_sub(wanted));
+            let bytes = wanted.min(pack_bytes);
+            let start = pack_bytes - bytes;
+            let range = ReadRange::Part { start, bytes };
             let storage = &self.storage;
             storage
                 .get(self.repository, name, range, PACK_BYTES_MAX)

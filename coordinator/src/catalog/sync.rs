@@ -10,6 +10,7 @@ use formats::keys::secret::KemSeed;
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::record::{Payload, RecordError, RecordPlace, SealedRecord};
 use formats::object::{ObjectKind, ObjectName};
+use tokio::join;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::repository::store::{ObjectStore, StoreError, tell_bad_copy};
@@ -113,8 +114,17 @@ impl Catalog {
         store: &S,
         keys: &RepositoryKeys,
     ) -> Result<u64, SyncError> {
-        let mut names = store.list(self.repository, ObjectKind::Log).await?;
         let known = self.last()?.map(|(sequence, _)| sequence);
+        let last_place = self.last_place()?;
+        let not_forked = async {
+            match &last_place {
+                Some((place, id)) => check_not_forked(store, &keys.verifying()?, place, *id).await,
+                None => Ok(()),
+            }
+        };
+        // On a long line each question costs a round trip, so both are asked at once.
+        let (names, not_forked) = join!(store.list(self.repository, ObjectKind::Log), not_forked);
+        let mut names = names?;
         let (last, gap) = match check_sequences(self.repository, &names, known) {
             Err(gap @ SyncError::Gap { .. }) => {
                 for copy in store.copies() {
@@ -133,9 +143,7 @@ impl Catalog {
             }
             checked => (checked?, None),
         };
-        if let Some((place, id)) = self.last_place()? {
-            check_not_forked(store, &keys.verifying()?, &place, id).await?;
-        }
+        not_forked?;
         let taken = self.take_in(store, keys, last).await?;
         match gap {
             None => Ok(taken),

@@ -9,6 +9,8 @@ use formats::limits::RECORD_BYTES_MAX;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
 use formats::object::ObjectName;
+use formats::wire::upload::DestinationState;
+use futures_util::future::join_all;
 
 use crate::catalog::state::ForeignRecords;
 use crate::catalog::sync::SyncError;
@@ -181,19 +183,13 @@ impl Coordinator {
             return Ok(());
         };
         let states = self.storage.destinations().await?;
-        for state in states.iter().filter(|state| state.objects_behind == 0) {
-            let Ok(destination) = state.name.parse() else {
-                continue;
-            };
-            let storage = self.storage.at(&destination);
-            let name = ObjectName::Log(sequence);
-            let read = storage.get(repository.id(), &name, ReadRange::All, RECORD_BYTES_MAX);
-            let is_there = match tokio::time::timeout(COPY_DEADLINE, read).await {
-                Ok(Ok(bytes)) => blake3::hash(&bytes).as_bytes() == known.as_bytes(),
-                // A required one that lacks records is refused by the append-server, which says how to fill it.
-                Ok(Err(error)) => !error.is_absent() || state.required,
-                Err(_) => true,
-            };
+        if states.len() < 2 {
+            return Ok(()); // The catalog has just read it there.
+        }
+        let looks = states
+            .iter()
+            .map(|state| self.has_record(state, repository.id(), sequence, known));
+        for (state, is_there) in states.iter().zip(join_all(looks).await) {
             if is_there {
                 continue;
             }
@@ -208,6 +204,28 @@ impl Coordinator {
             tracing::error!(%error, "a destination is not what it was");
         }
         Ok(())
+    }
+
+    /// Whether a destination has a record, as far as it can be told now.
+    async fn has_record(
+        &self,
+        state: &DestinationState,
+        repository: RepositoryId,
+        sequence: u64,
+        known: RecordId,
+    ) -> bool {
+        let (0, Ok(destination)) = (state.objects_behind, state.name.parse()) else {
+            return true;
+        };
+        let storage = self.storage.at(&destination);
+        let name = ObjectName::Log(sequence);
+        let read = storage.get(repository, &name, ReadRange::All, RECORD_BYTES_MAX);
+        match tokio::time::timeout(COPY_DEADLINE, read).await {
+            Ok(Ok(bytes)) => blake3::hash(&bytes).as_bytes() == known.as_bytes(),
+            // A required one that lacks records is refused by the append-server, which says how to fill it.
+            Ok(Err(error)) => !error.is_absent() || state.required,
+            Err(_) => true,
+        }
     }
 
     fn lease(&self) -> Lease {

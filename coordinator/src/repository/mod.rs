@@ -20,6 +20,7 @@ use formats::keys::derive::Epoch;
 use formats::keys::repository::{MissingKeyError, RepositoryKeys};
 use formats::keys::secret::{RandomError, random};
 use formats::object::{ObjectName, UserName};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use crate::catalog::state::{KnownRepository, State};
@@ -238,10 +239,11 @@ async fn create<S: ObjectStore>(
         epoch: FIRST_EPOCH,
         public: keys.public()?,
     };
-    for (user, sealed) in request.bundles {
+    let bundles = request.bundles.iter().map(|(user, sealed)| {
         let name = ObjectName::Keys(user.clone());
-        put(request, store, repository, name, sealed.clone()).await?;
-    }
+        put(request, store, repository, name, sealed.clone())
+    });
+    try_join_all(bundles).await?;
     let sealed = Bytes::from(config.seal(&keys)?);
     put(request, store, repository, ObjectName::Config, sealed).await?;
     state.mark_established(repository)?;

@@ -152,19 +152,22 @@ impl StorageClient {
     }
 
     /// Reads an object or a part of it as it comes, and ends with an error after `bytes_max`, or when fewer
-    /// bytes came than were announced.
+    /// bytes came than were announced. Gives how many that is, too.
     pub async fn get_stream(
         &self,
         repository: RepositoryId,
         name: &ObjectName,
         range: ReadRange,
         bytes_max: u64,
-    ) -> Result<ObjectStream, StorageError> {
+    ) -> Result<(u64, ObjectStream), StorageError> {
         let subject = Subject::Object(repository, name.clone());
         let reading = self
             .begin_read(subject, repository, name, range, bytes_max)
             .await?;
-        Ok(stream::try_unfold(reading, Reading::next).boxed())
+        let bytes = reading
+            .announced
+            .ok_or_else(|| wrong(&reading.subject, "its size is missing"))?;
+        Ok((bytes, stream::try_unfold(reading, Reading::next).boxed()))
     }
 
     /// An object's bytes.

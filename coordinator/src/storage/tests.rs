@@ -182,7 +182,9 @@ async fn objects_are_created_once_and_read_in_ranges() {
         let read = client.get(REPOSITORY, &name, range, 1_000_000).await;
         assert_eq!(read.unwrap(), expected);
         let stream = client.get_stream(REPOSITORY, &name, range, 1_000_000).await;
-        let pieces: Vec<Bytes> = stream.unwrap().try_collect().await.unwrap();
+        let (announced, pieces) = stream.unwrap();
+        assert_eq!(announced, expected.len() as u64);
+        let pieces: Vec<Bytes> = pieces.try_collect().await.unwrap();
         assert_eq!(pieces.concat(), expected);
     }
     let past = client.get(REPOSITORY, &name, ReadRange::From(1_000_000), 10);
