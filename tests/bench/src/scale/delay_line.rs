@@ -1,4 +1,5 @@
-//! The delay line: carries packets between two TUN devices, each after a fixed time, and loses some. It is a program of
+//! The delay line: carries packets between two TUN devices, each after a fixed time, at most so many in a second, and
+//! loses some. It is a program of
 //! its own whose standard input and output are the two devices, so that nothing but packets is shared with what is
 //! measured. Its queues are bounded: a packet that does not fit is dropped and counted, as a router would.
 
@@ -18,6 +19,8 @@ use crate::options::DelayLineOptions;
 
 /// What may be under way in one direction: 50 ms of 5 Gbit/s.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// How long a packet may wait for its turn on a line of a rate of its own.
+const TURN_MAX: Duration = Duration::from_millis(100);
 /// The longest packet of a device.
 const PACKET_BYTES_MAX: usize = 65_536;
 /// How often the counts are written.
@@ -72,7 +75,16 @@ pub fn carry(options: &DelayLineOptions) -> Result<()> {
         let queue = Arc::new(Queue::default());
         let (filling, meter) = (Arc::clone(&queue), Arc::clone(meter));
         let permille = options.loss_permille;
-        std::thread::spawn(move || take(from, &filling, &meter, delay, Loss { seed, permille }));
+        let pace = Pace {
+            bits_per_sec: options.bits_per_sec,
+            free_at: Instant::now(),
+        };
+        let way = Way {
+            delay,
+            loss: Loss { seed, permille },
+            pace,
+        };
+        std::thread::spawn(move || take(from, &filling, &meter, way));
         std::thread::spawn(move || give(&queue, to));
     }
     loop {
@@ -116,7 +128,39 @@ impl Loss {
     }
 }
 
-fn take(mut from: impl Read, queue: &Queue, meter: &Meter, delay: Duration, mut loss: Loss) {
+/// When the line is free for another packet.
+#[derive(Debug)]
+struct Pace {
+    /// 0: always.
+    bits_per_sec: u64,
+    free_at: Instant,
+}
+
+impl Pace {
+    /// When a packet has left; nothing when it would wait too long for its turn.
+    fn leaves_at(&mut self, now: Instant, bytes: usize) -> Option<Instant> {
+        if self.bits_per_sec == 0 {
+            return Some(now);
+        }
+        let begins = self.free_at.max(now);
+        if begins - now > TURN_MAX {
+            return None;
+        }
+        let nanos = bytes as u64 * 8 * 1_000_000_000 / self.bits_per_sec;
+        self.free_at = begins + Duration::from_nanos(nanos);
+        Some(self.free_at)
+    }
+}
+
+/// What becomes of packets in one direction.
+#[derive(Debug)]
+struct Way {
+    delay: Duration,
+    loss: Loss,
+    pace: Pace,
+}
+
+fn take(mut from: impl Read, queue: &Queue, meter: &Meter, mut way: Way) {
     let mut buffer = vec![0_u8; PACKET_BYTES_MAX];
     loop {
         let length = match from.read(&mut buffer) {
@@ -128,9 +172,14 @@ fn take(mut from: impl Read, queue: &Queue, meter: &Meter, delay: Duration, mut 
             }
         };
         meter.packets.fetch_add(1, Ordering::Relaxed);
-        if loss.loses_next() {
+        if way.loss.loses_next() {
             meter.lost.fetch_add(1, Ordering::Relaxed);
-        } else if !queue.push(Instant::now() + delay, &buffer[..length]) {
+            continue;
+        }
+        let leaves = way.pace.leaves_at(Instant::now(), length);
+        let is_taken =
+            leaves.is_some_and(|leaves| queue.push(leaves + way.delay, &buffer[..length]));
+        if !is_taken {
             meter.overflowed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -199,9 +248,25 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
-    use super::{Loss, QUEUE_BYTES_MAX, Queue};
+    use super::{Loss, Pace, QUEUE_BYTES_MAX, Queue, TURN_MAX};
+
+    #[test]
+    fn a_line_of_a_rate_carries_no_more_and_keeps_nothing_for_long() {
+        let now = Instant::now();
+        let mut pace = Pace {
+            bits_per_sec: 80_000_000,
+            free_at: now,
+        };
+        let left: Vec<_> = (0..1000)
+            .map_while(|_| pace.leaves_at(now, 10_000))
+            .collect();
+        // A millisecond each.
+        assert_eq!(left.len() as u128, TURN_MAX.as_millis() + 1);
+        assert_eq!(left[9], now + Duration::from_millis(10));
+        assert!(pace.leaves_at(now + TURN_MAX, 10_000).is_some());
+    }
 
     #[test]
     fn losses_are_as_many_as_asked_for() {

@@ -149,6 +149,7 @@ impl Ends {
         let nature = LinkNature {
             round_trip: Duration::from_millis(case.rtt_ms),
             loss_permille: case.loss_permille,
+            bits_per_sec: 0,
             congestion: &case.congestion,
         };
         let link = LongLink::up(&self.network, &self.directory, nature)?;

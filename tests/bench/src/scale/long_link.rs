@@ -120,6 +120,8 @@ pub struct LinkNature<'a> {
     pub round_trip: Duration,
     /// Packets lost of a thousand, in each direction.
     pub loss_permille: u64,
+    /// What each direction carries in a second; 0: as much as the machine can.
+    pub bits_per_sec: u64,
     /// The congestion control of both ends.
     pub congestion: &'a str,
 }
@@ -143,6 +145,8 @@ impl LongLink {
             .args([
                 "--loss-permille",
                 &nature.loss_permille.to_string(),
+                "--bits-per-sec",
+                &nature.bits_per_sec.to_string(),
                 "--counts",
             ])
             .arg(&counts)

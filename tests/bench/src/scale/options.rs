@@ -114,6 +114,9 @@ pub struct UploadOptions {
     /// Round trip time added by the delay line
     #[arg(long, default_value_t = 100)]
     pub rtt_ms: u64,
+    /// What the line carries each way in a second, with and without its delay; 0: as much as the machine can
+    #[arg(long, default_value_t = 0)]
+    pub mbit: u64,
     /// Data of each run; three times as much disk is needed
     #[arg(long, default_value_t = 1024)]
     pub mib: u64,
@@ -185,6 +188,9 @@ pub struct DelayLineOptions {
     /// Packets lost of a thousand in each direction
     #[arg(long)]
     pub loss_permille: u64,
+    /// Bits that each direction carries in a second; 0: as many as the machine can
+    #[arg(long)]
+    pub bits_per_sec: u64,
     /// Where it keeps its counts
     #[arg(long)]
     pub counts: PathBuf,
