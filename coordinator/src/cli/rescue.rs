@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use formats::ids::RepositoryId;
 
-use crate::cli::restore::Overwrite;
+use crate::cli::restore::{Overwrite, RestoreWhat};
 
 /// `rescue`.
 #[derive(Debug, Clone, Args)]
@@ -68,28 +68,13 @@ pub struct RescueArgs {
     /// The generation of the repository's keys
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub epoch: u32,
-    /// Restore only what matches; may be repeated, same globs as `exclude` in hosts.toml
-    #[arg(long, value_name = "GLOB")]
-    pub include: Vec<String>,
-    /// Leave out what matches; may be repeated, the last match wins
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
+    /// What is left out.
+    #[command(flatten)]
+    pub what: RestoreWhat,
     /// Write every object that was not restored as it was into a new file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub problems: Option<PathBuf>,
     /// Where the working directory is made [default: beside DIR; for --list the system's directory for such]
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
-    /// Do not restore owners and groups
-    #[arg(long)]
-    pub no_owner: bool,
-    /// Do not create device nodes
-    #[arg(long)]
-    pub no_devices: bool,
-    /// Clear setuid and setgid bits and leave out file capabilities
-    #[arg(long)]
-    pub no_setuid: bool,
-    /// Do not restore extended attributes and ACLs
-    #[arg(long)]
-    pub no_xattrs: bool,
 }

@@ -36,24 +36,35 @@ pub struct RestoreArgs {
     /// Allow DIR to hold files, and say which of them are replaced
     #[arg(long, value_enum, value_name = "WHEN")]
     pub overwrite: Option<Overwrite>,
-    /// Restore only what matches; may be repeated, same globs as `exclude` in hosts.toml
-    #[arg(long, value_name = "GLOB")]
-    pub include: Vec<String>,
-    /// Leave out what matches; may be repeated, the last match wins
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
+    /// What is left out.
+    #[command(flatten)]
+    pub what: RestoreWhat,
     /// Read --exclude globs from a file, one a line
     #[arg(long, value_name = "FILE")]
     pub exclude_file: Vec<PathBuf>,
     /// Show what would be restored, and write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Do not restore owners and groups
-    #[arg(long)]
-    pub no_owner: bool,
     /// Restore owners by number, not by name
     #[arg(long, conflicts_with = "no_owner")]
     pub numeric_ids: bool,
+    /// From where it is read.
+    #[command(flatten)]
+    pub from: ReadFromArgs,
+}
+
+/// What is restored of a tree, and of each object.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreWhat {
+    /// Restore only what matches; may be repeated, same globs as `exclude` in hosts.toml
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Leave out what matches; may be repeated, the last match wins
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Do not restore owners and groups
+    #[arg(long)]
+    pub no_owner: bool,
     /// Do not create device nodes
     #[arg(long)]
     pub no_devices: bool,
@@ -63,9 +74,6 @@ pub struct RestoreArgs {
     /// Do not restore extended attributes and ACLs
     #[arg(long)]
     pub no_xattrs: bool,
-    /// From where it is read.
-    #[command(flatten)]
-    pub from: ReadFromArgs,
 }
 
 /// Which existing files are replaced.

@@ -98,7 +98,7 @@ fn restore_options_reach_its_struct() {
     assert_eq!(args.snapshot, Selector::Latest { back: 1 });
     assert_eq!(args.overwrite, Some(Overwrite::Never));
     assert_eq!(args.paths, ["/etc"]);
-    assert_eq!(args.include, ["a", "b"]);
+    assert_eq!(args.what.include, ["a", "b"]);
     assert!(!args.dry_run);
 }
 

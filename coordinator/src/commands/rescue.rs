@@ -18,7 +18,7 @@ use crate::cli::rescue::RescueArgs;
 use crate::clock::utc;
 use crate::commands::recover::table::{TableError, destination_table};
 use crate::commands::rescue::problem_file::ProblemFile;
-use crate::commands::restore::{Answer, draw_progress, overwrite};
+use crate::commands::restore::{Answer, draw_progress, metadata, overwrite, write_not_restored};
 use crate::exit_code::ExitCode;
 use crate::keyring::kit::read_kit;
 use crate::keyring::{Keyring, KeyringError};
@@ -29,7 +29,7 @@ use crate::rescue::run::{RescueRequest, Rescued, rescue};
 use crate::rescue::shelf::Shelf;
 use crate::restore::error::RestoreError;
 use crate::restore::open_target::check_target;
-use crate::restore::options::{MetadataOptions, Owner, RestoreOptions};
+use crate::restore::options::RestoreOptions;
 use crate::restore::patterns::Patterns;
 use crate::restore::run::{RestoreContext, restore};
 use crate::restore::summary::{ProblemSink, Tally};
@@ -98,7 +98,7 @@ pub async fn rescue_command(
     if args.to.is_some() {
         check_target(&options).map_err(RescueError::from)?;
     }
-    let patterns = Patterns::new(&args.include, &args.exclude);
+    let patterns = Patterns::new(&args.what.include, &args.what.exclude);
     let patterns = patterns.map_err(|error| RescueError::from(RestoreError::from(error)))?;
     let master = read_kit(&args.kit)?;
     let keyring = Keyring::from_master(&master, recovery_user());
@@ -155,18 +155,10 @@ fn options(args: &RescueArgs) -> RestoreOptions {
         to: args.to.clone().unwrap_or_default(),
         paths: Vec::new(),
         overwrite: args.overwrite.map(overwrite),
-        include: args.include.clone(),
-        exclude: args.exclude.clone(),
+        include: args.what.include.clone(),
+        exclude: args.what.exclude.clone(),
         dry_run: args.list,
-        metadata: MetadataOptions {
-            owner: match args.no_owner {
-                true => Owner::Nobody,
-                false => Owner::Numeric,
-            },
-            devices: !args.no_devices,
-            setuid: !args.no_setuid,
-            xattrs: !args.no_xattrs,
-        },
+        metadata: metadata(&args.what, true),
         names: Names::default(),
         sync: true,
     }
@@ -298,22 +290,5 @@ fn write_report(report: &RescueReport, out: &mut dyn Write) -> io::Result<()> {
             " restored and checked"
         },
     )?;
-    if summary.left_out > 0 {
-        writeln!(out, "  {} left out as asked", count_text(summary.left_out))?;
-    }
-    if summary.problem_count > 0 {
-        writeln!(out, "  {} problems:", count_text(summary.problem_count))?;
-    }
-    for problem in &summary.problems {
-        writeln!(out, "  {}: {}", problem.path, problem.text)?;
-    }
-    let more = summary.problem_count - summary.problems.len() as u64;
-    if more > 0 {
-        writeln!(
-            out,
-            "  and {} more; --problems FILE keeps all",
-            count_text(more)
-        )?;
-    }
-    Ok(())
+    write_not_restored(summary, "; --problems FILE keeps all", out)
 }

@@ -10,7 +10,7 @@ use formats::wire::control::Names;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::cli::restore::{Overwrite as OverwriteArg, RestoreArgs};
+use crate::cli::restore::{Overwrite as OverwriteArg, RestoreArgs, RestoreWhat};
 use crate::commands::opened_snapshot::{OpenedSnapshot, SnapshotCommandError};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -40,7 +40,7 @@ pub async fn restore_command(
     answer: Answer,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, SnapshotCommandError> {
-    let exclude = exclude_patterns(&args.exclude, &args.exclude_file)?;
+    let exclude = exclude_patterns(&args.what.exclude, &args.exclude_file)?;
     let opened = OpenedSnapshot::open(
         config,
         &args.host,
@@ -89,21 +89,26 @@ fn options(args: &RestoreArgs, exclude: Vec<String>, names: Names) -> RestoreOpt
             .map(|path| path.as_bytes().to_vec())
             .collect(),
         overwrite: args.overwrite.map(overwrite),
-        include: args.include.clone(),
+        include: args.what.include.clone(),
         exclude,
         dry_run: args.dry_run,
-        metadata: MetadataOptions {
-            owner: match (args.no_owner, args.numeric_ids) {
-                (true, _) => Owner::Nobody,
-                (false, true) => Owner::Numeric,
-                (false, false) => Owner::ByName,
-            },
-            devices: !args.no_devices,
-            setuid: !args.no_setuid,
-            xattrs: !args.no_xattrs,
-        },
+        metadata: metadata(&args.what, args.numeric_ids),
         names,
         sync: true,
+    }
+}
+
+/// What of each object is restored.
+pub(crate) fn metadata(what: &RestoreWhat, numeric_ids: bool) -> MetadataOptions {
+    MetadataOptions {
+        owner: match (what.no_owner, numeric_ids) {
+            (true, _) => Owner::Nobody,
+            (false, true) => Owner::Numeric,
+            (false, false) => Owner::ByName,
+        },
+        devices: !what.no_devices,
+        setuid: !what.no_setuid,
+        xattrs: !what.no_xattrs,
     }
 }
 
@@ -209,6 +214,15 @@ pub fn write_summary(report: &RestoreJson<'_>, out: &mut dyn Write) -> io::Resul
     if summary.skipped > 0 {
         writeln!(out, "  {} kept as they were", count_text(summary.skipped))?;
     }
+    write_not_restored(summary, "", out)
+}
+
+/// Writes what was left out and what went wrong; `where_rest_is` says where the problems are that are not listed.
+pub(crate) fn write_not_restored(
+    summary: &RestoreSummary,
+    where_rest_is: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if summary.left_out > 0 {
         writeln!(out, "  {} left out as asked", count_text(summary.left_out))?;
     }
@@ -218,13 +232,11 @@ pub fn write_summary(report: &RestoreJson<'_>, out: &mut dyn Write) -> io::Resul
     for problem in &summary.problems {
         writeln!(out, "  {}: {}", problem.path, problem.text)?;
     }
-    let listed = summary.problems.len() as u64;
-    if summary.problem_count > listed {
-        writeln!(
-            out,
-            "  and {} more",
-            count_text(summary.problem_count - listed)
-        )?;
+    let more = summary
+        .problem_count
+        .saturating_sub(summary.problems.len() as u64);
+    if more > 0 {
+        writeln!(out, "  and {} more{where_rest_is}", count_text(more))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass,
@@ -12,7 +13,7 @@ use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::destination::s3::failure::S3Failure;
-use crate::destination::s3::options::{Checksums, LockMode};
+use crate::destination::s3::options::{Checksums, LockMode, ObjectLock};
 use crate::destination::s3::{Inner, body};
 use crate::destination::{ByteRange, DestinationError, ObjectKey, PutOutcome};
 use crate::limits::{IO_BYTES, S3_PUT_BYTES_PER_SEC_MIN, S3_REQUEST_DEADLINE};
@@ -74,15 +75,7 @@ impl Inner {
         }
         if let Some(lock) = options.lock.filter(|lock| lock.covers(key.name.kind())) {
             let until = self.clock.now_unix_secs() + lock.retain.as_secs();
-            put = put
-                .object_lock_mode(match lock.mode {
-                    LockMode::Governance => ObjectLockMode::Governance,
-                    LockMode::Compliance => ObjectLockMode::Compliance,
-                })
-                .object_lock_retain_until_date(date(until));
-            if lock.legal_hold {
-                put = put.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
-            }
+            put = locked(put, lock, until);
         }
         let slow = Duration::from_secs(source.bytes() / S3_PUT_BYTES_PER_SEC_MIN);
         let put = transfer
@@ -168,6 +161,22 @@ impl Inner {
             },
         )
     }
+}
+
+/// A put of an object that is locked until then.
+pub(super) fn locked(
+    put: PutObjectFluentBuilder,
+    lock: ObjectLock,
+    until_unix_secs: u64,
+) -> PutObjectFluentBuilder {
+    let mode = match lock.mode {
+        LockMode::Governance => ObjectLockMode::Governance,
+        LockMode::Compliance => ObjectLockMode::Compliance,
+    };
+    let hold = lock.legal_hold.then_some(ObjectLockLegalHoldStatus::On);
+    put.object_lock_mode(mode)
+        .object_lock_retain_until_date(date(until_unix_secs))
+        .set_object_lock_legal_hold_status(hold)
 }
 
 /// Seconds since 1970 as the SDK's date.

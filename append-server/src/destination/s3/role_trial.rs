@@ -5,8 +5,8 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ObjectCannedAcl, ObjectLockLegalHoldStatus, ObjectLockMode,
-    ObjectLockRetention, ObjectLockRetentionMode, VersioningConfiguration,
+    BucketVersioningStatus, ObjectCannedAcl, ObjectLockRetention, ObjectLockRetentionMode,
+    VersioningConfiguration,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -16,7 +16,7 @@ use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::options::{
     Checksums, ConditionalPolicy, LockMode, ObjectLock, S3Credentials,
 };
-use crate::destination::s3::put::{date, date_text};
+use crate::destination::s3::put::{date, date_text, locked};
 use crate::destination::s3::{Inner, S3Destination, within_deadline};
 use crate::limits::{S3_REQUEST_DEADLINE, TRIAL_LOCK_SECS};
 use crate::role::Role;
@@ -213,15 +213,7 @@ impl Trial<'_> {
             .set_checksum_sha256(digest)
             .body(ByteStream::from_static(BYTES));
         if let Some((lock, until)) = lock {
-            put = put
-                .object_lock_mode(match lock.mode {
-                    LockMode::Governance => ObjectLockMode::Governance,
-                    LockMode::Compliance => ObjectLockMode::Compliance,
-                })
-                .object_lock_retain_until_date(date(until));
-            if lock.legal_hold {
-                put = put.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
-            }
+            put = locked(put, lock, until);
         }
         put
     }
