@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use tests::corpus::bytes::incompressible;
 use tests::places::{add_to_config, files_below, repository_in};
-use tests::shapes::{SnapshotLine, exit};
-use tests::world::{HOST, World};
+use tests::shapes::{Outcome, SnapshotLine, exit};
+use tests::world::{HOST, World, copy_tree};
 
 fn flip(file: &Path) -> Result<()> {
     let mut bytes = fs::read(file)?;
@@ -177,5 +177,47 @@ fn a_destination_that_is_not_what_it_was_is_noticed_by_the_next_run() -> Result<
     world.coordinator(&["scan", "--repair"])?;
     ensure!(fs::read(&newest)? == record, "the scan puts it back");
     world.run()?;
+    Ok(())
+}
+
+/// The index or the catalog of yesterday, put back from a backup of the coordinator's disk.
+#[test]
+fn yesterdays_caches_catch_up_with_the_log() -> Result<()> {
+    let world = World::new()?;
+    let caches = world.coordinator_dir().join("state/repositories");
+    fs::write(world.source().join("first"), incompressible(20, 1 << 20))?;
+    world.run()?;
+    let yesterday = world.directory().join("yesterday");
+    copy_tree(&caches, &yesterday)?;
+    for run in 0..2u8 {
+        let bytes = incompressible(u64::from(run) + 21, 1 << 20);
+        fs::write(world.source().join(format!("later-{run}")), bytes)?;
+        world.run()?;
+    }
+    let old = files_below(&yesterday)?;
+    let is = |file: &Path, name: &str| file.file_name().is_some_and(|found| found == name);
+    for name in ["index.db", "catalog.db"] {
+        let old = old
+            .iter()
+            .find(|file| is(file, name))
+            .context("it was there")?;
+        for file in files_below(&caches)? {
+            let rest = file
+                .file_name()
+                .and_then(|found| found.to_str())
+                .unwrap_or_default();
+            if rest.starts_with(name) {
+                fs::remove_file(&file)?;
+            }
+        }
+        let at = caches.join(old.strip_prefix(&yesterday)?);
+        fs::copy(old, at)?;
+        // Nothing is stored twice, nothing is missing.
+        let report = world.run()?;
+        ensure!(report.new_bytes == 0, "{name}: {report:?}");
+        world.expect_restores("latest", name)?;
+        ensure!(world.verify()?.outcome == Outcome::Ok, "{name}");
+    }
+    ensure!(listed(&world, exit::OK)?.len() == 5);
     Ok(())
 }

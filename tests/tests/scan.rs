@@ -9,6 +9,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use serde::Deserialize;
 use tempfile::TempDir;
+use tests::coordinator_process::DEADLINE;
 use tests::corpus::bytes::incompressible;
 use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
 use tests::places::{
@@ -459,6 +460,62 @@ async fn a_destination_that_does_not_answer_stops_no_scan_of_the_others() -> Res
     ensure!(Places::at(scan, "s3")?.read > 0, "{scan:?}");
     fs::rename(&away, root)?;
     places.scan(&["--full"], exit::OK)?;
+    Ok(())
+}
+
+/// Parts that follow one another leave nothing out: a damaged object is found by one of them, whichever it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_is_found_by_parts_that_make_up_the_whole() -> Result<()> {
+    let places = Places::start().await?;
+    let (_, nas) = places
+        .stored
+        .iter()
+        .find(|(name, _)| *name == "nas")
+        .context("nas")?;
+    let objects = nas.objects().await?;
+    let pack = objects
+        .keys()
+        .find(|name| name.contains("/packs/"))
+        .context("a pack")?;
+    inflict(Damage::Flip, nas, &objects, pack).await?;
+    let mut found = 0;
+    for _ in 0..4 {
+        let arguments = ["scan", "--json", "--percent", "25", "--destination", "nas"];
+        let finished = places.world.coordinator(&arguments)?;
+        let scans: Vec<ScanReport> = finished.json()?;
+        found += Places::at(scans.first().context("a repository")?, "nas")?.damaged;
+    }
+    ensure!(found == 1, "the damaged pack was found {found} times");
+    Ok(())
+}
+
+/// Scans that repair look on while runs add to what they look at, and while a destination heals.
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_and_runs_go_on_beside_each_other() -> Result<()> {
+    let places = Places::start().await?;
+    for round in 0..3u8 {
+        let bytes = incompressible(u64::from(round) + 100, 48 << 20);
+        fs::write(places.world.source().join("beside"), bytes)?;
+        let (name, stored) = &places.stored[usize::from(round)];
+        let objects = stored.objects().await?;
+        let pack = objects
+            .keys()
+            .find(|name| name.contains("/packs/"))
+            .context("a pack")?;
+        inflict(Damage::Flip, stored, &objects, pack).await?;
+        let run = places.world.start(&["run", HOST])?;
+        let scan = places.scan(&["--full", "--repair"], exit::WARNINGS)?;
+        ensure!(Places::at(&scan, name)?.healed == 1, "{scan:?}");
+        ensure!(scan.problems.is_empty() && scan.lost.is_empty(), "{scan:?}");
+        run.finish(DEADLINE)?.expect_code(exit::OK)?;
+    }
+    places
+        .world
+        .coordinator(&["destination", "sync", "s3"])?
+        .expect_code(exit::OK)?;
+    let scan = places.scan(&["--full", "--verify"], exit::OK)?;
+    ensure!(scan.outcome == "ok", "{scan:?}");
+    places.world.expect_restores("latest", "after")?;
     Ok(())
 }
 
