@@ -97,6 +97,14 @@ fn what_no_destination_has_is_read_again_and_heals_older_snapshots() -> Result<(
     let healed = scan(&world, &["--full", "--verify"], exit::OK)?;
     ensure!(healed.lost.is_empty() && healed.lost_files.is_empty());
 
+    // A coordinator that knows nothing but the log uses the place that is there.
+    let caches = world.coordinator_dir().join("state/repositories");
+    let kept = world.directory().join("kept");
+    fs::rename(&caches, &kept)?;
+    world.expect_restores("latest", "after-from-the-log")?;
+    world.forget_caches()?;
+    fs::rename(&kept, &caches)?;
+
     // What comes back is taken in again, once it was found whole.
     put_back(&aside, &first)?;
     let found = scan(&world, &["--repair"], exit::OK)?;
@@ -147,5 +155,30 @@ fn lost_meta_packs_are_written_again_by_the_next_run() -> Result<()> {
     world.expect_restores("latest", "from-the-log")?;
     let report = world.run()?;
     ensure!(report.new_bytes == 0, "{report:?}");
+    Ok(())
+}
+
+/// A pack that is damaged everywhere is not given up: most of it can still be read.
+#[test]
+fn what_is_left_of_a_damaged_pack_is_restored() -> Result<()> {
+    let world = World::new()?;
+    let [first, _] = two_snapshots(&world, "packs")?;
+    let pack = first.first().context("a pack")?;
+    let mut bytes = fs::read(pack)?;
+    *bytes.first_mut().context("it is not empty")? ^= 1;
+    fs::remove_file(pack)?;
+    fs::write(pack, bytes)?;
+    let told = scan(&world, &["--full", "--repair"], exit::INTEGRITY)?;
+    ensure!(told.lost.len() == 1, "{told:?}");
+    for file in ["long", "old"] {
+        fs::remove_file(world.source().join(file))?;
+    }
+    world.run()?;
+    let out = world.output("oldest").display().to_string();
+    world
+        .coordinator(&["restore", HOST, &oldest(&world)?, "--to", &out])?
+        .expect_code(exit::INTEGRITY)?;
+    let old = tests::world::below(Path::new(&out), &world.source().join("old"));
+    ensure!(fs::read(old)? == incompressible(2, 1 << 20));
     Ok(())
 }

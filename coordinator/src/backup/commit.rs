@@ -108,6 +108,9 @@ pub async fn commit(
         agent: facts.agent,
     };
     let index = to.index.clone();
+    if index.lost_count().await? > conversation.lost_count {
+        return Err(RunError::LostMeanwhile);
+    }
     let committed = write_record(snapshot, to).await?;
     index.mark_committed(committed.sequence, recorded).await?;
     Ok(committed)

@@ -71,6 +71,8 @@ pub struct Conversation {
     pub tunnel: Option<StdioTunnel>,
     /// The parent's listing.
     pub parent: Parent,
+    /// Packs that were known to be lost when it began.
+    pub lost_count: u64,
     /// Looks for what the parent's entries name, where some may be lost.
     pub reuse: Option<Reuse>,
     /// The new listing.

@@ -65,6 +65,11 @@ pub enum RunError {
     /// Storage refused or failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A scan beside the run found packs that nobody has, and the run may have built upon them.
+    #[error(
+        "a scan found packs lost while the run went on, which it may have built upon: run again"
+    )]
+    LostMeanwhile,
     /// The parent snapshot's listing cannot be read.
     #[error("cannot read the parent snapshot; run with --full-read to do without its listing")]
     Parent(#[source] ListingError),

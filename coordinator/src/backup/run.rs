@@ -418,6 +418,7 @@ async fn begin_conversation(
         outgoing: session.outgoing.clone(),
         tunnel: None,
         parent: parent_of(coordinator, prepared, options, progress).await?,
+        lost_count: prepared.opened.index.lost_count().await?,
         reuse: reuse_of(coordinator, &prepared.opened).await?,
         listing: ListingWriter::new(
             repository,

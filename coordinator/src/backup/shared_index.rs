@@ -90,6 +90,11 @@ impl SharedIndex {
         .await
     }
 
+    /// How many packs are lost.
+    pub async fn lost_count(&self) -> Result<u64, RunError> {
+        self.with(|index| index.lost_count()).await
+    }
+
     /// Whether a chunk that the parent names may be unknown.
     pub async fn may_lack(&self) -> Result<bool, RunError> {
         self.with(|index| index.may_lack()).await

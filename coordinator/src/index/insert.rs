@@ -71,9 +71,15 @@ impl Index {
         Ok(())
     }
 
-    /// Packs of a snapshot after [`Index::covered`] could not be taken in: the next one who opens the file tries again.
+    /// Packs of a snapshot after [`Index::covered`] are not taken in, so that stays where it is: the next one who opens the
+    /// file tries again.
     pub fn leave_gap(&mut self) {
         self.has_gap = true;
+    }
+
+    /// They are taken in.
+    pub fn close_gap(&mut self) {
+        self.has_gap = false;
     }
 
     /// Answers for a pack from now on.
@@ -105,7 +111,7 @@ impl Index {
 
 pub(super) fn look_up(connection: &Connection, facts: &PackFacts) -> rusqlite::Result<Known> {
     let quarantined = connection
-        .prepare_cached("SELECT reason FROM quarantined WHERE pack_id = ?1")?
+        .prepare_cached("SELECT reason FROM quarantined WHERE pack_id = ?1 AND lost < 2")?
         .query_row([facts.pack.as_bytes()], |row| row.get(0))
         .optional()?;
     if let Some(reason) = quarantined {
@@ -137,6 +143,9 @@ pub(super) fn insert(
     verified_at: Timestamp,
 ) -> rusqlite::Result<Inserted> {
     let next = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    connection
+        .prepare_cached("DELETE FROM quarantined WHERE pack_id = ?1 AND lost = 2")?
+        .execute([facts.pack.as_bytes()])?;
     let pack = next("SELECT coalesce(max(id), 0) + 1 FROM packs")?;
     let first_frame = next("SELECT coalesce(max(id), 0) + 1 FROM frames")?;
     insert_frames(connection, pack, first_frame, table)?;

@@ -30,7 +30,6 @@ use crate::snapshot::place::ChunkPlace;
 
 pub use crate::index::error::IndexError;
 pub use crate::index::packs::{IndexedPack, NamedPack, Packs};
-pub use crate::index::quarantine::GivenUp;
 pub use crate::index::rebuild::{Rebuild, rebuild};
 
 /// The index of one repository.

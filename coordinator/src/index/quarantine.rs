@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::clock::{from_nanos, to_nanos};
-use crate::database::signed;
+use crate::database::{signed, unsigned};
 use crate::index::packs::table_at;
 use crate::index::{Index, IndexError};
 
@@ -23,15 +23,6 @@ pub struct QuarantinedPack {
     pub at: Timestamp,
     /// Why.
     pub reason: String,
-}
-
-/// Why a pack that was verified once is good no more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GivenUp {
-    /// No destination has it whole: until [`Index::find_again`].
-    Lost,
-    /// It holds something else than it should.
-    Wrong(String),
 }
 
 impl Index {
@@ -61,37 +52,30 @@ impl Index {
         })?)
     }
 
-    /// Puts a pack aside that was good, so that nothing is built upon it. One that is not in the index stays as it is.
-    pub fn give_up(
-        &mut self,
-        pack: PackId,
-        because: &GivenUp,
-        at: Timestamp,
-    ) -> Result<(), IndexError> {
-        let (reason, lost) = match because {
-            GivenUp::Lost => ("no destination has it whole", true),
-            GivenUp::Wrong(reason) => (reason.as_str(), false),
-        };
+    /// Puts a pack aside that no destination has, so that nothing is built upon it: until [`Self::find_again`]. Gives the row
+    /// that it had; one that is not in the index stays as it is.
+    pub fn give_up(&mut self, pack: PackId, at: Timestamp) -> Result<Option<i64>, IndexError> {
         self.move_recent()?;
         Ok(self.database.write(|transaction| {
             let Some(row) = row_of(transaction, pack)? else {
-                return Ok(());
+                return Ok(None);
             };
             transaction.execute(
                 "INSERT INTO quarantined (pack_id, run, at, reason, lost)
-                 SELECT pack_id, run, ?2, ?3, ?4 FROM packs WHERE id = ?1
+                 SELECT pack_id, run, ?2, 'no destination has it', 1 FROM packs WHERE id = ?1
                  ON CONFLICT DO NOTHING",
-                params![row, to_nanos(at), reason, lost],
+                params![row, to_nanos(at)],
             )?;
-            put_aside(transaction, row)
+            put_aside(transaction, row)?;
+            Ok(Some(row))
         })?)
     }
 
     /// The packs that no destination had when it was last looked.
     pub fn lost(&self) -> Result<Vec<PackId>, IndexError> {
         Ok(self.database.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT pack_id FROM quarantined WHERE lost = 1")?;
+            let query = "SELECT pack_id FROM quarantined WHERE lost = 1 ORDER BY pack_id";
+            let mut statement = connection.prepare_cached(query)?;
             let packs = statement.query_map([], |row| row.get(0).map(PackId))?;
             packs.collect()
         })?)
@@ -101,26 +85,36 @@ impl Index {
     /// objects, which are all read again for it.
     pub fn find_again(&mut self, pack: PackId) -> Result<(), IndexError> {
         Ok(self.database.write(|transaction| {
-            let found = transaction.execute(
-                "DELETE FROM quarantined WHERE pack_id = ?1 AND lost = 1",
+            transaction.execute(
+                "UPDATE quarantined SET lost = 2 WHERE pack_id = ?1 AND lost = 1",
                 [pack.as_bytes()],
             )?;
-            if found > 0 {
-                transaction.execute("UPDATE facts SET covered = 0", [])?;
-            }
             Ok(())
         })?)
     }
 
-    /// Whether a chunk that some snapshot names may be unknown here, because its pack was put aside, or could not be taken
-    /// in.
-    pub fn may_lack(&self) -> Result<bool, IndexError> {
-        let has_quarantined = self.database.read(|connection| {
+    /// Whether packs were found again that are still to be taken in.
+    pub fn has_found_again(&self) -> Result<bool, IndexError> {
+        Ok(self.database.read(|connection| {
             connection
-                .prepare_cached("SELECT 1 FROM quarantined")?
+                .prepare_cached("SELECT 1 FROM quarantined WHERE lost = 2")?
                 .exists([])
-        })?;
-        Ok(self.has_gap || has_quarantined)
+        })?)
+    }
+
+    /// How many packs are not answered for, because they were lost.
+    pub fn lost_count(&self) -> Result<u64, IndexError> {
+        Ok(self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT count(*) FROM quarantined WHERE lost > 0")?
+                .query_row([], |row| unsigned(row, 0))
+        })?)
+    }
+
+    /// Whether a chunk that some snapshot names may be unknown here, because its pack was lost, or could not be taken in. A
+    /// pack that was bad from the beginning never had a snapshot's.
+    pub fn may_lack(&self) -> Result<bool, IndexError> {
+        Ok(self.has_gap || self.lost_count()? > 0)
     }
 
     /// What the log record at `sequence` carries is to be carried by the next one again: its index object was lost.

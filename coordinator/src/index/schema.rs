@@ -66,7 +66,7 @@ CREATE TABLE quarantined (
     run BLOB NOT NULL,
     at INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    lost INTEGER NOT NULL DEFAULT 0 -- 1 when nothing is wrong with it but that no destination has it
+    lost INTEGER NOT NULL DEFAULT 0 -- 1: nothing is wrong with it but that no destination has it; 2: one has it again
 ) STRICT, WITHOUT ROWID;
 ",
 };

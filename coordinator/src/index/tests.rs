@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use crate::database::DatabaseError;
-use crate::index::{GivenUp, Index, IndexError, IndexedPack, PackFacts, Rebuild, rebuild};
+use crate::index::{Index, IndexError, IndexedPack, PackFacts, Rebuild, rebuild};
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 const RUN: RunId = RunId([2; 16]);
@@ -260,7 +260,7 @@ fn a_lost_pack_is_not_answered_until_it_is_found_again() {
     assert!(!index.may_lack().unwrap());
     // One that is not known is not known to be lost either.
     for pack in [facts(1).pack, facts(1).pack, facts(5).pack] {
-        index.give_up(pack, &GivenUp::Lost, NOW).unwrap();
+        index.give_up(pack, NOW).unwrap();
     }
     assert_eq!(index.lost().unwrap(), [facts(1).pack]);
     assert!(index.may_lack().unwrap());
@@ -273,13 +273,13 @@ fn a_lost_pack_is_not_answered_until_it_is_found_again() {
     assert_eq!(waiting, [facts(2)]);
     index.mark_committed(8, &[facts(2).pack]).unwrap();
 
-    // From then on the log is read from its beginning.
-    assert_eq!(index.covered().unwrap(), 8);
+    // Until it is taken in again, it is still lacking.
     index.find_again(facts(1).pack).unwrap();
-    assert_eq!(index.covered().unwrap(), 0);
-    assert!(!index.may_lack().unwrap());
+    assert_eq!(index.lost().unwrap(), []);
+    assert!(index.has_found_again().unwrap() && index.may_lack().unwrap());
     index.insert_pack(&facts(1), &lost, NOW).unwrap();
     assert_eq!(index.contains_many(&ids(&[1])).unwrap(), [true]);
+    assert!(!index.has_found_again().unwrap() && !index.may_lack().unwrap());
     index.check().unwrap();
 }
 
@@ -301,18 +301,14 @@ fn an_index_from_before_packs_could_be_lost_is_taken_over() {
 }
 
 #[test]
-fn a_pack_that_holds_something_else_is_never_found_again() {
+fn a_pack_that_is_bad_is_never_found_again() {
     let dir = TempDir::new().unwrap();
     let mut index = open(&file(&dir));
     let pack = facts(1).pack;
-    index.insert_pack(&facts(1), &table(&[&[1]]), NOW).unwrap();
-    let because = GivenUp::Wrong("chunk 1 has other bytes".into());
-    index.give_up(pack, &because, NOW).unwrap();
+    index.quarantine(pack, RUN, "bad", NOW).unwrap();
     index.find_again(pack).unwrap();
-    assert_eq!(index.lost().unwrap(), []);
-    assert!(index.may_lack().unwrap());
-    let refused = index.insert_pack(&facts(1), &table(&[&[1]]), NOW);
-    assert!(refused.unwrap_err().to_string().contains("other bytes"));
+    assert!(!index.has_found_again().unwrap() && !index.may_lack().unwrap());
+    assert!(index.insert_pack(&facts(1), &table(&[&[1]]), NOW).is_err());
 }
 
 #[test]

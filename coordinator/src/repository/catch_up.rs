@@ -96,21 +96,30 @@ pub async fn catch_up<S: ObjectStore>(
     store: &S,
     now: Timestamp,
 ) -> Result<(Index, Vec<CatchUpError>), CatchUpError> {
-    let covered = index.covered()?;
+    let covered = match index.has_found_again()? {
+        true => 0,
+        false => index.covered()?,
+    };
     let mut problems = Vec::new();
-    for row in catalog.snapshots(None)? {
-        if row.sequence <= covered {
-            continue;
-        }
+    let rows = catalog.snapshots(None)?;
+    let mut missed = rows.iter().filter(|row| row.sequence > covered).peekable();
+    if missed.peek().is_none() {
+        return Ok((index, problems));
+    }
+    // The newest first: of two places of a chunk the one that is known first counts, and a chunk is stored again when its
+    // first place was lost. Until the oldest is taken in, nothing is covered.
+    index.leave_gap();
+    for row in missed.rev() {
         let Some(snapshot) = catalog.snapshot(row.id)? else {
             continue;
         };
         tracing::info!(snapshot = %row.id.short(), "the index catches up");
         let packs = take_in(&mut index, repository, store, &snapshot, now, &mut problems).await?;
-        if !problems.is_empty() {
-            index.leave_gap();
-        }
         index.mark_committed(row.sequence, &packs)?;
+    }
+    if problems.is_empty() {
+        index.close_gap();
+        index.mark_committed(rows.last().map_or(0, |row| row.sequence), &[])?;
     }
     Ok((index, problems))
 }
@@ -163,7 +172,12 @@ async fn take_in<S: ObjectStore>(
 ) -> Result<Vec<PackId>, CatchUpError> {
     let mut packs = Vec::new();
     let mut gathered: BTreeMap<PackId, Vec<IndexedFrames>> = BTreeMap::new();
+    let lost = index.lost()?;
     for pack in &snapshot.meta_packs {
+        // What it said of data packs is in a later record, and what else it had is looked for by a scan.
+        if lost.contains(pack) {
+            continue;
+        }
         let name = pack_name(*pack, Purpose::Meta);
         let bytes = get_whole(store, repository, *pack, &name).await;
         let Some(bytes) = noted(bytes, problems)? else {

@@ -9,7 +9,6 @@ use formats::limits::PACK_BYTES_MAX;
 use formats::object::ObjectName;
 
 use crate::catalog::SnapshotRow;
-use crate::index::GivenUp;
 use crate::scan::{Depth, RepositoryScan, Scan, ScanError};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::named_chunks::NamedChunks;
@@ -65,31 +64,39 @@ impl Scan<'_> {
         }
     }
 
-    /// Takes what is lost, or holds something else than it should, out of the index, so that nothing is built upon it: the next
-    /// run reads again what it held, where the host still has it.
+    /// Takes what no destination has any more out of the index, so that nothing is built upon it: the next run reads again
+    /// what it held, where the host still has it. What is damaged everywhere stays: parts of it can still be read.
     pub(super) fn give_up_lost(&mut self) -> Result<(), ScanError> {
         let now = self.coordinator.clock.now();
-        let mut meta = HashSet::new();
-        for (name, pack) in &self.lost {
-            match name {
-                ObjectName::Pack(_) => {}
-                ObjectName::Meta(_) => drop(meta.insert(*pack)),
-                _ => continue,
+        let is_gone = |name: &&ObjectName| {
+            matches!(name, ObjectName::Pack(_) | ObjectName::Meta(_))
+                && !self.rotten.contains(*name)
+        };
+        let gone: Vec<ObjectName> = self.lost.keys().filter(is_gone).cloned().collect();
+        let meta: HashSet<PackId> = gone
+            .iter()
+            .filter(|name| matches!(name, ObjectName::Meta(_)))
+            .filter_map(ObjectName::digest)
+            .collect();
+        // Before anything is given up: a scan that ends in between is repeated, and finds the same.
+        if !meta.is_empty() {
+            self.record_again(&meta)?;
+        }
+        for pack in gone.iter().filter_map(ObjectName::digest) {
+            if let Some(row) = self.expected.index.give_up(pack, now)? {
+                self.state.forget_rows_from(self.repository, row)?;
             }
-            self.expected.index.give_up(*pack, &GivenUp::Lost, now)?;
         }
-        for (pack, reason) in &self.wrong {
-            let because = GivenUp::Wrong(reason.clone());
-            self.expected.index.give_up(*pack, &because, now)?;
-        }
-        if meta.is_empty() {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Has the next run say again what records said whose index objects may be in these packs.
+    fn record_again(&mut self, meta: &HashSet<PackId>) -> Result<(), ScanError> {
         for row in self.opened.catalog.snapshots(None)? {
             let snapshot = self.opened.catalog.snapshot(row.id)?;
-            if snapshot
-                .is_some_and(|snapshot| snapshot.meta_packs.iter().any(|pack| meta.contains(pack)))
-            {
+            let names_one = snapshot
+                .is_some_and(|snapshot| snapshot.meta_packs.iter().any(|pack| meta.contains(pack)));
+            if names_one {
                 self.expected.index.record_again(row.sequence)?;
             }
         }

@@ -118,8 +118,6 @@ struct Scan<'a> {
     rotten: HashSet<ObjectName>,
     /// Objects that could not be read at some destination, and may be good there.
     unreadable: HashSet<ObjectName>,
-    /// Packs whose bytes are those that were stored, and hold something else than they should; and what.
-    wrong: BTreeMap<PackId, String>,
     /// Packs that were lost, and that a destination lists.
     listed_again: BTreeMap<ObjectName, HashSet<DestinationName>>,
     /// What the destination that is being scanned is still to get.
@@ -161,7 +159,6 @@ pub async fn scan_repository(
         bad: Bad::new(),
         rotten: HashSet::new(),
         unreadable: HashSet::new(),
-        wrong: BTreeMap::new(),
         listed_again: BTreeMap::new(),
         pending: HashSet::new(),
         unknown_records: Vec::new(),

@@ -141,6 +141,21 @@ impl ScanState {
         })
     }
 
+    /// Rows from this one on are used again: what is in them then was not read.
+    pub(super) fn forget_rows_from(
+        &mut self,
+        repository: RepositoryId,
+        row: i64,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE progress SET rows_read = min(rows_read, ?2 - 1) WHERE repository = ?1",
+                params![repository.as_bytes(), row],
+            )?;
+            Ok(())
+        })
+    }
+
     pub(super) fn note_rows_read(
         &mut self,
         repository: RepositoryId,

@@ -261,9 +261,6 @@ impl Scan<'_> {
                     here.read += 1;
                     here.bytes_read += bytes;
                     here.damaged += 1;
-                    if let Some(pack) = name.digest() {
-                        self.wrong.insert(pack, problems.join("; "));
-                    }
                     for problem in problems {
                         here.problem(problem);
                     }
