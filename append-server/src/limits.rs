@@ -97,9 +97,12 @@ pub const S3_UNFINISHED_MEASURED_MAX: usize = 16;
 pub const TRIAL_LOCK_SECS: u64 = 3_600;
 /// Connections to an SFTP server, made as they are needed: some storage services allow an account ten.
 pub const SFTP_CONNECTIONS: usize = 6;
-/// Operations under way on an SFTP server, spread evenly over all connections. OpenSSH's handles are numbers whose bytes
-/// stay text, which the library needs, while fewer than 128 are open on a connection; an operation has five at most.
+/// Operations under way on an SFTP server; as many that read a little may be besides, for who reads much may need that to
+/// go on.
 pub const SFTP_OPERATIONS_MAX: usize = 64;
+/// Operations on one connection, past which another is used. OpenSSH's handles are numbers whose bytes stay text, which the
+/// library needs, while fewer than 128 are open on a connection; an operation has five at most.
+pub const SFTP_OPERATIONS_ON_ONE: usize = 24;
 /// The largest packet from an SFTP server.
 pub const SFTP_PACKET_BYTES_MAX: u32 = 512 << 10;
 /// What one read or write carries where the server takes as much.
@@ -116,6 +119,6 @@ pub const SFTP_WINDOW_BYTES: usize = 4 << 20;
 pub const SFTP_WINDOW_BYTES_CONNECTION: usize = 3 << 20;
 /// How long an SFTP server may take to answer a request, those sent before it included: a line of 28 KB/s brings the windows
 /// of all connections in that time. A server that is gone shows earlier, by SSH's keepalives.
-pub const SFTP_REQUEST_DEADLINE: Duration = Duration::from_secs(450);
+pub const SFTP_REQUEST_DEADLINE: Duration = Duration::from_secs(675);
 /// Names in one folder of an SFTP server: records of a log, mostly.
 pub const SFTP_FOLDER_NAMES_MAX: usize = 4 << 20;

@@ -50,6 +50,8 @@ struct Inner {
     failures: AtomicU64,
     /// Bounds what is under way, and by that the server's open handles and our buffers.
     operations: Arc<Semaphore>,
+    /// The same for what reads a little.
+    small_reads: Arc<Semaphore>,
     /// Folders that are known to be there, and durable as far as the server can say.
     folders: Mutex<HashSet<String>>,
 }
@@ -65,6 +67,7 @@ impl SftpDestination {
             slots,
             failures: AtomicU64::new(0),
             operations: Arc::new(Semaphore::new(SFTP_OPERATIONS_MAX)),
+            small_reads: Arc::new(Semaphore::new(SFTP_OPERATIONS_MAX)),
             folders: Mutex::new(HashSet::new()),
         }))
     }

@@ -24,12 +24,16 @@ impl Inner {
         key: &ObjectKey,
         range: ByteRange,
     ) -> Result<ObjectRead, DestinationError> {
-        let under_way = Arc::clone(&self.operations).acquire_owned().await.ok();
+        let load = match key.name.kind() {
+            ObjectKind::Pack | ObjectKind::Meta => Load::download(range.bytes),
+            ObjectKind::Config | ObjectKind::Keys | ObjectKind::Log => Load::Questions,
+        };
+        let permits = match load {
+            Load::Questions => &self.small_reads,
+            Load::Upload | Load::Download => &self.operations,
+        };
+        let under_way = Arc::clone(permits).acquire_owned().await.ok();
         let opened = async {
-            let load = match key.name.kind() {
-                ObjectKind::Pack | ObjectKind::Meta => Load::download(range.bytes),
-                ObjectKind::Config | ObjectKind::Keys | ObjectKind::Log => Load::Questions,
-            };
             let session = self.session(load).await?;
             let path = self.path(&key.to_string());
             let opening = async {

@@ -15,8 +15,8 @@ use crate::destination::sftp::Inner;
 use crate::destination::sftp::failure::SftpFailure;
 use crate::destination::sftp::watched::Watched;
 use crate::limits::{
-    SFTP_IO_BYTES, SFTP_IO_BYTES_MIN, SFTP_IO_BYTES_UNKNOWN, SFTP_PACKET_BYTES_MAX,
-    SFTP_REQUEST_DEADLINE, SFTP_WINDOW_BYTES_CONNECTION,
+    SFTP_IO_BYTES, SFTP_IO_BYTES_MIN, SFTP_IO_BYTES_UNKNOWN, SFTP_OPERATIONS_ON_ONE,
+    SFTP_PACKET_BYTES_MAX, SFTP_REQUEST_DEADLINE, SFTP_WINDOW_BYTES_CONNECTION,
 };
 use crate::ssh::connect::{SshConnection, connect};
 use crate::ssh::subsystem::open_subsystem;
@@ -178,11 +178,14 @@ impl Inner {
                 (same, bulk, !slot.is_connected())
             });
         }
-        let connected = slots.clone().filter(|slot| slot.is_connected());
+        let with_room = slots
+            .clone()
+            .filter(|slot| slot.users.all() < SFTP_OPERATIONS_ON_ONE);
+        let connected = with_room.clone().filter(|slot| slot.is_connected());
         connected
             .min_by_key(|slot| slot.users.all())
-            .or_else(|| slots.clone().find(|slot| slot.users.all() > 0))
-            .or_else(|| self.slots.first())
+            .or_else(|| with_room.clone().find(|slot| slot.users.all() > 0))
+            .or_else(|| slots.min_by_key(|slot| slot.users.all()))
     }
 
     /// A session for one operation, connected if need be.
@@ -190,6 +193,25 @@ impl Inner {
         let slot = self
             .slot(load)
             .ok_or_else(|| SftpFailure::Answer("no connection is configured".to_owned()))?;
+        let failure = match self.session_in(slot, load).await {
+            Err(failure) => failure,
+            leased => return leased,
+        };
+        // A server may allow fewer connections than there are slots.
+        let others = self.slots.iter().filter(|slot| slot.is_connected());
+        match others.min_by_key(|slot| slot.users.all()) {
+            Some(other)
+                if matches!(failure, SftpFailure::Connect(_) | SftpFailure::Subsystem(_)) =>
+            {
+                tracing::debug!(%failure, "no further connection");
+                self.session_in(other, load).await
+            }
+            _ => Err(failure),
+        }
+    }
+
+    /// A session of this slot, connected if need be.
+    async fn session_in(&self, slot: &Slot, load: Load) -> Result<Lease, SftpFailure> {
         let user = Arc::new(User::of(slot, load));
         let lease = |session: &Arc<Session>| Lease {
             session: Arc::clone(session),
