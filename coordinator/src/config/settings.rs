@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use append_server::quantity::{Size, Span};
+use formats::limits::TUNNEL_CONNECTIONS_MAX;
 use toml::Spanned;
 
 use crate::config::address::{Address, LoginUser};
@@ -19,8 +20,6 @@ use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
 
-/// The most parallel upload connections of one run.
-const TUNNEL_CONNECTIONS_MAX: u64 = 16;
 /// The most threads an agent may be told to use.
 const AGENT_THREADS_MAX: u64 = 256;
 /// Shorter deadlines would end every run.
@@ -239,7 +238,8 @@ impl<'a> ValueReader<'a> {
     }
 
     fn limits(&mut self, raw: &RawHostLimits) -> LimitSettings {
-        let connections = self.number(raw.tunnel_connections.as_ref(), TUNNEL_CONNECTIONS_MAX);
+        let most = u64::from(TUNNEL_CONNECTIONS_MAX);
+        let connections = self.number(raw.tunnel_connections.as_ref(), most);
         let threads = self.number(raw.agent_threads.as_ref(), AGENT_THREADS_MAX);
         LimitSettings {
             connect: self.deadline(raw.connect.as_ref()),

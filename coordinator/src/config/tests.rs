@@ -489,7 +489,7 @@ fn other_values_are_refused_with_a_way_to_write_them() {
         ("max_new = \"50\"", "write \"50GiB\""),
         ("limits = { idle = \"5\" }", "write \"90s\""),
         ("limits = { connect = \"0s\" }", "at least 1s"),
-        ("limits = { tunnel_connections = 17 }", "from 1 to 16"),
+        ("limits = { tunnel_connections = 9 }", "from 1 to 8"),
         ("become = \"sudo -n; rm\"", "no shell runs it"),
         ("become = \"$(id)\"", "no shell runs it"),
         ("become = \"-n\"", "not a program"),
