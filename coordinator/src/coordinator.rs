@@ -24,6 +24,7 @@ use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::Host;
 use crate::coordinator::log::LogError;
 use crate::database::DatabaseError;
+use crate::events::EventSink;
 use crate::exit_code::ExitCode;
 use crate::keyring::unlock::UnlockFrom;
 use crate::keyring::{Keyring, KeyringError, read_sealed_bundle};
@@ -150,6 +151,8 @@ pub struct Coordinator {
     pub state: Mutex<State>,
     /// What leases call it.
     pub id: CoordinatorId,
+    /// Where what happens is told; nowhere, until somebody listens.
+    pub events: EventSink,
     bundles: Vec<(UserName, Bytes)>,
     embedded: Option<EmbeddedServer>,
     reading: Reading,
@@ -239,6 +242,7 @@ impl Coordinator {
             clock,
             state: Mutex::new(state),
             id,
+            events: EventSink::nowhere(),
             bundles,
             embedded,
             reading,

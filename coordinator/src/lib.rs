@@ -27,6 +27,7 @@ pub mod storage;
 pub mod allocator;
 pub mod clock;
 pub mod database;
+pub mod events;
 pub mod keyring;
 pub mod lock;
 pub mod machine;

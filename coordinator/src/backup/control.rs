@@ -7,6 +7,7 @@ use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{FrameLengthError, LENGTH_BYTES, frame, frame_length};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 use zeroize::Zeroize as _;
 
 /// Messages that wait in each direction.
@@ -86,7 +87,7 @@ impl Outgoing {
     /// Starts writing messages to the agent's standard input.
     pub fn new(stream: impl AsyncWrite + Send + Unpin + 'static) -> Self {
         let (sender, mut receiver) = mpsc::channel::<FromCoordinator>(MESSAGES_WAITING_MAX);
-        tokio::spawn(async move {
+        let writing = async move {
             let mut stream = stream;
             while let Some(message) = receiver.recv().await {
                 let mut bytes = message.encode();
@@ -109,7 +110,8 @@ impl Outgoing {
             if let Err(error) = stream.shutdown().await {
                 tracing::debug!(%error, "closing the agent's standard input");
             }
-        });
+        };
+        tokio::spawn(writing.in_current_span());
         Self { sender }
     }
 

@@ -8,11 +8,13 @@ use append_server::ssh::connect::connect;
 use formats::ids::{RecordId, RunId};
 use formats::keys::secret::{RunToken, random};
 use formats::limits::GIB;
-use formats::log::snapshot::Snapshot;
+use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use formats::seal::run_header::{Purpose, RunContext, RunHeader, RunKeys};
 use formats::wire::control::FromCoordinator;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::upload::OpenRun;
+use jiff::SignedDuration;
+use tracing::{Instrument as _, Span};
 
 use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
 use crate::backup::conversation::{Conversation, State, converse};
@@ -32,6 +34,8 @@ use crate::clock::to_nanos;
 use crate::config::host::Host;
 use crate::config::show::standalone_toml;
 use crate::coordinator::{Coordinator, HostRepository};
+use crate::events::Event;
+use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::snapshot::listing::Listing;
 
@@ -48,6 +52,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(30);
 pub struct RunOptions {
     /// Read every file, whatever the parent snapshot knows.
     pub full_read: bool,
+    /// It is asked for although the host's window is closed.
+    pub outside_window: bool,
 }
 
 /// Backs up one host and says what came of it; failures are in the report.
@@ -106,19 +112,53 @@ async fn run(
         .lock()
         .await
         .run_started(&name, run, now)?;
-    let result = run_locked(coordinator, host, options, progress, run, seen).await;
+    let started = What::RunStarted {
+        outside_window: options.outside_window,
+    };
+    let started = Event::of_host(&name, started).in_run(run);
+    coordinator.events.tell(started);
+    // Of the highest level, so that every line says which run it is of, however little is logged.
+    let span = tracing::error_span!("run", %run, host = name, snapshot = tracing::field::Empty);
+    let result = run_locked(coordinator, host, options, progress, run, seen)
+        .instrument(span)
+        .await;
     let (outcome, error) = match &result {
         Ok(committed) if committed.snapshot.totals.problems > 0 => (HistoryOutcome::Warnings, None),
         Ok(_) => (HistoryOutcome::Ok, None),
         Err(error) => (HistoryOutcome::Failed, Some(error.to_string())),
     };
-    let now = coordinator.clock.now();
+    let finished = coordinator.clock.now();
+    let totals = result.as_ref().ok().map(|done| done.snapshot.totals);
+    let ended = run_ended(outcome, totals, finished.duration_since(now), error.clone());
     let mut state = coordinator.state.lock().await;
     // The history is for people: what was committed stays committed when it cannot be written.
-    if let Err(error) = state.run_finished(run, now, outcome, error.as_deref()) {
+    if let Err(error) = state.run_finished(run, finished, outcome, error.as_deref()) {
         tracing::error!(%error, "the run's end is not in the history");
     }
+    drop(state);
+    // Whoever hears of it finds it in the history.
+    let ended = Event::of_host(&name, ended).in_run(run);
+    coordinator.events.tell(ended);
     result
+}
+
+/// A run's end, as it is told.
+fn run_ended(
+    outcome: HistoryOutcome,
+    totals: Option<SnapshotTotals>,
+    took: SignedDuration,
+    error: Option<String>,
+) -> What {
+    let totals = totals.unwrap_or_default();
+    What::RunEnded {
+        outcome,
+        problems: totals.problems,
+        files: totals.files,
+        bytes: totals.bytes,
+        new_bytes: totals.bytes_new,
+        millis: u64::try_from(took.as_millis()).unwrap_or_default(),
+        error,
+    }
 }
 
 /// The run while its host is locked: everything that can go wrong goes into the history.
@@ -157,6 +197,9 @@ async fn run_locked(
         seen,
     )
     .await;
+    if let Ok(committed) = &result {
+        Span::current().record("snapshot", tracing::field::display(committed.id));
+    }
     progress.step(Step::CleanUp);
     if let Err(error) = coordinator.storage.close_run(run).await {
         tracing::warn!(%error, "ending the run's grant");

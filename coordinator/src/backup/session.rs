@@ -17,6 +17,7 @@ use formats::wire::start::{Start, Transport as WireTransport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, WriteHalf, split};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
 
 use crate::agents::{self, Agent};
 use crate::backup::control::{Incoming, Outgoing, read_messages};
@@ -79,7 +80,8 @@ pub async fn begin(
     let transport = wire_transport(&tunnel);
     let closed_to_new = CancellationToken::new();
     // From now on, so that whoever finds the port before the agent does is turned away at once.
-    tokio::spawn(carry(tunnel, ingest.clone(), closed_to_new.clone()));
+    let carrying = carry(tunnel, ingest.clone(), closed_to_new.clone());
+    tokio::spawn(carrying.in_current_span());
     let closed_to_new = closed_to_new.drop_guard();
     let process = deployed.start(connection, &["serve"]).await?;
     let mut incoming = read_messages(process.stdout);
@@ -312,11 +314,12 @@ async fn carry(mut tunnel: Tunnel, ingest: Ingest, ready: CancellationToken) {
             return;
         };
         let ingest = ingest.clone();
-        tokio::spawn(async move {
+        let carrying = async move {
             if let Err(error) = ingest.carry(stream).await {
                 tracing::debug!(%error, "an upload connection ended");
             }
-        });
+        };
+        tokio::spawn(carrying.in_current_span());
     }
 }
 
@@ -374,11 +377,12 @@ impl StdioTunnel {
         let buffer = usize::try_from(TUNNEL_BYTES_MAX).unwrap_or(usize::MAX);
         let (ours, theirs) = tokio::io::duplex(buffer);
         let ingest = self.ingest.clone();
-        tokio::spawn(async move {
+        let carrying = async move {
             if let Err(error) = ingest.carry(theirs).await {
                 tracing::debug!(%error, "an upload connection ended");
             }
-        });
+        };
+        tokio::spawn(carrying.in_current_span());
         let (mut answers, writer) = split(ours);
         let outgoing = self.outgoing.clone();
         tokio::spawn(async move {

@@ -34,6 +34,7 @@ pub async fn run_command(
     let progress = Arc::new(Progress::default());
     let options = RunOptions {
         full_read: args.full_read,
+        ..RunOptions::default()
     };
     let run = open_and_run(config, host, options, clock, &progress);
     present_run(host.name.as_str(), run, &progress, presentation).await
