@@ -74,6 +74,11 @@ id! {
     RunId, 16
 }
 id! {
+    /// One act of retention. Random, chosen by the coordinator.
+    ActId, 16
+}
+
+id! {
     /// A chunk's name: the keyed hash of its kind and plaintext under the repository's id key.
     ChunkId, 32
 }

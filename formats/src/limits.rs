@@ -82,6 +82,10 @@ pub const HOST_SETTINGS_BYTES_MAX: u64 = MIB;
 pub const SNAPSHOT_PAGE_INDEXES_MAX: u64 = 4_096;
 /// The most index pieces of a snapshot.
 pub const SNAPSHOT_INDEXES_MAX: u64 = 16_384;
+/// The most snapshots in one act of retention.
+pub const ACT_SNAPSHOTS_MAX: u64 = 16_384;
+/// The most packs in one act of retention.
+pub const ACT_PACKS_MAX: u64 = 65_536;
 /// The most meta packs of a snapshot.
 pub const SNAPSHOT_META_PACKS_MAX: u64 = 16_384;
 /// The most problems a snapshot lists one by one; all are counted.

@@ -22,6 +22,7 @@ use formats::listing::page::PageReader;
 use formats::listing::page_index::decode_page_index;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, SealedRecord};
+use formats::log::retention::{Act, Retention};
 use formats::log::settings::HostSettings;
 use formats::log::snapshot::Snapshot;
 use formats::pack::index::decode_piece;
@@ -35,7 +36,8 @@ use formats::wire::framing::frame_length;
 use formats::wire::handshake::{Opening, agent_proof, proof_is_good, server_proof};
 use formats::wire::start::Transport;
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal, Stored,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
+    RemovalReport, Stored,
 };
 
 use samples::messages;
@@ -227,6 +229,7 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         Some(("agent", _)) => return describe_agent(bytes),
         Some(("coordinator", _)) => return describe_coordinator(bytes),
         Some(("entry", _)) => return describe_entry(bytes),
+        Some(("retention", act)) => return describe_retention(act, bytes),
         _ => {}
     }
     match name {
@@ -247,7 +250,7 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         | "derivation" => describe_sealed(name, bytes),
         "framed" | "handshake_opening" | "handshake_answer" | "handshake_proof" | "stored"
         | "open_run" | "refusal" | "object_page" | "destination_states" | "queued"
-        | "healed_object" | "locked_object" => describe_wire(name, bytes),
+        | "healed_object" | "locked_object" | "removal_report" => describe_wire(name, bytes),
         "codec" => {
             let mut reader = Reader::new(bytes);
             let mut numbers = Vec::new();
@@ -356,6 +359,58 @@ fn describe_log(name: &str, bytes: &[u8]) -> String {
         "snapshot" => describe_snapshot(&exactly(bytes, Snapshot::read).expect("a snapshot")),
         _ => unreachable!("the caller names them"),
     }
+}
+
+fn describe_retention(act: &str, bytes: &[u8]) -> String {
+    let retention = exactly(bytes, Retention::read).expect("an act of retention");
+    let sample = samples::retention()
+        .into_iter()
+        .find(|(name, _)| *name == act);
+    assert_eq!(Some(&retention), sample.as_ref().map(|(_, sample)| sample));
+    let did = match &retention.act {
+        Act::Forget {
+            by_person,
+            snapshots,
+        } => format!(
+            "forgets {} by person {by_person}",
+            list(snapshots, |id| id.short())
+        ),
+        Act::Undelete { snapshots, packs } => format!(
+            "brings back {} packs {}",
+            list(snapshots, |id| id.short()),
+            list(packs, |id| id.short())
+        ),
+        Act::Prune(prune) => format!(
+            "marked {} snapshots {} packs {} bytes {} index {} meta packs {} condemns {}",
+            prune.marked,
+            prune.snapshots,
+            prune.packs,
+            prune.bytes,
+            list(&prune.index, |chunk| format!(
+                "{} of {}",
+                chunk.id.short(),
+                chunk.bytes
+            )),
+            list(&prune.meta_packs, |id| id.short()),
+            list(&prune.condemned, |pack| format!(
+                "{} {:?} of {}",
+                pack.pack.short(),
+                pack.purpose,
+                pack.bytes
+            ))
+        ),
+        Act::Sweep { packs } => format!("removes {}", list(packs, |id| id.short())),
+        Act::Pin {
+            snapshot,
+            pinned,
+            reason,
+        } => format!("pins {} {pinned} {reason:?}", snapshot.short()),
+    };
+    format!(
+        "act {} at {} {did}",
+        retention.id.short(),
+        retention.at_nanos
+    )
 }
 
 fn describe_sealed(name: &str, bytes: &[u8]) -> String {
@@ -621,6 +676,22 @@ fn describe_repair(name: &str, bytes: &[u8]) -> String {
             format!("{} of {}", queued.objects, queued.bytes)
         }
         "healed_object" => format!("{:?}", HealedObject::decode(bytes).expect("a body")),
+        "removal_report" => {
+            let report = RemovalReport::decode(bytes).expect("a body");
+            let waiting = list(&report.waiting, |one| {
+                format!(
+                    "{} {} of {} for {}",
+                    one.destination,
+                    one.objects,
+                    one.bytes,
+                    one.problem.as_deref().unwrap_or("nothing")
+                )
+            });
+            format!(
+                "removed {} of {} too young {} over limit {} {waiting}",
+                report.removed, report.removed_bytes, report.too_young, report.over_limit
+            )
+        }
         _ => {
             let locked = LockedObject::decode(bytes).expect("a body");
             format!(
@@ -701,7 +772,7 @@ fn all_limits() -> BTreeMap<&'static str, u64> {
         XATTR_NAME_BYTES_MAX XATTR_VALUE_BYTES_MAX XATTRS_BYTES_MAX INLINE_EXTENTS_MAX
         CONTENT_PAGE_EXTENTS_MAX CONTENT_PAGES_MAX PAGE_BYTES_MIN PAGE_BYTES_TARGET_MAX
         PAGE_BYTES_MAX PAGE_INDEX_PAGES_MAX RECORD_BYTES_MAX HOST_SETTINGS_BYTES_MAX SNAPSHOT_PAGE_INDEXES_MAX
-        SNAPSHOT_INDEXES_MAX SNAPSHOT_META_PACKS_MAX SNAPSHOT_PROBLEMS_MAX SNAPSHOT_NAMES_MAX
+        SNAPSHOT_INDEXES_MAX ACT_SNAPSHOTS_MAX ACT_PACKS_MAX SNAPSHOT_META_PACKS_MAX SNAPSHOT_PROBLEMS_MAX SNAPSHOT_NAMES_MAX
         TEXT_BYTES_MAX SOURCES_MAX PATTERNS_MAX ARGON2_MEMORY_KIB_MAX ARGON2_MEMORY_KIB_MIN
         ARGON2_PASSES_MAX ARGON2_LANES_MAX KEY_BUNDLE_BYTES_MAX USER_NAME_BYTES_MAX
         CONTROL_FRAME_BYTES_MAX BATCH_ENTRIES_MAX BATCH_BYTES_TARGET BATCHES_IN_FLIGHT_MAX

@@ -107,6 +107,7 @@ fn own_seeds(target: &str) -> &[&str] {
             "queued",
             "healed_object",
             "locked_object",
+            "removal_report",
         ],
         "codec" => &["codec.bin"],
         "config" => &["config.bin"],

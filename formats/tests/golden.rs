@@ -23,6 +23,7 @@ use formats::listing::page::{PageBuilder, PageReader};
 use formats::listing::page_index::{PageIndexBuilder, decode_page_index};
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordPlace, SealedRecord, seal_record};
+use formats::log::retention::Retention;
 use formats::log::settings::HostSettings;
 use formats::log::snapshot::Snapshot;
 use formats::pack::assemble::PackAssembler;
@@ -36,7 +37,8 @@ use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{Opening, agent_proof, server_proof};
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal, Stored,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
+    RemovalReport, Stored,
 };
 
 use samples::messages;
@@ -113,6 +115,11 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     add("lease.bin", lease);
     samples::settings().put(&mut settings);
     add("host_settings.bin", settings);
+    for (name, retention) in samples::retention() {
+        let mut bytes = Vec::new();
+        retention.put(&mut bytes);
+        add(&format!("retention_{name}.bin"), bytes);
+    }
     for (name, message) in messages::from_agent() {
         add(&format!("{name}.bin"), message.encode());
     }
@@ -132,7 +139,7 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn upload_bodies() -> [(&'static str, Vec<u8>); 8] {
+fn upload_bodies() -> [(&'static str, Vec<u8>); 9] {
     [
         ("stored.bin", messages::stored().encode()),
         ("open_run.bin", messages::open_run().encode()),
@@ -145,6 +152,7 @@ fn upload_bodies() -> [(&'static str, Vec<u8>); 8] {
         ("queued.bin", messages::queued().encode()),
         ("healed_object.bin", messages::healed_object().encode()),
         ("locked_object.bin", messages::locked_object().encode()),
+        ("removal_report.bin", messages::removal_report().encode()),
     ]
 }
 
@@ -404,6 +412,12 @@ fn listings_decode_to_their_values() {
     let bytes = golden("host_settings.bin");
     let settings = HostSettings::read(&mut Reader::new(&bytes));
     assert_eq!(settings, Ok(samples::settings()));
+    for (name, retention) in samples::retention() {
+        let bytes = golden(&format!("retention_{name}.bin"));
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(Retention::read(&mut reader), Ok(retention), "{name}");
+        assert_eq!(reader.finish("retention"), Ok(()));
+    }
     let bytes = golden("snapshot.bin");
     let mut reader = Reader::new(&bytes);
     assert_eq!(Snapshot::read(&mut reader), Ok(samples::snapshot()));
@@ -460,6 +474,10 @@ fn messages_decode_to_their_values() {
     assert_eq!(
         LockedObject::decode(&golden("locked_object.bin")),
         Ok(messages::locked_object())
+    );
+    assert_eq!(
+        RemovalReport::decode(&golden("removal_report.bin")),
+        Ok(messages::removal_report())
     );
 }
 

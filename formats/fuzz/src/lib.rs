@@ -29,7 +29,8 @@ use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{OPENING_BYTES, Opening};
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal, Stored,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
+    RemovalReport, Stored,
 };
 
 /// One target: its name, and what it does with any bytes.
@@ -346,6 +347,10 @@ pub fn log_payload(data: &[u8]) {
                 body.put_u8(3);
                 settings.put(&mut body);
             }
+            Payload::Retention(retention) => {
+                body.put_u8(4);
+                retention.put(&mut body);
+            }
         }
         let mut again = Vec::new();
         again.put_prefixed(&body);
@@ -421,6 +426,9 @@ pub fn upload(data: &[u8]) {
         assert_eq!(body.encode(), data);
     }
     if let Ok(body) = LockedObject::decode(data) {
+        assert_eq!(body.encode(), data);
+    }
+    if let Ok(body) = RemovalReport::decode(data) {
         assert_eq!(body.encode(), data);
     }
 }

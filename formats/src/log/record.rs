@@ -8,6 +8,7 @@ use crate::keys::repository::{MissingKeyError, RepositoryKeys, signature_is_good
 use crate::keys::secret::{KemSeed, RandomError};
 use crate::limits::RECORD_BYTES_MAX;
 use crate::log::lease::Lease;
+use crate::log::retention::Retention;
 use crate::log::settings::HostSettings;
 use crate::log::snapshot::Snapshot;
 use crate::pack::assemble::padme;
@@ -16,7 +17,7 @@ use crate::seal::kem::{self, ENCAPSULATED_BYTES, Encapsulated, KemError, KemPubl
 
 const MAGIC: &[u8; 8] = b"CAPSTLOG";
 /// The last version; what a snapshot's record has is the first.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 8 + 2 + 16 + 4 + 8 + 32;
 const SIGNATURE_BYTES: usize = 64;
 
@@ -29,6 +30,8 @@ pub enum Payload {
     Lease(Lease),
     /// How a host is reached and what of it is backed up.
     Settings(HostSettings),
+    /// What becomes of snapshots and packs.
+    Retention(Box<Retention>),
 }
 
 impl Payload {
@@ -37,6 +40,7 @@ impl Payload {
         match self {
             Self::Snapshot(_) => 1,
             Self::Lease(_) | Self::Settings(_) => 2,
+            Self::Retention(_) => 3,
         }
     }
 
@@ -54,6 +58,10 @@ impl Payload {
             Self::Settings(settings) => {
                 body.put_u8(3);
                 settings.put(&mut body);
+            }
+            Self::Retention(retention) => {
+                body.put_u8(4);
+                retention.put(&mut body);
             }
         }
         let mut out = Vec::with_capacity(body.len() + 8);
@@ -76,6 +84,7 @@ impl Payload {
             1 => Self::Snapshot(Box::new(Snapshot::read(&mut reader)?)),
             2 => Self::Lease(Lease::read(&mut reader)?),
             3 => Self::Settings(HostSettings::read(&mut reader)?),
+            4 => Self::Retention(Box::new(Retention::read(&mut reader)?)),
             tag => {
                 return Err(DecodeError::UnknownTag {
                     what: "log payload",

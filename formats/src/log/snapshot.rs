@@ -110,13 +110,8 @@ impl Snapshot {
         for source in &self.sources {
             out.put_prefixed(source);
         }
-        for chunks in [&self.page_index, &self.index] {
-            out.put_varint(chunks.len() as u64);
-            for chunk in chunks {
-                out.put(chunk.id.as_bytes());
-                out.put_varint(chunk.bytes.into());
-            }
-        }
+        put_chunks(out, &self.page_index);
+        put_chunks(out, &self.index);
         out.put_varint(self.meta_packs.len() as u64);
         for pack in &self.meta_packs {
             out.put(pack.as_bytes());
@@ -169,7 +164,18 @@ fn read_sources(reader: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, DecodeError> {
     Ok(sources)
 }
 
-fn read_chunks(reader: &mut Reader<'_>, limit: u64) -> Result<Vec<ChunkRef>, DecodeError> {
+pub(super) fn put_chunks(out: &mut Vec<u8>, chunks: &[ChunkRef]) {
+    out.put_varint(chunks.len() as u64);
+    for chunk in chunks {
+        out.put(chunk.id.as_bytes());
+        out.put_varint(chunk.bytes.into());
+    }
+}
+
+pub(super) fn read_chunks(
+    reader: &mut Reader<'_>,
+    limit: u64,
+) -> Result<Vec<ChunkRef>, DecodeError> {
     let count = reader.count("chunks", limit, 33)?;
     let mut chunks = Vec::with_capacity(count);
     for _ in 0..count {

@@ -1,7 +1,7 @@
 //! Assembles a pack: the caller streams each sealed frame as it comes, and at the end the bytes given here.
 
 use crate::keys::secret::{RandomError, TableKey};
-use crate::limits::{PACK_BYTES_TARGET, PACK_CHUNKS_MAX, PACK_FRAMES_MAX};
+use crate::limits::{PACK_BYTES_TARGET, PACK_CHUNKS_MAX, PACK_FRAMES_MAX, PACK_RUN_HEADERS_MAX};
 use crate::pack::table::{Table, TableChunk, TableFrame};
 use crate::pack::trailer::{FOOTER_BYTES, Footer, table_associated};
 use crate::seal::aead::{self, OVERHEAD};
@@ -12,6 +12,8 @@ use crate::seal::run_header::RunHeader;
 #[derive(Debug)]
 pub struct PackAssembler {
     header: RunHeader,
+    /// Of the runs that sealed frames which were copied.
+    others: Vec<RunHeader>,
     key: TableKey,
     table: Table,
     frames_bytes: u64,
@@ -23,6 +25,7 @@ impl PackAssembler {
     pub fn new(header: RunHeader, key: TableKey) -> Self {
         Self {
             header,
+            others: Vec::new(),
             key,
             table: Table::default(),
             frames_bytes: 0,
@@ -32,10 +35,37 @@ impl PackAssembler {
 
     /// Notes a sealed frame that follows the ones before it; its chunks must add up to its plain length.
     pub fn add_frame(&mut self, shape: FrameShape, chunks: Vec<TableChunk>) {
+        self.note(0, shape, chunks);
+    }
+
+    /// Notes a frame that another run sealed, and that was copied as it is. False when the pack has as many run headers as it
+    /// may have: then nothing is noted, and the frame belongs into the next pack.
+    pub fn add_frame_of(
+        &mut self,
+        run: &RunHeader,
+        shape: FrameShape,
+        chunks: Vec<TableChunk>,
+    ) -> bool {
+        let mut headers = std::iter::once(&self.header).chain(&self.others);
+        let place = headers.position(|header| header == run);
+        if place.is_none() && self.others.len() as u64 + 1 >= PACK_RUN_HEADERS_MAX {
+            return false;
+        }
+        let Ok(number) = u16::try_from(place.unwrap_or(self.others.len() + 1)) else {
+            return false;
+        };
+        if place.is_none() {
+            self.others.push(run.clone());
+        }
+        self.note(number, shape, chunks);
+        true
+    }
+
+    fn note(&mut self, run_header: u16, shape: FrameShape, chunks: Vec<TableChunk>) {
         self.frames_bytes += u64::from(shape.sealed_bytes);
         self.chunks += chunks.len() as u64;
         self.table.frames.push(TableFrame {
-            run_header: 0,
+            run_header,
             shape,
             chunks,
         });
@@ -61,9 +91,10 @@ impl PackAssembler {
     /// The bytes after the last frame: sealed table, run header, footer. A pack that was not filled is padded
     /// to a Padmé length, so that its size tells little.
     pub fn finish(self) -> Result<Vec<u8>, RandomError> {
-        let header = self.header.encode();
+        let headers = std::iter::once(&self.header).chain(&self.others);
+        let headers: Vec<u8> = headers.flat_map(RunHeader::encode).collect();
         let plain = self.table.encode(0);
-        let fixed = OVERHEAD + header.len() + FOOTER_BYTES;
+        let fixed = OVERHEAD + headers.len() + FOOTER_BYTES;
         // A table's own length is padded always, since it would tell the number of chunks.
         let mut padded = padme(plain.len() as u64);
         if self.frames_bytes < PACK_BYTES_TARGET {
@@ -78,9 +109,9 @@ impl PackAssembler {
         };
         let footer = Footer {
             table_bytes: u32::try_from(plain.len() + OVERHEAD).unwrap_or(u32::MAX),
-            run_headers: 1,
+            run_headers: u16::try_from(self.others.len() + 1).unwrap_or(u16::MAX),
         };
-        let mut tail = header;
+        let mut tail = headers;
         tail.extend_from_slice(&footer.encode());
         let mut out = Vec::with_capacity(plain.len() + OVERHEAD + tail.len());
         aead::seal(

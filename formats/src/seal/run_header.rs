@@ -26,10 +26,23 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn tag(self) -> u8 {
+    /// Its number in formats.
+    pub fn tag(self) -> u8 {
         match self {
             Self::Data => 1,
             Self::Meta => 2,
+        }
+    }
+
+    /// The purpose of a number.
+    pub fn from_tag(tag: u8) -> Result<Self, DecodeError> {
+        match tag {
+            1 => Ok(Self::Data),
+            2 => Ok(Self::Meta),
+            tag => Err(DecodeError::UnknownTag {
+                what: "purpose",
+                tag: tag.into(),
+            }),
         }
     }
 }
@@ -157,16 +170,7 @@ impl RunHeader {
     /// Reads one from the front of a pack's headers.
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         read_magic(reader, "run header", MAGIC, VERSION)?;
-        let purpose = match reader.u8("purpose")? {
-            1 => Purpose::Data,
-            2 => Purpose::Meta,
-            tag => {
-                return Err(DecodeError::UnknownTag {
-                    what: "purpose",
-                    tag: tag.into(),
-                });
-            }
-        };
+        let purpose = Purpose::from_tag(reader.u8("purpose")?)?;
         Ok(Self {
             context: RunContext {
                 repository: RepositoryId::read(reader)?,

@@ -13,7 +13,7 @@ use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::upload::{
     DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
-    Refusal, RefusalKind, Stored,
+    Refusal, RefusalKind, RemovalReport, RemovalsWaiting, Stored,
 };
 
 use super::{
@@ -281,6 +281,21 @@ pub fn healed_object() -> HealedObject {
     HealedObject::Replaced {
         from: "s3".into(),
         kept: "damaged/x".into(),
+    }
+}
+
+pub fn removal_report() -> RemovalReport {
+    RemovalReport {
+        removed: 3,
+        removed_bytes: 1_700,
+        too_young: 1,
+        over_limit: 0,
+        waiting: vec![RemovalsWaiting {
+            destination: "s3".into(),
+            objects: 2,
+            bytes: 300,
+            problem: Some("locked".into()),
+        }],
     }
 }
 

@@ -9,7 +9,7 @@ pub mod repository;
 use formats::chunk::{ChunkKind, chunk_id};
 use formats::codec::Put as _;
 use formats::config::RepositoryConfig;
-use formats::ids::{ChunkId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
+use formats::ids::{ActId, ChunkId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
 use formats::keys::bundle::{KeyBundle, Role};
 use formats::keys::repository::{PublicKeys, RepositoryKeys};
 use formats::keys::secret::{FileKey, IdKey, MasterKey};
@@ -18,6 +18,7 @@ use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp, Xat
 use formats::listing::page_index::PageRef;
 use formats::log::lease::Lease;
 use formats::log::record::RecordPlace;
+use formats::log::retention::{Act, CondemnedPack, Prune, Retention};
 use formats::log::settings::HostSettings;
 use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
 use formats::pack::index::IndexedFrames;
@@ -330,6 +331,61 @@ pub fn lease() -> Lease {
         coordinator: CoordinatorId([0x44; 16]),
         machine: "backup1".into(),
         taken_nanos: 1_795_000_000_000_000_000,
+    }
+}
+
+pub fn retention() -> Vec<(&'static str, Retention)> {
+    let act = |act| Retention {
+        id: ActId([0x55; 16]),
+        at_nanos: 1_795_000_000_000_000_000,
+        act,
+    };
+    let snapshots = vec![RecordId([0x66; 32])];
+    let packs = vec![PackId([0x77; 32])];
+    vec![
+        (
+            "forget",
+            act(Act::Forget {
+                by_person: false,
+                snapshots: snapshots.clone(),
+            }),
+        ),
+        (
+            "undelete",
+            act(Act::Undelete {
+                snapshots: snapshots.clone(),
+                packs: packs.clone(),
+            }),
+        ),
+        ("prune", act(Act::Prune(prune()))),
+        ("sweep", act(Act::Sweep { packs })),
+        (
+            "pin",
+            act(Act::Pin {
+                snapshot: RecordId([0x66; 32]),
+                pinned: true,
+                reason: "audit 2026".into(),
+            }),
+        ),
+    ]
+}
+
+fn prune() -> Prune {
+    Prune {
+        marked: 41,
+        snapshots: 20,
+        packs: 300,
+        bytes: 9_000_000_000,
+        index: vec![ChunkRef {
+            id: ChunkId([0x22; 32]),
+            bytes: 300,
+        }],
+        meta_packs: vec![PackId([0x33; 32])],
+        condemned: vec![CondemnedPack {
+            pack: PackId([0x77; 32]),
+            purpose: Purpose::Data,
+            bytes: 33_554_432,
+        }],
     }
 }
 
