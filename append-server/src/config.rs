@@ -12,10 +12,14 @@ use serde::{Deserialize, Deserializer};
 use crate::destination::DestinationName;
 use crate::fan_out::queue::QUEUE_FILE;
 use crate::io_faults::IoFaults;
-use crate::limits::{PATIENCE_MAX, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use crate::limits::{
+    PATIENCE_MAX, REMOVAL_DAILY_BYTES_DEFAULT, REMOVAL_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
+    SPOOL_BYTES_DEFAULT,
+};
 use crate::places::table::DestinationTable;
 use crate::places::{FileFacts, Place, PlaceError};
 use crate::receive::Pace;
+use crate::removals::RemovalPolicy;
 use crate::server::ServerOptions;
 use crate::spool::SpoolOptions;
 
@@ -32,6 +36,8 @@ pub struct Config {
     #[serde(default = "patience_default", deserialize_with = "patience")]
     patience_secs: u64,
     spool: SpoolConfig,
+    #[serde(default)]
+    removal: RemovalConfig,
     destination: Vec<DestinationTable>,
     /// The file, its directory, and whether nobody but its owner may read it.
     #[serde(skip)]
@@ -50,6 +56,22 @@ struct SpoolConfig {
     bytes_max: u64,
     #[serde(default = "reserve_bytes_default")]
     reserve_bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RemovalConfig {
+    grace_secs: u64,
+    daily_bytes_max: u64,
+}
+
+impl Default for RemovalConfig {
+    fn default() -> Self {
+        Self {
+            grace_secs: REMOVAL_GRACE_DEFAULT.as_secs(),
+            daily_bytes_max: REMOVAL_DAILY_BYTES_DEFAULT,
+        }
+    }
 }
 
 fn one() -> usize {
@@ -162,10 +184,24 @@ impl Config {
                 reserve_bytes: self.spool.reserve_bytes,
             },
             queue: self.spool.dir.join(QUEUE_FILE),
+            removals: self.removal_policy(),
             copies_min: self.min_copies,
             patience: Duration::from_secs(self.patience_secs),
             pace: Pace::default(),
             spool_faults: IoFaults::none(),
+        }
+    }
+
+    /// A table that says something else than it may is told by [`Self::places`], and starts no server.
+    fn removal_policy(&self) -> RemovalPolicy {
+        let rules = self.destination.iter().filter_map(|table| {
+            let name = table.name.get_ref().parse().ok()?;
+            Some((name, table.removal().ok()?))
+        });
+        RemovalPolicy {
+            grace: Duration::from_secs(self.removal.grace_secs),
+            daily_bytes_max: self.removal.daily_bytes_max,
+            rules: rules.collect(),
         }
     }
 

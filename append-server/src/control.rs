@@ -1,8 +1,10 @@
 //! The control side: what the coordinator can reach, over a Unix socket that checks who is calling. Reads,
-//! lists, opens and closes runs, and creates what completes a run. No route deletes or overwrites.
+//! lists, opens and closes runs, and creates what completes a run. No route overwrites, and one alone deletes: packs that the
+//! log condemned long ago (`removals`).
 
 mod destinations;
 mod objects;
+mod removals;
 mod repairs;
 mod runs;
 
@@ -12,8 +14,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
-use formats::wire::upload::{PATH_DESTINATIONS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind};
+use axum::routing::{delete, get, post, put};
+use formats::wire::upload::{
+    PATH_DESTINATIONS, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind,
+};
 use http::Request;
 use http::request::Parts;
 use hyper::server::conn::http1;
@@ -26,10 +30,11 @@ use tower_service::Service as _;
 
 use crate::answer::{self, SmallAnswer};
 use crate::fan_out::FanOut;
-use crate::grants::{AdmittedPeer, CommitGrant, ReadGrant, RepairGrant, RunGrants};
+use crate::grants::{AdmittedPeer, CommitGrant, ReadGrant, RemovalGrant, RepairGrant, RunGrants};
 use crate::limits::{CONNECTION_BUFFER_BYTES, HEAD_BYTES_MAX, HEADERS_MAX, LAST_ANSWER_DEADLINE};
 use crate::paced_stream::PacedStream;
 use crate::receive::Pace;
+use crate::removals::Removals;
 use crate::spool::Spool;
 
 /// What control needs.
@@ -38,6 +43,7 @@ pub struct Control {
     grants: Arc<RunGrants>,
     spool: Arc<Spool>,
     fan_out: Arc<FanOut>,
+    removals: Arc<Removals>,
     pace: Pace,
 }
 
@@ -47,12 +53,14 @@ impl Control {
         grants: Arc<RunGrants>,
         spool: Arc<Spool>,
         fan_out: Arc<FanOut>,
+        removals: Arc<Removals>,
         pace: Pace,
     ) -> Self {
         Self {
             grants,
             spool,
             fan_out,
+            removals,
             pace,
         }
     }
@@ -70,6 +78,26 @@ impl Control {
             .route(
                 &format!("{PATH_REPOSITORIES}/{{repository}}/{{*name}}"),
                 object,
+            )
+            .route(
+                &format!("{PATH_REMOVALS}/{{repository}}/condemn"),
+                post(removals::condemn),
+            )
+            .route(
+                &format!("{PATH_REMOVALS}/{{repository}}/spare"),
+                post(removals::spare),
+            )
+            .route(
+                &format!("{PATH_REMOVALS}/{{repository}}/sweep"),
+                post(removals::sweep),
+            )
+            .route(
+                &format!("{PATH_REMOVALS}/{{repository}}/{{*name}}"),
+                put(removals::put_moved),
+            )
+            .route(
+                &format!("{PATH_DESTINATIONS}/{{name}}/uploads"),
+                post(removals::abort_uploads),
             )
             .route(PATH_DESTINATIONS, get(destinations::states))
             .route(
@@ -112,6 +140,7 @@ where
         request.extensions_mut().insert(peer.read_grant());
         request.extensions_mut().insert(peer.commit_grant());
         request.extensions_mut().insert(peer.repair_grant());
+        request.extensions_mut().insert(peer.removal_grant());
         async move {
             let answer = router.call(request).await;
             drop(in_request);
@@ -156,6 +185,14 @@ impl<S: Sync> FromRequestParts<S> for ReadGrant {
 }
 
 impl<S: Sync> FromRequestParts<S> for RepairGrant {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        parts.extensions.get().copied().ok_or_else(not_granted)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RemovalGrant {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {

@@ -104,6 +104,15 @@ pub trait Destination: Send + Sync + fmt::Debug {
         grant: &'a RepairGrant,
     ) -> BoxFuture<'a, Result<String, DestinationError>>;
 
+    /// Ends uploads in parts that nobody completed and that were begun longer than so many seconds ago; says how many.
+    fn abort_uploads<'a>(
+        &'a self,
+        _older_than_secs: u64,
+        _grant: &'a MaintenanceGrant,
+    ) -> BoxFuture<'a, Result<u64, DestinationError>> {
+        Box::pin(async { Ok(0) })
+    }
+
     /// The repositories that have something here, in no order.
     fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>>;
 

@@ -13,6 +13,7 @@ mod followers;
 mod heal;
 mod patience;
 pub mod queue;
+mod remove;
 mod settle;
 
 use std::collections::HashSet;
@@ -273,11 +274,8 @@ impl FanOut {
         repository: RepositoryId,
         name: &DestinationName,
     ) -> Result<Queued, FanOutError> {
-        self.destination(name)?;
-        match &self.followers {
-            Some(followers) => followers.queue_missing(repository, name).await,
-            None => Err(FanOutError::OnlyDestination { name: name.clone() }),
-        }
+        self.queue_missing_but(repository, name, &HashSet::new())
+            .await
     }
 
     /// How every destination is doing.

@@ -7,10 +7,12 @@ pub mod handshake;
 pub mod peer;
 
 pub use append::{AppendGrant, GrantError, OpenRunError, RunGrants, RunTotals, UploadAllowance};
-pub use peer::{AdmittedPeer, AllowedUids, CommitGrant, PeerRefused, ReadGrant, RepairGrant};
+pub use peer::{
+    AdmittedPeer, AllowedUids, CommitGrant, PeerRefused, ReadGrant, RemovalGrant, RepairGrant,
+};
 
-/// The right to delete and to set locks to any time. No route of this server leads here: only a program that opened the
-/// destination itself holds one.
+/// The right to delete and to set locks to any time. No request carries it: whoever opened the destination itself makes one,
+/// this server only for a pack whose removal was allowed ([`crate::removals`]).
 #[derive(Debug)]
 pub struct MaintenanceGrant(());
 

@@ -1,5 +1,5 @@
-//! Takes new objects, never overwrites, fans out to destinations, serves reads to the coordinator alone.
-//! Never exposes a delete or an overwrite, never knows a decryption key.
+//! Takes new objects, never overwrites, fans out to destinations, serves reads to the coordinator alone. Removes packs
+//! alone, long after the log says so (`removals`). Never knows a decryption key.
 //!
 //! Reading order: who may do what (grants), the way of a pack in (ingest, receive, spool, fan-out,
 //! destination; ssh carries SFTP), what the coordinator may ask (control), then what holds it together (places, server,
@@ -8,6 +8,7 @@
 pub mod limits;
 pub mod quantity;
 
+pub mod age_clock;
 pub mod clock;
 
 pub mod grants;
@@ -20,6 +21,7 @@ pub mod spool;
 pub mod destination;
 pub mod examination;
 pub mod fan_out;
+pub mod removals;
 pub mod role;
 pub mod role_trial;
 

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+/// Removals of one destination that go on at a time.
+pub const REMOVALS_AT_ONCE: usize = 8;
+/// Removals of one destination in one request.
+pub const REMOVALS_DUE_MAX: usize = 5_000;
+/// When a removal that failed is tried again; 24 times that for what is locked.
+pub const REMOVAL_RETRY_SECS: u64 = 3_600;
+/// What is swept in 24 hours at most, unless it is configured.
+pub const REMOVAL_DAILY_BYTES_DEFAULT: u64 = 1 << 40;
+/// How long what is condemned stays, unless it is configured.
+pub const REMOVAL_GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long a tunnel connection may take to prove itself.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections that may be proving themselves at a time; more wait, within the deadline.

@@ -25,6 +25,7 @@ use crate::places::s3::S3Place;
 use crate::places::secret::SecretError;
 use crate::places::sftp::SftpPlace;
 use crate::places::table::{DestinationTable, KeyError};
+use crate::removals::RemovalRule;
 use crate::role::Role;
 use crate::role_trial::RoleTrial;
 
@@ -37,6 +38,8 @@ pub struct Place {
     pub url: String,
     /// Whether nothing is acknowledged without it.
     pub required: bool,
+    /// What prune may remove there.
+    pub removal: RemovalRule,
     /// What kind it is.
     pub kind: PlaceKind,
 }
@@ -162,6 +165,7 @@ impl Place {
             name,
             url,
             required: table.required.unwrap_or(true),
+            removal: table.removal()?,
             kind,
         })
     }
@@ -172,6 +176,7 @@ impl Place {
             name,
             url: format!("file://{}", path.display()),
             required,
+            removal: RemovalRule::default(),
             kind: PlaceKind::Local(path.to_owned()),
         }
     }

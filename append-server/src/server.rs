@@ -23,6 +23,7 @@ use crate::ingest::{Ingest, IngestError};
 use crate::io_faults::IoFaults;
 use crate::limits::{CONNECTIONS_MAX, RUNS_MAX, SHUTDOWN_DEADLINE};
 use crate::receive::Pace;
+use crate::removals::{LEDGER_FILE, LedgerError, RemovalPolicy, Removals};
 use crate::socket::{self, Reach, SocketError};
 use crate::spool::{Spool, SpoolError, SpoolOptions};
 
@@ -39,6 +40,8 @@ pub struct ServerOptions {
     pub spool: SpoolOptions,
     /// Where deliveries to destinations that nobody waits for are noted.
     pub queue: PathBuf,
+    /// How packs that nothing needs are removed; noted beside the queue.
+    pub removals: RemovalPolicy,
     /// On how many destinations an object must be before it is acknowledged.
     pub copies_min: usize,
     /// For how long a required destination that fails is tried again.
@@ -58,6 +61,9 @@ pub enum StartError {
     /// Its destinations.
     #[error(transparent)]
     Destinations(#[from] FanOutError),
+    /// Its list of removals.
+    #[error(transparent)]
+    Removals(#[from] LedgerError),
     /// Its sockets.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -142,6 +148,8 @@ impl AppendServer {
         destinations: Vec<Placement>,
     ) -> Result<ServerHandle, StartError> {
         let spool = Spool::open(&options.spool, options.spool_faults.clone())?;
+        let ledger = options.queue.with_file_name(LEDGER_FILE);
+        let removals = Arc::new(Removals::open(&ledger, options.removals)?);
         let tools = FanOutTools {
             queue: options.queue,
             spool: Arc::clone(&spool),
@@ -164,6 +172,7 @@ impl AppendServer {
             grants,
             spool,
             Arc::clone(&fan_out),
+            removals,
             options.pace,
         ));
         let reach = if options.allow_uids.is_empty() {

@@ -7,11 +7,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use append_server::removals::{RemovalPolicy, RemovalRule};
 use formats::ids::PackId;
 use formats::limits::{KEY_BUNDLE_BYTES_MAX, RECORD_BYTES_MAX};
 use formats::object::ObjectName;
-use formats::wire::upload::{ObjectPage, RefusalKind};
-use support::{BenchOptions, Peer, REPOSITORY, RUN, open_run, sample, start};
+use formats::wire::upload::{ObjectPage, RefusalKind, RemovalReport};
+use support::{
+    Answer, Bench, BenchOptions, Peer, REPOSITORY, RUN, destination_name, open_run, sample, start,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn path(name: impl std::fmt::Display) -> String {
@@ -272,5 +275,128 @@ async fn another_user_is_refused_by_the_kernels_word() {
                 assert!(text.contains(&format!("uid {uid} got ")), "{text}");
             }
         }
+    }
+}
+
+/// A server that keeps what is condemned for no time, with a record in the log and a pack that the log condemns.
+async fn with_condemnable(removals: RemovalPolicy) -> (Bench, String, String) {
+    let bench = start(BenchOptions {
+        removals,
+        ..BenchOptions::default()
+    })
+    .await;
+    let mut control = bench.control().await;
+    let record = sample(2_000, 7);
+    let stored = control
+        .request("PUT", &path("log/00000000000000000001"), &[], &record)
+        .await;
+    assert_eq!(stored.status, 201);
+    let pack = sample(5_000, 8);
+    let name = meta(&pack).to_string();
+    let stored = control.request("PUT", &path(&name), &[], &pack).await;
+    assert_eq!(stored.status, 201);
+    let proof = format!(
+        "record=1&digest={}",
+        PackId(*blake3::hash(&record).as_bytes())
+    );
+    (bench, name, proof)
+}
+
+fn no_grace() -> RemovalPolicy {
+    RemovalPolicy {
+        grace: std::time::Duration::ZERO,
+        daily_bytes_max: 10_000,
+        rules: std::collections::HashMap::new(),
+    }
+}
+
+fn page_of(names: &[&str]) -> Vec<u8> {
+    let objects = names.iter().map(|name| ((*name).to_owned(), 5_000));
+    ObjectPage {
+        objects: objects.collect(),
+        more: false,
+    }
+    .encode()
+}
+
+async fn removal(bench: &Bench, what: &str, body: &[u8]) -> Answer {
+    let path = format!("/v1/removals/{REPOSITORY}/{what}");
+    bench
+        .control()
+        .await
+        .request("POST", &path, &[], body)
+        .await
+}
+
+#[tokio::test]
+async fn nothing_goes_that_the_log_did_not_condemn_before() {
+    let (bench, name, proof) = with_condemnable(no_grace()).await;
+    let page = page_of(&[&name]);
+    // Neither without being condemned, nor on the word of a record that is not there, nor anything but a pack.
+    let sweep = format!("sweep?{proof}");
+    assert_eq!(
+        removal(&bench, &sweep, &page).await.refusal(),
+        RefusalKind::Conflict
+    );
+    let other = format!("condemn?record=1&digest={}", PackId([9; 32]));
+    assert_eq!(
+        removal(&bench, &other, &page).await.refusal(),
+        RefusalKind::Conflict
+    );
+    let later = proof.replace("record=1", "record=2");
+    let refused = removal(&bench, &format!("condemn?{later}"), &page).await;
+    assert_eq!(refused.refusal(), RefusalKind::Absent);
+    let condemn = format!("condemn?{proof}");
+    for kept in ["log/00000000000000000001", "config", "keys/admin"] {
+        let refused = removal(&bench, &condemn, &page_of(&[kept])).await;
+        assert_eq!(refused.refusal(), RefusalKind::NotGranted, "{kept}");
+    }
+    assert!(bench.objects().iter().any(|object| object.ends_with(&name)));
+
+    assert_eq!(removal(&bench, &condemn, &page).await.status, 204);
+    let answer = removal(&bench, &sweep, &page).await;
+    let report = RemovalReport::decode(&answer.body).unwrap();
+    assert_eq!((report.removed, report.removed_bytes), (1, 5_000));
+    assert!(!bench.objects().iter().any(|object| object.ends_with(&name)));
+    // It does not come back, and asking again is no error.
+    assert_eq!(
+        removal(&bench, "spare", &page).await.refusal(),
+        RefusalKind::Conflict
+    );
+    let again = removal(&bench, &sweep, &page).await;
+    assert_eq!(again.status, 200);
+}
+
+#[tokio::test]
+async fn the_servers_own_grace_and_its_limit_a_day_hold_whoever_asks() {
+    let week = RemovalPolicy {
+        grace: std::time::Duration::from_secs(604_800),
+        ..no_grace()
+    };
+    let little = RemovalPolicy {
+        daily_bytes_max: 4_999,
+        ..no_grace()
+    };
+    let kept = RemovalPolicy {
+        rules: [(
+            destination_name("local"),
+            RemovalRule {
+                allow_delete: false,
+                ..RemovalRule::default()
+            },
+        )]
+        .into(),
+        ..no_grace()
+    };
+    for (policy, counts) in [(week, (1, 0)), (little, (0, 1)), (kept, (0, 0))] {
+        let (bench, name, proof) = with_condemnable(policy).await;
+        let page = page_of(&[&name]);
+        let condemn = removal(&bench, &format!("condemn?{proof}"), &page).await;
+        assert_eq!(condemn.status, 204);
+        let answer = removal(&bench, &format!("sweep?{proof}"), &page).await;
+        let report = RemovalReport::decode(&answer.body).unwrap();
+        assert_eq!((report.too_young, report.over_limit), counts);
+        assert_eq!(report.removed, 0);
+        assert!(bench.objects().iter().any(|object| object.ends_with(&name)));
     }
 }

@@ -58,7 +58,12 @@ pub(super) async fn sync(
         Ok(repository) => repository,
         Err(error) => return malformed(&error),
     };
-    match control.fan_out.queue_missing(repository, &name).await {
+    let swept = match control.removals.swept(repository) {
+        Ok(swept) => swept,
+        Err(error) => return small(answer::failed(&error, RefusalKind::Storage)),
+    };
+    let queued = control.fan_out.queue_missing_but(repository, &name, &swept);
+    match queued.await {
         Ok(queued) => small(answer::with_body(StatusCode::OK, queued.encode())),
         Err(error) => small(answer::failed(&error, fan_out_kind(&error))),
     }

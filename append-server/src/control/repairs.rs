@@ -50,6 +50,14 @@ pub(super) async fn heal(
         Ok(parsed) => parsed,
         Err(text) => return small(answer::refused(RefusalKind::Malformed, text)),
     };
+    match control.removals.is_swept(&key) {
+        Ok(false) => {}
+        Ok(true) => {
+            let text = format!("{key} is removed by prune, and is not put back");
+            return small(answer::refused(RefusalKind::NotGranted, text));
+        }
+        Err(error) => return small(answer::failed(&error, RefusalKind::Storage)),
+    }
     // What has begun is finished, whatever becomes of the connection.
     let healing = tokio::spawn(async move {
         let spool = &control.spool;

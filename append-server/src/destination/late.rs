@@ -120,6 +120,14 @@ impl Destination for LateDestination {
         Box::pin(async move { self.open()?.replace_damaged(key, good, grant).await })
     }
 
+    fn abort_uploads<'a>(
+        &'a self,
+        older_than_secs: u64,
+        grant: &'a MaintenanceGrant,
+    ) -> BoxFuture<'a, Result<u64, DestinationError>> {
+        Box::pin(async move { self.open()?.abort_uploads(older_than_secs, grant).await })
+    }
+
     fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
         Box::pin(async move { self.open()?.repositories().await })
     }

@@ -187,6 +187,14 @@ impl Destination for S3Destination {
         Box::pin(async move { self.0.replace_damaged(&key, &good).await })
     }
 
+    fn abort_uploads<'a>(
+        &'a self,
+        older_than_secs: u64,
+        _grant: &'a MaintenanceGrant,
+    ) -> BoxFuture<'a, Result<u64, DestinationError>> {
+        Box::pin(async move { self.0.abort_uploads(older_than_secs).await })
+    }
+
     fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
         Box::pin(async move { self.0.repositories().await })
     }

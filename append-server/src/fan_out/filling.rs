@@ -1,7 +1,7 @@
 //! Filling a destination that was added later, or was away for longer than its queue reaches back: what it lacks is queued
 //! for its courier. Never believes what one that is being filled does not have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use formats::ids::RepositoryId;
@@ -34,6 +34,7 @@ impl Followers {
         &self,
         repository: RepositoryId,
         name: &DestinationName,
+        except: &HashSet<ObjectName>,
     ) -> Result<Queued, FanOutError> {
         let mut all = self.couriers.iter().chain(&self.filling);
         let courier = all
@@ -47,6 +48,7 @@ impl Followers {
             let missing: Vec<_> = objects
                 .into_iter()
                 .filter(|(object, bytes)| have.get(object) != Some(bytes))
+                .filter(|(object, _)| !except.contains(object))
                 .map(|(name, bytes)| QueuedObject {
                     key: ObjectKey { repository, name },
                     bytes,

@@ -52,6 +52,18 @@ pub struct CommitGrant(());
 #[derive(Debug, Clone, Copy)]
 pub struct RepairGrant(());
 
+/// The right to condemn packs, and to have removed those that waited long enough. What may go, and when, is not its holder's
+/// to say: see [`crate::removals`].
+#[derive(Debug, Clone, Copy)]
+pub struct RemovalGrant(());
+
+impl RemovalGrant {
+    /// For the process that holds the destinations open.
+    pub fn of_this_process() -> Self {
+        Self(())
+    }
+}
+
 impl RepairGrant {
     /// For the process that holds the destination open, over that destination.
     pub fn of_this_process() -> Self {
@@ -83,6 +95,11 @@ impl AdmittedPeer {
     /// What it may commit.
     pub fn commit_grant(self) -> CommitGrant {
         CommitGrant(())
+    }
+
+    /// What it may have removed.
+    pub fn removal_grant(self) -> RemovalGrant {
+        RemovalGrant(())
     }
 
     /// What it may repair.

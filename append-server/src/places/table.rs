@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -9,6 +10,8 @@ use toml::Spanned;
 use crate::destination::bandwidth::Bandwidth;
 use crate::places::PlaceError;
 use crate::places::secret::SecretKeys;
+use crate::quantity::Span;
+use crate::removals::RemovalRule;
 
 /// One `[[destination]]`. Which keys it may have depends on its URL.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -20,6 +23,10 @@ pub struct DestinationTable {
     pub url: Spanned<String>,
     /// Whether nothing is acknowledged without it.
     pub required: Option<bool>,
+    /// Whether prune removes anything there.
+    pub allow_delete: Option<bool>,
+    /// How much longer than the grace what is condemned stays there, such as `30d`.
+    pub delete_after: Option<String>,
     /// S3 and SFTP: the most it takes per second, such as `10MiB/s`.
     pub bandwidth: Option<String>,
 
@@ -133,6 +140,19 @@ impl DestinationTable {
             variable: self.password_env.as_deref(),
             credential: self.password_credential.as_deref(),
         }
+    }
+
+    /// What of it may be removed, and when.
+    pub fn removal(&self) -> Result<RemovalRule, KeyError> {
+        let after = self.delete_after.as_deref().map(str::parse::<Span>);
+        let after = after.transpose().map_err(|error| KeyError {
+            key: "delete_after",
+            problem: error.to_string(),
+        })?;
+        Ok(RemovalRule {
+            allow_delete: self.allow_delete.unwrap_or(true),
+            delete_after: after.map_or(Duration::ZERO, Span::duration),
+        })
     }
 
     /// The limit of what it takes per second.

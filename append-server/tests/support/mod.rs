@@ -10,6 +10,7 @@ use append_server::destination::{Destination, DestinationName};
 use append_server::fan_out::Placement;
 use append_server::io_faults::IoFaults;
 use append_server::receive::Pace;
+use append_server::removals::RemovalPolicy;
 use append_server::server::{AppendServer, ServerHandle, ServerOptions};
 use append_server::spool::SpoolOptions;
 use formats::ids::{RepositoryId, RunId};
@@ -39,6 +40,7 @@ pub struct BenchOptions {
     pub local: LocalOptions,
     pub allow_uids: Vec<u32>,
     pub more: Vec<Placement>,
+    pub removals: RemovalPolicy,
 }
 
 impl Default for BenchOptions {
@@ -51,6 +53,11 @@ impl Default for BenchOptions {
             local: LocalOptions::default(),
             allow_uids: Vec::new(),
             more: Vec::new(),
+            removals: RemovalPolicy {
+                grace: Duration::from_secs(7 * 24 * 3_600),
+                daily_bytes_max: u64::MAX,
+                rules: std::collections::HashMap::new(),
+            },
         }
     }
 }
@@ -83,6 +90,7 @@ pub async fn start_at(dir: TempDir, root: PathBuf, spool: PathBuf, options: Benc
             reserve_bytes: options.reserve_bytes,
         },
         queue: dir.path().join("deliveries.sqlite"),
+        removals: options.removals,
         copies_min: 1,
         patience: Duration::ZERO,
         pace: options.pace,

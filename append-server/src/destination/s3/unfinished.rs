@@ -1,8 +1,9 @@
 //! Uploads in parts that were begun beneath our prefix and never completed. Capstan puts every object in one piece, so that
-//! they are another tool's; they are in no listing and cost money all the same. Only counts them.
+//! they are another tool's; they are in no listing and cost money all the same. Counts them, and ends old ones for prune.
 
 use aws_sdk_s3::types::MultipartUpload;
 
+use crate::destination::DestinationError;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::findings::not_told;
 use crate::destination::s3::{Inner, within_deadline};
@@ -35,8 +36,8 @@ impl Inner {
         }
         let now = i64::try_from(self.clock.now_unix_secs()).unwrap_or(i64::MAX);
         let text = format!(
-            "{}: another tool's, never completed, and paid for; have a lifecycle rule abort them, as `destination \
-             policy` prints it",
+            "{}: another tool's, never completed, and paid for; `coordinator prune` ends them when they are old, and so does a \
+             lifecycle rule as `destination policy` prints it",
             found.describe(now)
         );
         Finding::new(WHAT, text, Verdict::Warning)
@@ -44,7 +45,20 @@ impl Inner {
 
     async fn unfinished(&self) -> Result<Unfinished, S3Failure> {
         let mut found = Unfinished::default();
-        let mut few = Vec::new();
+        let (uploads, more) = self.uploads().await?;
+        for upload in &uploads {
+            found.take(upload);
+        }
+        found.more = more;
+        if uploads.len() <= S3_UNFINISHED_MEASURED_MAX && !more {
+            found.bytes = self.bytes_of(&uploads).await;
+        }
+        Ok(found)
+    }
+
+    /// The uploads themselves, and whether there are more than were listed.
+    async fn uploads(&self) -> Result<(Vec<MultipartUpload>, bool), S3Failure> {
+        let (mut uploads, mut more) = (Vec::new(), false);
         let (mut key_marker, mut id_marker) = (None, None);
         let client = self.clients.prune().await;
         for _ in 0..S3_UNFINISHED_PAGES_MAX {
@@ -56,25 +70,55 @@ impl Inner {
                     .set_key_marker(key_marker.clone())
                     .set_upload_id_marker(id_marker.clone())
             )?;
-            for upload in page.uploads() {
-                found.take(upload);
-                if few.len() < S3_UNFINISHED_MEASURED_MAX {
-                    few.push(upload.clone());
-                }
-            }
-            found.more = page.is_truncated() == Some(true);
+            uploads.extend_from_slice(page.uploads());
+            more = page.is_truncated() == Some(true);
             let next = page.next_key_marker().map(str::to_owned);
             let next_id = page.next_upload_id_marker().map(str::to_owned);
             // Marks that stand still would lead in a circle.
-            if !found.more || (next == key_marker && next_id == id_marker) {
+            if !more || (next == key_marker && next_id == id_marker) {
                 break;
             }
             (key_marker, id_marker) = (next, next_id);
         }
-        if few.len() == found.count && !found.more {
-            found.bytes = self.bytes_of(&few).await;
+        Ok((uploads, more))
+    }
+
+    /// Ends those that were begun longer ago than this; says how many. One whose beginning is not told is left alone.
+    pub(super) async fn abort_uploads(
+        &self,
+        older_than_secs: u64,
+    ) -> Result<u64, DestinationError> {
+        let fail = |failure| self.error("end unfinished uploads of", &self.options.bucket, failure);
+        let uploads = match self.uploads().await {
+            Ok((uploads, _)) => uploads,
+            Err(failure) if failure.is_not_implemented() => return Ok(0),
+            Err(failure) => return Err(fail(failure)),
+        };
+        let now = i64::try_from(self.clock.now_unix_secs()).unwrap_or(i64::MAX);
+        let age = i64::try_from(older_than_secs).unwrap_or(i64::MAX);
+        let client = self.clients.prune().await;
+        let mut aborted = 0;
+        for upload in &uploads {
+            let began = upload.initiated().map(|began| began.secs());
+            let is_old = began.is_some_and(|began| now.saturating_sub(began) > age);
+            let (Some(key), Some(id), true) = (upload.key(), upload.upload_id(), is_old) else {
+                continue;
+            };
+            let ended = within_deadline!(
+                client
+                    .abort_multipart_upload()
+                    .bucket(&self.options.bucket)
+                    .key(key)
+                    .upload_id(id)
+            );
+            match ended {
+                Ok(_) => aborted += 1,
+                // Somebody else ended it.
+                Err(failure) if failure.is_status(404) => {}
+                Err(failure) => return Err(fail(failure)),
+            }
         }
-        Ok(found)
+        Ok(aborted)
     }
 
     /// The parts' bytes. A right of its own, which no role has: without it they are not told.
