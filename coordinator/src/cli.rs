@@ -10,6 +10,7 @@ pub mod read_from;
 pub mod recover;
 pub mod rescue;
 pub mod restore;
+pub mod retention;
 pub mod run;
 pub mod scan;
 pub mod setup;
@@ -28,6 +29,7 @@ use crate::cli::lease::LeaseCommand;
 use crate::cli::recover::RecoverArgs;
 use crate::cli::rescue::RescueArgs;
 use crate::cli::restore::RestoreArgs;
+use crate::cli::retention::{ForgetArgs, PinCommand, PruneArgs, UndeleteArgs};
 use crate::cli::run::{DemoArgs, RunArgs};
 use crate::cli::scan::ScanArgs;
 use crate::cli::setup::{ConfigCommand, InitArgs};
@@ -124,6 +126,15 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Read snapshots back from the destination and check every byte
     Verify(VerifyArgs),
+    /// Forget snapshots by the hosts' keep rules, and remove what nothing needs any more
+    Prune(PruneArgs),
+    /// Forget one snapshot
+    Forget(ForgetArgs),
+    /// Bring forgotten snapshots back
+    Undelete(UndeleteArgs),
+    /// Keep single snapshots whatever the keep rules say
+    #[command(subcommand)]
+    Pin(PinCommand),
     /// Look at every destination for what is missing or damaged, and put it right
     Scan(ScanArgs),
     /// List destinations, try one out, fill one that was added later

@@ -62,6 +62,9 @@ pub enum OpenError {
     /// Its catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A key that the role lacks.
+    #[error(transparent)]
+    MissingKey(#[from] MissingKeyError),
     /// Its log on storage.
     #[error(transparent)]
     Sync(#[from] SyncError),
@@ -269,6 +272,20 @@ impl Coordinator {
         let mut state = self.state.lock().await;
         let repository = create_or_open(&self.request(&name), &self.storage, &mut state).await?;
         drop(state);
+        let mut opened = self.caught_up_to_write(repository).await?;
+        self.check_copies(&opened.repository, &opened.catalog)
+            .await?;
+        self.hold_lease(&opened.repository, &mut opened.catalog)
+            .await?;
+        Ok(opened)
+    }
+
+    /// A repository that was written to before, to be written to again: its log must be whole, everywhere that counts.
+    pub async fn open_to_write(&self, name: &str) -> Result<HostRepository, OpenError> {
+        let repository = self.open_repository(name).await?;
+        let repository = repository.ok_or_else(|| OpenError::NoRepository {
+            host: name.to_owned(),
+        })?;
         let mut opened = self.caught_up_to_write(repository).await?;
         self.check_copies(&opened.repository, &opened.catalog)
             .await?;
@@ -501,6 +518,8 @@ async fn start_embedded(config: &Config, reading: &Reading) -> Result<EmbeddedSe
         reserve_bytes: config.limits.reserve.bytes(),
         patience: config.limits.patience.duration(),
         copies_min: usize::try_from(config.limits.min_copies).unwrap_or(usize::MAX),
+        grace: config.prune.grace.duration(),
+        daily_bytes_max: config.prune.delete_max.bytes(),
     };
     let queue = match reading {
         Reading::Everywhere => QueueUse::Deliver,

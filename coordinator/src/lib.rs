@@ -14,6 +14,8 @@ pub mod agents;
 pub mod backup;
 pub mod ssh;
 
+pub mod retention;
+
 pub mod rescue;
 pub mod restore;
 pub mod scan;

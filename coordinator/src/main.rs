@@ -35,6 +35,9 @@ use coordinator::commands::opened_snapshot::SnapshotCommandError;
 use coordinator::commands::recover::{RecoverError, recover_command};
 use coordinator::commands::rescue::{RescueCommandError, rescue_command};
 use coordinator::commands::restore::{Answer, restore_command};
+use coordinator::commands::retention::{
+    RetentionError, forget_command, pin_command, prune_command, undelete_command,
+};
 use coordinator::commands::scan::{ScanCommandError, scan_command};
 use coordinator::commands::show::show_command;
 use coordinator::commands::verify::verify_command;
@@ -223,6 +226,9 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                 .await
                 .map_err(Failure::with(ScanCommandError::exit_code))
         }
+        Command::Prune(_) | Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) => {
+            on_retention(&cli.command, open(global, screen)?, global.json).await
+        }
         Command::Audit(command) => on_logs(command, open(global, screen)?, global.json).await,
         Command::Lease(command) => on_leases(command, open(global, screen)?, global.json).await,
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
@@ -238,6 +244,19 @@ async fn on_logs(command: &AuditCommand, config: Config, json: bool) -> Result<E
         AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
     };
     done.map_err(Failure::with(AuditError::exit_code))
+}
+
+/// The commands of retention.
+async fn on_retention(command: &Command, config: Config, json: bool) -> Result<ExitCode, Failure> {
+    let out = &mut io::stdout();
+    let done = match command {
+        Command::Prune(args) => prune_command(args, config, json, out).await,
+        Command::Forget(args) => forget_command(args, config, out).await,
+        Command::Undelete(args) => undelete_command(args, config, json, out).await,
+        Command::Pin(command) => pin_command(command, config, json, out).await,
+        other => return Err(anyhow::anyhow!("{other:?} is no act of retention").into()),
+    };
+    done.map_err(Failure::with(RetentionError::exit_code))
 }
 
 async fn on_leases(

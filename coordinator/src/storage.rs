@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod error;
 pub mod ingest;
 pub mod relay;
+pub mod removals;
 
 pub use client::{ReadRange, StorageClient};
 pub use error::StorageError;

@@ -23,6 +23,7 @@ use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::lock::LockError;
+use crate::retention::lock::RepositoryLockError;
 use crate::snapshot::listing::ListingError;
 use crate::ssh::deploy::DeployError;
 use crate::ssh::exec::ExecError;
@@ -35,6 +36,9 @@ pub enum RunError {
     /// Another run of this host holds its lock.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The repository is being pruned.
+    #[error(transparent)]
+    InUse(#[from] RepositoryLockError),
     /// Connecting failed.
     #[error(transparent)]
     Ssh(#[from] SshError),
@@ -230,6 +234,7 @@ impl RunError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Lock(LockError::Locked { .. }) => ExitCode::Locked,
+            Self::InUse(error) if error.is_held() => ExitCode::Locked,
             Self::Ssh(error) if error.is_host_key_mismatch() => ExitCode::HostKeyMismatch,
             Self::Ssh(SshError::HostKeyNotPinned { .. }) => ExitCode::HostKeyMismatch,
             Self::Storage(StorageError::Quota { .. }) => ExitCode::Quota,

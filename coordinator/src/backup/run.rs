@@ -37,6 +37,7 @@ use crate::coordinator::{Coordinator, HostRepository};
 use crate::events::Event;
 use crate::events::what::What;
 use crate::lock::HostLock;
+use crate::retention::lock::RepositoryLock;
 use crate::snapshot::listing::Listing;
 
 /// New bytes of a run without a limit of its own.
@@ -105,6 +106,9 @@ async fn run(
         run,
         coordinator.clock.now(),
     )?;
+    // Held to the run's end: whatever it finds stored is not condemned before its snapshot is there.
+    let locks = coordinator.state_dir.locks_dir();
+    let _in_use = RepositoryLock::share(&locks, &host.repository.to_string()).await?;
     let now = coordinator.clock.now();
     let name = host.name.to_string();
     coordinator

@@ -6,6 +6,7 @@
 //! shorter than the catalog, or another, was rolled back or forked.
 
 mod error;
+pub mod retention;
 mod row;
 mod schema;
 pub mod selector;
@@ -23,7 +24,8 @@ use formats::log::snapshot::Snapshot;
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::catalog::row::{insert_snapshot, snapshot_rows};
+use crate::catalog::retention::insert_retention;
+use crate::catalog::row::{insert_snapshot, snapshot_rows, snapshots_after};
 use crate::catalog::schema::SCHEMA;
 use crate::catalog::selector::{Selector, select};
 use crate::database::{Database, bad_value, signed, unsigned};
@@ -189,11 +191,18 @@ impl Catalog {
         })?)
     }
 
-    /// The snapshots of a host, or of all hosts of the repository, newest last.
+    /// The snapshots of a host, or of all hosts of the repository, newest last; without those that were forgotten.
     pub fn snapshots(&self, host: Option<&str>) -> Result<Vec<SnapshotRow>, CatalogError> {
         Ok(self
             .database
             .read(|connection| snapshot_rows(connection, host))?)
+    }
+
+    /// All snapshots after a record, oldest first, forgotten ones included: their packs hold what others need.
+    pub fn snapshots_after(&self, sequence: u64) -> Result<Vec<SnapshotRow>, CatalogError> {
+        Ok(self
+            .database
+            .read(|connection| snapshots_after(connection, sequence))?)
     }
 
     /// The one snapshot that an operator means; days are days of `zone`.
@@ -284,6 +293,7 @@ fn insert(
             .prepare_cached("INSERT INTO host_settings (sequence, host, toml) VALUES (?1, ?2, ?3)")?
             .execute(params![signed(sequence)?, settings.host, settings.toml])
             .map(drop),
+        Payload::Retention(retention) => insert_retention(connection, sequence, retention),
     }
 }
 

@@ -5,6 +5,7 @@ use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use crate::catalog::retention::ForgottenRow;
 use crate::clock::from_nanos;
 use crate::database::{signed, unsigned};
 
@@ -72,17 +73,55 @@ fn saturated(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// The columns that [`read_row`] takes.
+const COLUMNS: &str = "record_id, snapshots.sequence, host, run, started, committed, parent, verified, files, directories,
+ others, bytes, bytes_read, bytes_new, bytes_stored, problems";
+
 pub(super) fn snapshot_rows(
     connection: &Connection,
     host: Option<&str>,
 ) -> rusqlite::Result<Vec<SnapshotRow>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT record_id, sequence, host, run, started, committed, parent, verified, files, directories,
-         others, bytes, bytes_read, bytes_new, bytes_stored, problems
-         FROM snapshots JOIN records USING (sequence)
-         WHERE ?1 IS NULL OR host = ?1 ORDER BY sequence",
-    )?;
+    let query = format!(
+        "SELECT {COLUMNS} FROM snapshots JOIN records USING (sequence)
+         WHERE (?1 IS NULL OR host = ?1) AND record_id NOT IN (SELECT record_id FROM forgotten)
+         ORDER BY snapshots.sequence"
+    );
+    let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map([host], read_row)?;
+    rows.collect()
+}
+
+pub(super) fn snapshots_after(
+    connection: &Connection,
+    sequence: u64,
+) -> rusqlite::Result<Vec<SnapshotRow>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM snapshots JOIN records USING (sequence)
+         WHERE snapshots.sequence > ?1 ORDER BY snapshots.sequence"
+    );
+    let mut statement = connection.prepare_cached(&query)?;
+    let rows = statement.query_map([signed(sequence)?], read_row)?;
+    rows.collect()
+}
+
+pub(super) fn forgotten_rows(
+    connection: &Connection,
+    host: Option<&str>,
+) -> rusqlite::Result<Vec<ForgottenRow>> {
+    let query = format!(
+        "SELECT {COLUMNS}, forgotten.sequence, forgotten.at, by_person
+         FROM snapshots JOIN records USING (sequence) JOIN forgotten USING (record_id)
+         WHERE ?1 IS NULL OR host = ?1 ORDER BY snapshots.sequence"
+    );
+    let mut statement = connection.prepare_cached(&query)?;
+    let rows = statement.query_map([host], |row| {
+        Ok(ForgottenRow {
+            snapshot: read_row(row)?,
+            sequence: unsigned(row, 16)?,
+            at: from_nanos(row.get(17)?),
+            by_person: row.get(18)?,
+        })
+    })?;
     rows.collect()
 }
 

@@ -1,6 +1,7 @@
 //! The catalog's tables: a row for each log record, and what it says: of a snapshot what a list shows, and
 //! the opened payload whole.
 
+use crate::catalog::retention::retention_tables;
 use crate::database::Schema;
 
 /// New in version 2.
@@ -28,9 +29,9 @@ pub(super) const SCHEMA: Schema = Schema {
     remedy: "delete it, and it is read again from the repository's log (what it knew of the log's length, \
              by which a rollback is seen, goes with it)",
     application_id: 0x4361_4354, // "CaCT"
-    version: 2,
+    version: 3,
     cache_kib: 8 << 10,
-    upgrades: &[(1, leases_and_settings!())],
+    upgrades: &[(1, leases_and_settings!()), (2, retention_tables!())],
     sql: concat!(
         "
 CREATE TABLE facts (
@@ -62,6 +63,7 @@ CREATE TABLE snapshots (
 ) STRICT;
 CREATE INDEX snapshots_by_host ON snapshots (host, sequence);
 ",
-        leases_and_settings!()
+        leases_and_settings!(),
+        retention_tables!()
     ),
 };

@@ -96,7 +96,7 @@ impl fmt::Display for Selector {
 }
 
 /// The row that is meant, of rows oldest first.
-pub(super) fn select<'a>(
+pub fn select<'a>(
     rows: &'a [SnapshotRow],
     host: Option<&str>,
     selector: &Selector,

@@ -12,6 +12,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
 
+pub mod retention;
+
+use retention::retention_tables;
+
 /// New in version 2.
 macro_rules! foreign_records {
     () => {
@@ -43,9 +47,13 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 3,
+    version: 4,
     cache_kib: 2 << 10,
-    upgrades: &[(1, foreign_records!()), (2, identity!())],
+    upgrades: &[
+        (1, foreign_records!()),
+        (2, identity!()),
+        (3, retention_tables!()),
+    ],
     sql: concat!(
         "
 CREATE TABLE repositories (
@@ -65,7 +73,8 @@ CREATE TABLE runs (
 CREATE INDEX runs_by_host ON runs (host, started);
 ",
         foreign_records!(),
-        identity!()
+        identity!(),
+        retention_tables!()
     ),
 };
 

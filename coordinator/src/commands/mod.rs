@@ -17,6 +17,7 @@ pub mod opened_snapshot;
 pub mod recover;
 pub mod rescue;
 pub mod restore;
+pub mod retention;
 pub mod run;
 pub mod scan;
 pub mod show;

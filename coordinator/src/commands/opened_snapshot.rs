@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::exit_code::ExitCode;
 use crate::restore::error::RestoreError;
+use crate::retention::lock::{RepositoryLock, RepositoryLockError};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::content::ContentError;
@@ -47,6 +48,9 @@ pub enum SnapshotCommandError {
     /// A file's list of chunks.
     #[error("the file's content cannot be read")]
     Content(#[from] ContentError),
+    /// The repository's lock.
+    #[error(transparent)]
+    Lock(#[from] RepositoryLockError),
     /// A restore.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -87,6 +91,7 @@ impl SnapshotCommandError {
         match self {
             Self::Command(error) => error.exit_code(),
             Self::Key(_) => ExitCode::WrongKey,
+            Self::Lock(error) if error.is_held() => ExitCode::Locked,
             Self::Listing(error) => error.class().exit_code(),
             Self::Chunk(error) => error.class().exit_code(),
             Self::Content(error) => error.class().exit_code(),
@@ -114,6 +119,8 @@ pub struct OpenedSnapshot {
     pub snapshot: Snapshot,
     /// Reads its chunks.
     pub chunks: ChunkReader,
+    // No prune takes away what is being read.
+    _in_use: RepositoryLock,
 }
 
 impl OpenedSnapshot {
@@ -124,7 +131,11 @@ impl OpenedSnapshot {
         selector: &Selector,
         destination: Option<&str>,
     ) -> Result<Self, SnapshotCommandError> {
+        let name = config.host(host).map_err(CommandError::from)?;
+        let name = name.repository.to_string();
         let coordinator = open_coordinator(config, destination).await?;
+        let locks = coordinator.state_dir.locks_dir();
+        let in_use = RepositoryLock::share(&locks, &name).await?;
         let (opened, row) = find_snapshot(&coordinator, host, selector).await?;
         let snapshot = opened
             .catalog
@@ -139,6 +150,7 @@ impl OpenedSnapshot {
             row,
             snapshot,
             chunks,
+            _in_use: in_use,
         })
     }
 

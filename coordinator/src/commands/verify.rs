@@ -34,7 +34,7 @@ pub async fn verify_command(
     let mut snapshots = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.id;
-        let snapshot = catalog.snapshot(id).map_err(CommandError::from)?;
+        let snapshot = catalog.needed_of(&row).map_err(CommandError::from)?;
         let snapshot =
             snapshot.ok_or_else(|| SnapshotCommandError::NoRecord { id: id.to_string() })?;
         snapshots.push(VerifiedSnapshot { id, snapshot });

@@ -12,6 +12,7 @@ use toml::Spanned;
 use crate::config::error::{ErrorList, ValueError};
 use crate::config::name::KeyUser;
 use crate::config::path::resolve_local;
+use crate::config::prune_settings::{PruneSettings, read_prune};
 use crate::config::raw::{
     LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys, Text,
 };
@@ -100,6 +101,7 @@ pub(super) struct CoordinatorFile {
     pub(super) destinations: Vec<Place>,
     pub(super) keys: Keys,
     pub(super) limits: CoordinatorLimits,
+    pub(super) prune: PruneSettings,
     pub(super) agents_dir: Option<PathBuf>,
     pub(super) append_server: AppendServer,
     pub(super) log: Log,
@@ -122,6 +124,7 @@ pub(super) fn read_coordinator(
     let destinations = read_destinations(&mut reader, source, &raw.destination);
     let keys = read_keys(&mut reader, &raw.keys);
     let limits = read_limits(&mut reader, &raw.limits);
+    let prune = read_prune(&mut reader, &raw.prune);
     let agents_dir = reader.local_path(raw.agents.directory.as_ref());
     let append_server = match reader.local_path(raw.append_server.socket_dir.as_ref()) {
         Some(socket_dir) => AppendServer::External { socket_dir },
@@ -137,6 +140,7 @@ pub(super) fn read_coordinator(
         destinations,
         keys,
         limits,
+        prune,
         agents_dir,
         append_server,
         log: Log {

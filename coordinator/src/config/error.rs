@@ -151,6 +151,22 @@ pub enum ValueError {
         /// The greatest.
         max: u64,
     },
+    /// A number of snapshots that cannot be meant.
+    #[error(
+        "{value} is no number of snapshots to keep: write one from 0 to {max}, and nothing is dropped until then"
+    )]
+    KeepCount {
+        /// What was written.
+        value: i64,
+        /// The greatest.
+        max: u64,
+    },
+    /// No such zone.
+    #[error("there is no time zone {zone:?}: write one as in \"Europe/Zurich\" or \"UTC\"")]
+    UnknownZone {
+        /// What was written.
+        zone: String,
+    },
     /// A duration that would stop everything at once.
     #[error("{value} is too short: write at least {min}")]
     TooShort {

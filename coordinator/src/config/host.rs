@@ -16,6 +16,7 @@ use crate::config::raw::Transport;
 use crate::config::secret_file::SecretFile;
 use crate::config::settings::{LimitSettings, Settings};
 use crate::config::source_text::Location;
+use crate::retention::keep::{KEEP_FLOOR_DEFAULT, Keep};
 
 /// The most hops on the way to a host.
 pub const JUMPS_MAX: usize = 8;
@@ -47,6 +48,10 @@ pub struct Host {
     pub transport: Transport,
     /// Labels.
     pub tags: Vec<Tag>,
+    /// Which snapshots stay; without any rule all, and prune refuses.
+    pub keep: Option<Keep>,
+    /// How many of the last verified snapshots are never dropped.
+    pub keep_floor: u32,
     /// The most new bytes one run may store.
     pub new_bytes_max: Option<Size>,
     /// The repository it writes to: its own name unless it is grouped.
@@ -153,6 +158,11 @@ pub(super) fn merge(
             .unwrap_or_else(|| Arc::from([])),
         transport: pick(&own.transport, &defaults.transport).unwrap_or_default(),
         tags: pick(&own.tags, &defaults.tags).unwrap_or_default(),
+        keep: own.keep.or(defaults.keep),
+        keep_floor: own
+            .keep_floor
+            .or(defaults.keep_floor)
+            .unwrap_or(KEEP_FLOOR_DEFAULT),
         new_bytes_max: own.new_bytes_max.or(defaults.new_bytes_max),
         repository: own
             .repository

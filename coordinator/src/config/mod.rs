@@ -15,6 +15,7 @@ pub mod login_fields;
 pub mod name;
 pub mod path;
 pub mod pin;
+pub mod prune_settings;
 pub mod raw;
 pub mod sample;
 pub mod secret_file;
@@ -36,6 +37,7 @@ use crate::config::error::{ConfigErrors, ErrorList};
 use crate::config::host::Host;
 use crate::config::hosts_file::read_hosts;
 use crate::config::name::HostName;
+use crate::config::prune_settings::PruneSettings;
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub keys: Keys,
     /// Bounds of the coordinator's own use.
     pub limits: CoordinatorLimits,
+    /// How packs that nothing needs are removed.
+    pub prune: PruneSettings,
     /// Agents for architectures that are not built in, one file each, named by `uname -m`.
     pub agents_dir: Option<PathBuf>,
     /// Which append-server takes the data in.
@@ -82,6 +86,7 @@ impl Config {
             destinations: file.destinations,
             keys: file.keys,
             limits: file.limits,
+            prune: file.prune,
             agents_dir: file.agents_dir,
             append_server: file.append_server,
             log: file.log,

@@ -10,6 +10,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
+use crate::config::prune_settings::{RawKeep, RawPrune};
+
 /// A text and where it stands.
 pub(super) type Text = Spanned<String>;
 
@@ -25,6 +27,8 @@ pub(super) struct RawCoordinator {
     pub(super) keys: RawKeys,
     #[serde(default)]
     pub(super) limits: RawCoordinatorLimits,
+    #[serde(default)]
+    pub(super) prune: RawPrune,
     #[serde(default)]
     pub(super) agents: RawAgents,
     #[serde(default)]
@@ -154,6 +158,8 @@ pub(super) struct RawSettings {
     pub(super) exclude_if_present: Option<Vec<Text>>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Text>>,
+    pub(super) keep: Option<RawKeep>,
+    pub(super) keep_floor: Option<Spanned<u64>>,
     pub(super) max_new: Option<Text>,
     pub(super) repository: Option<Text>,
     pub(super) limits: Option<RawHostLimits>,

@@ -16,9 +16,11 @@ use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{RepositoryName, Tag};
 use crate::config::path::{SourcePath, resolve_local};
+use crate::config::prune_settings::read_keep;
 use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text, Transport};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
+use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
 
 /// The most threads an agent may be told to use.
 const AGENT_THREADS_MAX: u64 = 256;
@@ -43,6 +45,8 @@ pub(super) struct Settings {
     pub(super) exclude_if_present: Option<Arc<[MarkerName]>>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Tag>>,
+    pub(super) keep: Option<Keep>,
+    pub(super) keep_floor: Option<u32>,
     pub(super) new_bytes_max: Option<Size>,
     pub(super) repository: Option<RepositoryName>,
     pub(super) limits: LimitSettings,
@@ -221,6 +225,10 @@ impl<'a> ValueReader<'a> {
                 .map(|names| self.list(names).into()),
             transport: raw.transport,
             tags: raw.tags.as_ref().map(|tags| self.list(tags)),
+            keep: raw.keep.as_ref().map(|keep| read_keep(self, keep)),
+            keep_floor: self
+                .number(raw.keep_floor.as_ref(), KEEP_COUNT_MAX)
+                .and_then(|floor| u32::try_from(floor).ok()),
             new_bytes_max: self.maybe(raw.max_new.as_ref()),
             repository: self.maybe(raw.repository.as_ref()),
             limits: raw
@@ -296,6 +304,8 @@ pub(super) fn keys_set(raw: &RawSettings) -> Vec<&'static str> {
         ("exclude_if_present", raw.exclude_if_present.is_some()),
         ("transport", raw.transport.is_some()),
         ("tags", raw.tags.is_some()),
+        ("keep", raw.keep.is_some()),
+        ("keep_floor", raw.keep_floor.is_some()),
         ("max_new", raw.max_new.is_some()),
         ("repository", raw.repository.is_some()),
         ("limits", raw.limits.is_some()),

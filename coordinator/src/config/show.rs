@@ -10,6 +10,8 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::{Host, HostLimits, Jump, Login};
+use crate::config::prune_settings::PruneSettings;
+use crate::retention::keep::Keep;
 
 /// The keys that the operator's files set or leave to a default, in the order of the sample.
 type Rows = Vec<(&'static str, Value)>;
@@ -154,6 +156,7 @@ fn destination_rows(destination: &Place) -> Rows {
         ("name", json!(destination.name.to_string())),
         ("url", json!(destination.url)),
         ("required", json!(destination.required)),
+        ("allow_delete", json!(destination.removal.allow_delete)),
     ];
     if let Some(bandwidth) = destination.bandwidth() {
         rows.push(("bandwidth", json!(bandwidth.to_string())));
@@ -197,6 +200,7 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
     vec![
         ("keys", keys),
         ("limits", limits),
+        ("prune", prune_rows(&config.prune)),
         ("agents", agents),
         ("append_server", present(vec![("socket_dir", socket_dir)])),
         ("log", log),
@@ -227,6 +231,10 @@ fn host_rows(host: &Host) -> Rows {
         ("transport", json!(host.transport.as_str())),
         ("tags", texts(host.tags.iter().map(|tag| tag.as_str()))),
     ]);
+    if let Some(keep) = &host.keep {
+        rows.push(("keep", keep_value(keep)));
+    }
+    rows.push(("keep_floor", json!(host.keep_floor)));
     if let Some(size) = host.new_bytes_max {
         rows.push(("max_new", json!(size.to_string())));
     }
@@ -266,6 +274,38 @@ fn jump_value(jump: &Jump) -> Value {
         shown.insert("host".to_owned(), json!(host.as_str()));
     }
     Value::Object(shown)
+}
+
+fn keep_value(keep: &Keep) -> Value {
+    let counts = [
+        ("last", keep.last),
+        ("hourly", keep.hourly),
+        ("daily", keep.daily),
+        ("weekly", keep.weekly),
+        ("monthly", keep.monthly),
+        ("yearly", keep.yearly),
+    ];
+    let counts = counts
+        .into_iter()
+        .filter_map(|(name, count)| Some((name.to_owned(), json!(count?))));
+    let within = keep
+        .within
+        .map(|within| ("within".to_owned(), json!(within.to_string())));
+    Value::Object(counts.chain(within).collect())
+}
+
+fn prune_rows(prune: &PruneSettings) -> Rows {
+    vec![
+        ("grace", json!(prune.grace.to_string())),
+        ("delete_max", json!(prune.delete_max.to_string())),
+        ("repack_above", json!(prune.repack_above)),
+        ("repack_max", json!(prune.repack_max.to_string())),
+        (
+            "abort_uploads_after",
+            json!(prune.abort_uploads_after.to_string()),
+        ),
+        ("timezone", json!(prune.timezone.to_string())),
+    ]
 }
 
 fn limits_value(limits: &HostLimits) -> Value {

@@ -268,7 +268,7 @@ impl Coordinator {
         }
     }
 
-    /// Notes snapshots after the record `before` that no run of this coordinator made, though it had the lease: it is an old
+    /// Notes snapshots and acts of retention after the record `before` that no run of this coordinator made, though it had the lease: it is an old
     /// copy of itself then, or not alone.
     pub(super) async fn note_foreign(
         &self,
@@ -282,14 +282,23 @@ impl Coordinator {
         }
         let mut state = self.state.lock().await;
         let mut found: Option<ForeignRecords> = None;
-        for row in catalog.snapshots(None)? {
-            if row.sequence <= before || state.knows_run(row.run)? {
+        for row in catalog.snapshots_after(before)? {
+            if state.knows_run(row.run)? {
                 continue;
             }
             let holder = catalog.lease_at(row.sequence)?;
             if holder.is_none_or(|lease| lease.coordinator == self.id) {
                 let last = row.sequence;
                 let first = found.map_or(last, |records| records.first);
+                found = Some(ForeignRecords { first, last });
+            }
+        }
+        for (sequence, act) in catalog.acts_after(before)? {
+            let holder = catalog.lease_at(sequence)?;
+            let is_ours = holder.is_none_or(|lease| lease.coordinator == self.id);
+            if is_ours && !state.knows_act(act)? {
+                let first = found.map_or(sequence, |records| records.first.min(sequence));
+                let last = found.map_or(sequence, |records| records.last.max(sequence));
                 found = Some(ForeignRecords { first, last });
             }
         }

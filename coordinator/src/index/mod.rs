@@ -14,6 +14,7 @@ mod place;
 mod quarantine;
 mod rebuild;
 mod recent;
+mod retire;
 mod schema;
 
 use std::cell::RefCell;
@@ -31,6 +32,7 @@ use crate::snapshot::place::ChunkPlace;
 pub use crate::index::error::IndexError;
 pub use crate::index::packs::{IndexedPack, NamedPack, Packs};
 pub use crate::index::rebuild::{Rebuild, rebuild};
+pub use crate::index::retire::{LiveFrames, PackFrames};
 
 /// The index of one repository.
 #[derive(Debug)]

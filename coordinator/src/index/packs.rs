@@ -197,7 +197,7 @@ fn named_at(row: &Row<'_>) -> rusqlite::Result<NamedPack> {
 }
 
 /// A pack's facts, where they are a row's first four columns.
-fn facts_at(row: &Row<'_>) -> rusqlite::Result<PackFacts> {
+pub(super) fn facts_at(row: &Row<'_>) -> rusqlite::Result<PackFacts> {
     Ok(PackFacts {
         pack: PackId(row.get(0)?),
         bytes: unsigned(row, 1)?,

@@ -81,6 +81,16 @@ impl Index {
         })?)
     }
 
+    /// The packs that are not answered for, because they were lost, those included that were found again.
+    pub fn given_up(&self) -> Result<Vec<PackId>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let query = "SELECT pack_id FROM quarantined WHERE lost > 0";
+            let mut statement = connection.prepare_cached(query)?;
+            let packs = statement.query_map([], |row| row.get(0).map(PackId))?;
+            packs.collect()
+        })?)
+    }
+
     /// A lost pack is there again. The next one who brings the index up to the log takes it in, from the records' index
     /// objects, which are all read again for it.
     pub fn find_again(&mut self, pack: PackId) -> Result<(), IndexError> {
@@ -155,7 +165,7 @@ impl Index {
     }
 }
 
-fn row_of(connection: &Connection, pack: PackId) -> rusqlite::Result<Option<i64>> {
+pub(super) fn row_of(connection: &Connection, pack: PackId) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached("SELECT id FROM packs WHERE pack_id = ?1")?
         .query_row([pack.as_bytes()], |row| row.get(0))
@@ -169,7 +179,7 @@ fn put_aside(connection: &Connection, row: i64) -> rusqlite::Result<()> {
 }
 
 /// Removes a pack's rows; gives the chunks that have no place any more.
-fn remove(connection: &Connection, pack: i64) -> rusqlite::Result<HashSet<ChunkId>> {
+pub(super) fn remove(connection: &Connection, pack: i64) -> rusqlite::Result<HashSet<ChunkId>> {
     let (first, count): (i64, i64) = connection.query_row(
         "SELECT first_frame, frames FROM packs WHERE id = ?1",
         [pack],
@@ -193,7 +203,10 @@ fn remove(connection: &Connection, pack: i64) -> rusqlite::Result<HashSet<ChunkI
 }
 
 /// Looks for the chunks in the packs that hold some chunk a second time, oldest first.
-fn take_other_places(connection: &Connection, mut lost: HashSet<ChunkId>) -> rusqlite::Result<()> {
+pub(super) fn take_other_places(
+    connection: &Connection,
+    mut lost: HashSet<ChunkId>,
+) -> rusqlite::Result<()> {
     let mut packs = connection.prepare(
         "SELECT id, first_frame, body FROM packs JOIN tables ON pack = id WHERE duplicates > 0 ORDER BY id",
     )?;

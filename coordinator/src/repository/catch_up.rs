@@ -9,7 +9,6 @@ use formats::codec::DecodeError;
 use formats::ids::{PackId, RunId};
 use formats::keys::repository::MissingKeyError;
 use formats::limits::PACK_BYTES_MAX;
-use formats::log::snapshot::Snapshot;
 use formats::object::ObjectName;
 use formats::pack::index::{IndexedFrames, decode_piece};
 use formats::pack::open::{PackError, Trailer, open_frame};
@@ -87,8 +86,16 @@ impl CatchUpError {
     }
 }
 
-/// Takes in what the records after [`Index::covered`] name. Where meta packs are missing or damaged, what the others have is
-/// taken in, and what is wrong is told; the next time tries again from the first snapshot that lacks some.
+/// A record that names meta packs with index pieces in them.
+struct Carrier {
+    sequence: u64,
+    run: RunId,
+    meta_packs: Vec<PackId>,
+}
+
+/// Takes in what the records after [`Index::covered`] name, and takes out what they condemn. Where meta packs are missing or
+/// damaged, what the others have is taken in, and what is wrong is told; the next time tries again from the first record that
+/// lacks some.
 pub async fn catch_up<S: ObjectStore>(
     mut index: Index,
     catalog: &Catalog,
@@ -96,32 +103,72 @@ pub async fn catch_up<S: ObjectStore>(
     store: &S,
     now: Timestamp,
 ) -> Result<(Index, Vec<CatchUpError>), CatchUpError> {
-    let covered = match index.has_found_again()? {
-        true => 0,
-        false => index.covered()?,
-    };
+    let covered = index.covered()?;
+    let condemned: BTreeMap<PackId, u64> = catalog
+        .condemned()?
+        .into_iter()
+        .map(|row| (row.pack.pack, row.sequence))
+        .collect();
+    // Before anything is taken in: of two places of a chunk the one that stays is to be found.
+    let newest = condemned.values().copied().filter(|at| *at > covered).max();
+    if let Some(newest) = newest {
+        let packs: Vec<PackId> = condemned.keys().copied().collect();
+        index.retire(&packs, newest)?;
+    }
+    let mut from = covered;
+    if index.has_found_again()? || catalog.spared_after(covered)? {
+        from = 0;
+    }
     let mut problems = Vec::new();
-    let rows = catalog.snapshots(None)?;
-    let mut missed = rows.iter().filter(|row| row.sequence > covered).peekable();
-    if missed.peek().is_none() {
+    let last = catalog.last_followed()?;
+    if last <= covered && from == covered {
         return Ok((index, problems));
     }
     // The newest first: of two places of a chunk the one that is known first counts, and a chunk is stored again when its
     // first place was lost. Until the oldest is taken in, nothing is covered.
     index.leave_gap();
-    for row in missed.rev() {
-        let Some(snapshot) = catalog.snapshot(row.id)? else {
-            continue;
-        };
-        tracing::info!(snapshot = %row.id.short(), "the index catches up");
-        let packs = take_in(&mut index, repository, store, &snapshot, now, &mut problems).await?;
-        index.mark_committed(row.sequence, &packs)?;
+    for carrier in carriers_after(catalog, from)?.into_iter().rev() {
+        tracing::info!(record = carrier.sequence, "the index catches up");
+        let reading = take_in(
+            &mut index,
+            repository,
+            store,
+            &carrier,
+            &condemned,
+            now,
+            &mut problems,
+        );
+        let packs = reading.await?;
+        index.mark_committed(carrier.sequence, &packs)?;
     }
     if problems.is_empty() {
         index.close_gap();
-        index.mark_committed(rows.last().map_or(0, |row| row.sequence), &[])?;
+        index.mark_committed(last, &[])?;
     }
     Ok((index, problems))
+}
+
+/// Snapshots and prunes after a record, in the log's order: forgotten snapshots too, whose packs others need.
+fn carriers_after(catalog: &Catalog, sequence: u64) -> Result<Vec<Carrier>, CatchUpError> {
+    let mut carriers = Vec::new();
+    for row in catalog.snapshots_after(sequence)? {
+        if let Some(snapshot) = catalog.snapshot(row.id)? {
+            carriers.push(Carrier {
+                sequence: row.sequence,
+                run: snapshot.run,
+                meta_packs: snapshot.meta_packs,
+            });
+        }
+    }
+    for row in catalog.prunes_after(sequence)? {
+        carriers.push(Carrier {
+            sequence: row.sequence,
+            run: row.run,
+            meta_packs: row.prune.meta_packs,
+        });
+    }
+    carriers.sort_by_key(|carrier| carrier.sequence);
+    Ok(carriers)
 }
 
 /// What is damaged is noted, and gone on without.
@@ -166,16 +213,19 @@ async fn take_in<S: ObjectStore>(
     index: &mut Index,
     repository: &Repository,
     store: &S,
-    snapshot: &Snapshot,
+    carrier: &Carrier,
+    condemned: &BTreeMap<PackId, u64>,
     now: Timestamp,
     problems: &mut Vec<CatchUpError>,
 ) -> Result<Vec<PackId>, CatchUpError> {
     let mut packs = Vec::new();
     let mut gathered: BTreeMap<PackId, Vec<IndexedFrames>> = BTreeMap::new();
     let lost = index.lost()?;
-    for pack in &snapshot.meta_packs {
-        // What it said of data packs is in a later record, and what else it had is looked for by a scan.
-        if lost.contains(pack) {
+    let mut passed_over = false;
+    for pack in &carrier.meta_packs {
+        // What it said of data packs is in a later record. What else a lost one had is looked for by a scan.
+        if lost.contains(pack) || condemned.contains_key(pack) {
+            passed_over = true;
             continue;
         }
         let name = pack_name(*pack, Purpose::Meta);
@@ -206,11 +256,18 @@ async fn take_in<S: ObjectStore>(
         }
     }
     for (pack, groups) in gathered {
-        let Some(whole) = noted(whole_table(pack, groups), problems)? else {
+        if condemned.contains_key(&pack) {
             continue;
+        }
+        let whole = match whole_table(pack, groups) {
+            // Its other pieces were in a meta pack that is condemned, so that a later record has all of them.
+            Err(CatchUpError::Gap { .. }) if passed_over => None,
+            whole => noted(whole, problems)?,
         };
-        insert_data(index, &whole, snapshot.run, now)?;
-        packs.push(pack);
+        if let Some(whole) = whole {
+            insert_data(index, &whole, carrier.run, now)?;
+            packs.push(pack);
+        }
     }
     Ok(packs)
 }

@@ -38,6 +38,11 @@ impl StateDir {
         self.root.join("hosts")
     }
 
+    /// The directory of the repositories' locks: not among their caches, which may be deleted at any time.
+    pub fn locks_dir(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
     /// The directory of a repository's caches.
     pub fn repository_dir(&self, repository: RepositoryId) -> PathBuf {
         self.root.join("repositories").join(repository.to_string())

@@ -1,6 +1,8 @@
 //! Looks whether the log's last snapshot is still whole as far as its record and listing go: then a recovery brings
 //! back what a rescue cannot tell. Nothing of the rescue depends on it.
 
+use std::collections::HashSet;
+
 use append_server::destination::{Destination, ObjectKey};
 use bytes::Bytes;
 use formats::config::{CONFIG_BYTES, RepositoryConfig};
@@ -8,6 +10,7 @@ use formats::ids::RecordId;
 use formats::keys::repository::RepositoryKeys;
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::record::{Payload, RecordPlace, SealedRecord};
+use formats::log::retention::Act;
 use formats::object::{ObjectKind, ObjectName};
 use tokio::time::timeout;
 
@@ -35,12 +38,16 @@ pub(crate) async fn latest_intact(
     let verifying = keys.verifying().ok()?;
     RepositoryConfig::open(&config, keys.repository, &verifying).ok()?;
     let mut last = last_sequence(destination, keys).await?;
+    let mut forgotten: HashSet<RecordId> = HashSet::new();
     let snapshot = loop {
-        match open_record(destination, keys, &verifying, last).await? {
-            Payload::Snapshot(snapshot) => break *snapshot,
+        let (id, payload) = open_record(destination, keys, &verifying, last).await?;
+        match payload {
+            Payload::Snapshot(snapshot) if !forgotten.contains(&id) => break *snapshot,
+            Payload::Retention(retention) => note_act(&retention.act, &mut forgotten),
             // Others may have been written after it.
-            Payload::Lease(_) | Payload::Settings(_) => last = last.checked_sub(1)?,
+            Payload::Snapshot(_) | Payload::Lease(_) | Payload::Settings(_) => {}
         }
+        last = last.checked_sub(1)?;
     };
     let listing = Listing::open(reader.clone(), &snapshot.page_index)
         .await
@@ -57,6 +64,14 @@ pub(crate) async fn latest_intact(
         time: utc(from_nanos(snapshot.committed_nanos)),
         seq: last,
     })
+}
+
+/// Going back through the log, what is brought back is met before the record that forgot it: it may be taken for forgotten,
+/// and a snapshot before it is told instead.
+fn note_act(act: &Act, forgotten: &mut HashSet<RecordId>) {
+    if let Act::Forget { snapshots, .. } = act {
+        forgotten.extend(snapshots.iter().copied());
+    }
 }
 
 /// The last record's place, if none is missing before it.
@@ -89,7 +104,7 @@ async fn open_record(
     keys: &RepositoryKeys,
     verifying: &[u8; 32],
     sequence: u64,
-) -> Option<Payload> {
+) -> Option<(RecordId, Payload)> {
     let record = async |sequence| {
         let name = ObjectName::Log(sequence);
         get(destination, keys, name, RECORD_BYTES_MAX).await
@@ -106,7 +121,8 @@ async fn open_record(
     };
     let bytes = record(sequence).await?;
     let sealed = SealedRecord::check(&bytes, verifying, &place).ok()?;
-    sealed.open(keys.log().ok()?).ok()
+    let payload = sealed.open(keys.log().ok()?).ok()?;
+    Some((sealed.id, payload))
 }
 
 /// A whole small object; nothing when it is larger than it may be.

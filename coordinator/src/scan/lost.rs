@@ -92,7 +92,12 @@ impl Scan<'_> {
 
     /// Has the next run say again what records said whose index objects may be in these packs.
     fn record_again(&mut self, meta: &HashSet<PackId>) -> Result<(), ScanError> {
-        for row in self.opened.catalog.snapshots(None)? {
+        for row in self.opened.catalog.prunes_after(0)? {
+            if row.prune.meta_packs.iter().any(|pack| meta.contains(pack)) {
+                self.expected.index.record_again(row.sequence)?;
+            }
+        }
+        for row in self.opened.catalog.snapshots_after(0)? {
             let snapshot = self.opened.catalog.snapshot(row.id)?;
             let names_one = snapshot
                 .is_some_and(|snapshot| snapshot.meta_packs.iter().any(|pack| meta.contains(pack)));
@@ -142,7 +147,7 @@ impl Scan<'_> {
             .chunk_reader(self.opened)
             .map_err(|error| Arc::new(ChunkError::MissingKey(error)))?;
         for row in &rows {
-            let Some(snapshot) = self.opened.catalog.snapshot(row.id)? else {
+            let Some(snapshot) = self.opened.catalog.needed_of(row)? else {
                 continue;
             };
             let verified = VerifiedSnapshot {

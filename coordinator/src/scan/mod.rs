@@ -23,6 +23,7 @@ use crate::coordinator::{Coordinator, HostRepository, OpenError};
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
+use crate::retention::lock::{RepositoryLock, RepositoryLockError};
 use crate::scan::expected::Expected;
 use crate::snapshot::chunk_error::{ChunkError, FailureClass};
 use crate::storage::StorageClient;
@@ -78,6 +79,9 @@ pub enum ScanError {
     /// The append-server.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The repository's lock.
+    #[error(transparent)]
+    Lock(#[from] RepositoryLockError),
     /// A destination lists without an end.
     #[error(
         "destination {destination} lists more objects that nothing is known of than can be: it is not to be relied on"
@@ -181,6 +185,9 @@ pub async fn scan_repository(
     let looked = async {
         scan.find_lost().await;
         if options.repair {
+            // A place that is taken away while a prune looks where things are would make it see them dead.
+            let locks = coordinator.state_dir.locks_dir();
+            let _in_use = RepositoryLock::share(&locks, name).await?;
             scan.give_up_lost()?;
             found.found_again = scan.find_again().await?;
         }

@@ -10,9 +10,13 @@ use append_server::destination::local::LocalDestination;
 use append_server::destination::local_root::RootError;
 use append_server::fan_out::queue::QUEUE_FILE;
 use append_server::io_faults::IoFaults;
-use append_server::limits::{PATIENCE_MAX, RESERVE_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT};
+use append_server::limits::{
+    PATIENCE_MAX, REMOVAL_DAILY_BYTES_DEFAULT, REMOVAL_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
+    SPOOL_BYTES_DEFAULT,
+};
 use append_server::places::{OpenError, Place, open_places};
 use append_server::receive::Pace;
+use append_server::removals::RemovalPolicy;
 use append_server::server::{AppendServer, ServerHandle, ServerOptions, StartError};
 use append_server::spool::SpoolOptions;
 
@@ -30,6 +34,10 @@ pub struct EmbeddedLimits {
     pub patience: Duration,
     /// On how many destinations an object must be before it is acknowledged.
     pub copies_min: usize,
+    /// How long condemned packs stay.
+    pub grace: Duration,
+    /// The most bytes that are removed in 24 hours.
+    pub daily_bytes_max: u64,
 }
 
 impl Default for EmbeddedLimits {
@@ -39,6 +47,8 @@ impl Default for EmbeddedLimits {
             reserve_bytes: RESERVE_BYTES_DEFAULT,
             patience: PATIENCE_MAX,
             copies_min: 1,
+            grace: REMOVAL_GRACE_DEFAULT,
+            daily_bytes_max: REMOVAL_DAILY_BYTES_DEFAULT,
         }
     }
 }
@@ -101,6 +111,14 @@ impl EmbeddedServer {
             queue: match queue {
                 QueueUse::Deliver => state_dir.join(QUEUE_FILE),
                 QueueUse::LeaveAlone => sockets.path().join(QUEUE_FILE),
+            },
+            removals: RemovalPolicy {
+                grace: limits.grace,
+                daily_bytes_max: limits.daily_bytes_max,
+                rules: places
+                    .iter()
+                    .map(|place| (place.name.clone(), place.removal))
+                    .collect(),
             },
             copies_min: limits.copies_min,
             patience: limits.patience,

@@ -18,6 +18,8 @@ pub enum Subject {
     Folder(RepositoryId, ObjectKind),
     /// A run's grant.
     Run(RunId),
+    /// What of a repository is removed.
+    Repository(RepositoryId),
     /// The destinations.
     Destinations,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Subject {
                 write!(f, "the list of {repository}/{}", kind.folder())
             }
             Self::Run(run) => write!(f, "run {run}"),
+            Self::Repository(repository) => write!(f, "removals of repository {repository}"),
             Self::Destinations => f.write_str("the destinations"),
         }
     }

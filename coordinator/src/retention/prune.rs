@@ -1,0 +1,554 @@
+//! `prune`: decides which snapshots of a host are kept, finds what nothing needs any more, and has it removed, in this order:
+//! plan, show, forget, write anew, condemn; and, after the grace, sweep. Every step is one record of the log or nothing, so that a
+//! prune that is cut short at any point is gone on with by the next one. Removes nothing itself.
+//!
+//! Exact about runs: it has the repository for itself ([`RepositoryLock`]) from before it marks until what it condemned is out
+//! of the index, so that no run builds upon anything that it found dead.
+
+use std::collections::{HashMap, HashSet};
+
+use append_server::age_clock::Reading;
+use formats::codec::DecodeError;
+use formats::ids::{PackId, RecordId};
+use formats::keys::repository::MissingKeyError;
+use formats::keys::secret::RandomError;
+use formats::limits::ACT_SNAPSHOTS_MAX;
+use formats::log::retention::{Act, CondemnedPack, Prune};
+use formats::log::snapshot::Snapshot;
+use formats::seal::run_header::{Purpose, RunHeaderError};
+use formats::wire::control::ProblemKind;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+use crate::backup::error::RunError;
+use crate::catalog::retention::CondemnedRow;
+use crate::catalog::{CatalogError, SnapshotRow};
+use crate::config::host::Host;
+use crate::coordinator::log::LogError;
+use crate::coordinator::{Coordinator, HostRepository, OpenError};
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::index::{IndexError, LiveFrames};
+use crate::retention::acts::fresh_act;
+use crate::retention::brakes::{self, Force, StorageOrCatalog};
+use crate::retention::clock_doubt;
+use crate::retention::condemn::{self, Plan};
+use crate::retention::decide::{Candidate, Decision, Policy, decide};
+use crate::retention::lock::{RepositoryLock, RepositoryLockError};
+use crate::retention::mark::{MarkError, Marked, Marker};
+use crate::retention::orphans::{self, Listed, Orphan};
+use crate::retention::repack::{Writer, Written};
+use crate::retention::report::PruneReport;
+use crate::retention::sweep;
+use crate::snapshot::chunk_error::ChunkError;
+use crate::storage::error::StorageError;
+use crate::terminal::error_line;
+
+/// What is asked of a prune.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PruneOptions {
+    /// Whether anything is done, or only shown.
+    pub execute: bool,
+    /// What a person takes responsibility for.
+    pub force: Force,
+}
+
+/// Why a prune could not be carried out. What stops it on purpose is in its report.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// Somebody is at it.
+    #[error(transparent)]
+    Lock(#[from] RepositoryLockError),
+    /// The repository.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// The append-server.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The index, shared.
+    #[error(transparent)]
+    Shared(#[from] RunError),
+    /// A key that the role lacks.
+    #[error(transparent)]
+    MissingKey(#[from] MissingKeyError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// A fresh run header.
+    #[error(transparent)]
+    RunHeader(#[from] RunHeaderError),
+    /// A pack could not be checked.
+    #[error("a pack that was written anew cannot be checked")]
+    Check(#[from] Arc<ChunkError>),
+    /// No copy of a pack is what was stored.
+    #[error(
+        "no copy of pack {pack} has the bytes its name says: `coordinator scan --full --repair` first"
+    )]
+    OtherBytes {
+        /// The pack.
+        pack: PackId,
+    },
+    /// A pack's end.
+    #[error("pack {pack} cannot be read")]
+    Table {
+        /// The pack.
+        pack: PackId,
+        /// Why.
+        source: DecodeError,
+    },
+    /// A frame without its key.
+    #[error("pack {pack} lacks the run header of one of its frames")]
+    NoRunHeader {
+        /// The pack.
+        pack: PackId,
+    },
+    /// What was written is not good.
+    #[error("pack {pack}, which was written anew, is not what was written: {problem}")]
+    NotVerified {
+        /// The pack.
+        pack: PackId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A condemned pack is in the index again.
+    #[error(
+        "pack {pack} is condemned and in the index all the same: nothing is removed; delete index.db, which is built anew"
+    )]
+    StillAnswered {
+        /// The pack.
+        pack: PackId,
+    },
+}
+
+impl From<StorageOrCatalog> for PruneError {
+    fn from(error: StorageOrCatalog) -> Self {
+        match error {
+            StorageOrCatalog::Storage(error) => Self::Storage(error),
+            StorageOrCatalog::Catalog(error) => Self::Catalog(error),
+        }
+    }
+}
+
+impl PruneError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Lock(error) if error.is_held() => ExitCode::Locked,
+            Self::Open(error) => error.exit_code(),
+            Self::Log(error) => error.exit_code(),
+            Self::OtherBytes { .. } | Self::Table { .. } | Self::NotVerified { .. } => {
+                ExitCode::Integrity
+            }
+            _ => ExitCode::Error,
+        }
+    }
+}
+
+/// What a prune found before it does anything.
+struct Found {
+    decisions: Vec<Decision>,
+    listed: Listed,
+    live: LiveFrames,
+    plan: Plan,
+    orphans: Vec<Orphan>,
+    ripe: Vec<CondemnedRow>,
+    marked_up_to: u64,
+    snapshots_left: u64,
+}
+
+/// Prunes the repository of a host by that host's keep rules. The report says what was decided, done, or refused and why.
+pub async fn prune_host(
+    coordinator: &Coordinator,
+    host: &Host,
+    options: PruneOptions,
+) -> Result<PruneReport, PruneError> {
+    let name = host.repository.to_string();
+    let mut report = PruneReport::new(&host.name.to_string(), &name);
+    let locks = coordinator.state_dir.locks_dir();
+    let _acting = RepositoryLock::act(&locks, &name)?;
+    let _alone = options
+        .execute
+        .then(|| RepositoryLock::alone(&locks, &name))
+        .transpose()?;
+    let mut opened = match options.execute {
+        true => coordinator.open_to_write(&name).await?,
+        false => coordinator.open_named(&name).await?,
+    };
+    let found = look(coordinator, host, &opened, options, &mut report).await?;
+    let Some(found) = found.filter(|_| options.execute && report.refused.is_none()) else {
+        return Ok(report);
+    };
+    execute(coordinator, &mut opened, found, &mut report).await?;
+    report.executed = true;
+    Ok(report)
+}
+
+/// Everything that only looks. Nothing where a brake holds before the plan is made.
+async fn look(
+    coordinator: &Coordinator,
+    host: &Host,
+    opened: &HostRepository,
+    options: PruneOptions,
+    report: &mut PruneReport,
+) -> Result<Option<Found>, PruneError> {
+    let now = coordinator.clock.now();
+    let held = held(coordinator, host).await?;
+    let decisions = decisions(coordinator, host, opened, held.as_deref(), now)?;
+    report.decided(&decisions, coordinator.config.prune.timezone.zone());
+    if host.keep.is_none_or(|keep| keep.is_empty()) {
+        report.refuse(format!(
+            "host {} has no keep rules, or none that keeps anything: set keep in {}",
+            host.name,
+            host.defined_at.file.display()
+        ));
+        return Ok(None);
+    }
+    if let Some(why) = held {
+        report.refuse(format!("host {} is on hold: {why}", host.name));
+        return Ok(None);
+    }
+    if let Some(doubt) = clock_doubt(coordinator, opened, now, options).await? {
+        report.refuse(format!(
+            "{doubt}; when the clock is right now, say --force-clock"
+        ));
+    }
+    let (behind, away) = brakes::check_logs(coordinator, opened).await?;
+    report.notes.extend(away);
+    if let Some(behind) = behind {
+        report.refuse(behind);
+    }
+    if opened.index.with(|index| Ok(index.has_gap())).await? {
+        report.refuse(
+            "the index lacks packs that could not be read: `coordinator scan` tells more"
+                .to_owned(),
+        );
+        return Ok(None);
+    }
+    let condemned = opened.catalog.condemned()?;
+    let listed = orphans::list(coordinator, opened, &condemned).await?;
+    report.notes.extend(listed.away.iter().cloned());
+    if let Some(refused) = &listed.refused {
+        report.refuse(refused.clone());
+    }
+    let forgotten = crate::retention::decide::forgotten(&decisions);
+    let marked = match mark(coordinator, opened, &forgotten).await {
+        Ok(marked) => marked,
+        Err(PruneOrMark::Mark(error)) => {
+            report.refuse(format!(
+                "what snapshots need is not known: {}",
+                error_line(&error)
+            ));
+            return Ok(None);
+        }
+        Err(PruneOrMark::Prune(error)) => return Err(error),
+    };
+    if let Some(missing) = brakes::missing(&marked) {
+        report.refuse(missing);
+    }
+    let settings = &coordinator.config.prune;
+    let reader = coordinator.chunk_reader(opened)?;
+    let snapshots_left = marked.snapshots;
+    let (plan, live) = condemn::plan(&opened.index, &reader, marked.live, settings, now).await?;
+    let ripe_orphans = ripe_orphans(&listed, settings.grace.duration(), now);
+    let ripe = sweep::ripe(&condemned, settings, now);
+    if !options.force.shrink {
+        let last = opened.catalog.last_prune()?;
+        let last = last.as_ref().map(|row| &row.prune);
+        if let Some(shrunk) = brakes::shrunk(last, snapshots_left, plan.bytes) {
+            report.refuse(shrunk);
+        }
+    }
+    report.planned(&plan, &listed, &ripe_orphans, &ripe, &condemned);
+    Ok(Some(Found {
+        decisions,
+        listed,
+        live,
+        plan,
+        orphans: ripe_orphans,
+        ripe,
+        marked_up_to: opened.catalog.last()?.map_or(0, |(sequence, _)| sequence),
+        snapshots_left,
+    }))
+}
+
+/// Why nothing of a host may be dropped, or of another host of its repository.
+async fn held(_coordinator: &Coordinator, _host: &Host) -> Result<Option<String>, PruneError> {
+    Ok(None)
+}
+
+fn decisions(
+    coordinator: &Coordinator,
+    host: &Host,
+    opened: &HostRepository,
+    held: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<Decision>, PruneError> {
+    let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in rows {
+        let snapshot = opened.catalog.snapshot(row.id)?;
+        candidates.push(candidate(&row, snapshot.as_ref()));
+    }
+    let pinned: HashMap<RecordId, String> = opened
+        .catalog
+        .pinned()?
+        .into_iter()
+        .map(|pin| (pin.snapshot, pin.reason))
+        .collect();
+    let policy = Policy {
+        keep: host.keep,
+        floor: host.keep_floor,
+        zone: coordinator.config.prune.timezone.zone(),
+        now,
+        pinned: &pinned,
+        held,
+    };
+    Ok(decide(&candidates, &policy))
+}
+
+/// Complete: every source was found, and there is something in it.
+fn candidate(row: &SnapshotRow, snapshot: Option<&Snapshot>) -> Candidate {
+    let totals = &row.totals;
+    let entries = totals.files.max(totals.directories).max(totals.others);
+    let lacks_source = snapshot.is_none_or(|snapshot| {
+        let mut problems = snapshot.problems.iter();
+        problems.any(|problem| problem.kind == ProblemKind::SourceMissing)
+    });
+    Candidate {
+        id: row.id,
+        at: row.started,
+        complete: entries > 0 && !lacks_source,
+        verified: row.verified,
+    }
+}
+
+async fn clock_doubt(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+    now: Timestamp,
+    options: PruneOptions,
+) -> Result<Option<clock_doubt::ClockDoubt>, PruneError> {
+    let reading = Reading::now(u64::try_from(now.as_second()).unwrap_or(0));
+    let latest = opened.catalog.latest_time()?;
+    let mut state = coordinator.state.lock().await;
+    let before = state.clock_reading()?;
+    let doubt = clock_doubt::doubt(now, latest, before.as_ref(), &reading);
+    if doubt.is_none() || (options.force.clock && options.execute) {
+        state.note_clock(&reading)?;
+    }
+    Ok(doubt.filter(|_| !options.force.clock))
+}
+
+enum PruneOrMark {
+    Prune(PruneError),
+    Mark(MarkError),
+}
+
+impl<E: Into<PruneError>> From<E> for PruneOrMark {
+    fn from(error: E) -> Self {
+        Self::Prune(error.into())
+    }
+}
+
+/// Marks what the snapshots need that are left, of all hosts of the repository.
+async fn mark(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+    forgotten: &HashSet<RecordId>,
+) -> Result<Marked, PruneOrMark> {
+    let reader = coordinator.chunk_reader(opened)?;
+    let mut marker = Marker::new(&reader, &opened.index);
+    // The newest first: what they share is where readers look for it.
+    for row in opened.catalog.snapshots(None)?.into_iter().rev() {
+        if forgotten.contains(&row.id) {
+            continue;
+        }
+        if let Some(snapshot) = opened.catalog.snapshot(row.id)? {
+            let marking = marker.snapshot(row.id, &snapshot).await;
+            marking.map_err(PruneOrMark::Mark)?;
+        }
+    }
+    Ok(marker.finish())
+}
+
+fn ripe_orphans(listed: &Listed, grace: std::time::Duration, now: Timestamp) -> Vec<Orphan> {
+    let ripe = listed.orphans.iter().filter(|orphan| {
+        let age = now.duration_since(orphan.first_seen);
+        !age.is_negative() && age.unsigned_abs() >= grace
+    });
+    ripe.take(condemn::ORPHANS_MAX).cloned().collect()
+}
+
+/// What was planned is done. The caller has the repository for itself.
+async fn execute(
+    coordinator: &Coordinator,
+    opened: &mut HostRepository,
+    found: Found,
+    report: &mut PruneReport,
+) -> Result<(), PruneError> {
+    write_forgets(coordinator, opened, &found.decisions).await?;
+    let Found {
+        listed,
+        live,
+        plan,
+        orphans,
+        ripe,
+        marked_up_to,
+        snapshots_left,
+        ..
+    } = found;
+    let facts = Prune {
+        marked: marked_up_to,
+        snapshots: snapshots_left,
+        ..Prune::default()
+    };
+    condemn_all(coordinator, opened, (plan, live, orphans), facts, report).await?;
+    sweep::tell_condemned(coordinator, opened, &listed.leftovers).await?;
+    let swept = sweep::sweep(coordinator, opened, &ripe, &listed.leftovers).await?;
+    report.swept(&ripe, swept);
+    let older = coordinator.config.prune.abort_uploads_after.duration();
+    for name in coordinator.storage.destination_names() {
+        match coordinator.storage.abort_uploads(name, older).await {
+            Ok(count) => report.uploads_aborted += count,
+            Err(error) => report.notes.push(format!(
+                "unfinished uploads to {name} were not ended: {}",
+                error_line(&error)
+            )),
+        }
+    }
+    Ok(())
+}
+
+async fn write_forgets(
+    coordinator: &Coordinator,
+    opened: &mut HostRepository,
+    decisions: &[Decision],
+) -> Result<(), PruneError> {
+    let HostRepository {
+        repository,
+        catalog,
+        ..
+    } = opened;
+    let dropped = decisions.iter().filter(|decision| !decision.is_kept());
+    let dropped: Vec<RecordId> = dropped.map(|decision| decision.candidate.id).collect();
+    let at_once = usize::try_from(ACT_SNAPSHOTS_MAX).unwrap_or(usize::MAX);
+    for snapshots in dropped.chunks(at_once) {
+        let act = Act::Forget {
+            by_person: false,
+            snapshots: snapshots.to_vec(),
+        };
+        coordinator
+            .act(repository, catalog, fresh_act()?, act)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Writes anew what must be, then the one record that condemns, then takes what it condemned out of the index.
+async fn condemn_all(
+    coordinator: &Coordinator,
+    opened: &mut HostRepository,
+    (plan, live, orphans): (Plan, LiveFrames, Vec<Orphan>),
+    facts: Prune,
+    report: &mut PruneReport,
+) -> Result<(), PruneError> {
+    if plan.dead.is_empty() && plan.repack.is_empty() && orphans.is_empty() {
+        return Ok(());
+    }
+    let act = fresh_act()?;
+    let reader = coordinator.chunk_reader(opened)?;
+    let mut written = Written::default();
+    let writer = Writer {
+        coordinator,
+        opened,
+        reader: &reader,
+        act,
+    };
+    writer.copy(&plan.repack, live, &mut written).await?;
+    let (again, unrecorded_meta) = tables_again(opened, &plan).await?;
+    let tables: Vec<PackId> = written.data.iter().chain(&again).copied().collect();
+    writer.write_index(&tables, &mut written).await?;
+    let condemned = condemned(&plan, &written, &orphans);
+    let mut meta_packs = written.meta.clone();
+    meta_packs.extend(&unrecorded_meta);
+    report.condemned(&condemned, &written);
+    let gone: Vec<PackId> = condemned.iter().map(|pack| pack.pack).collect();
+    let prune = Prune {
+        packs: plan.packs + (written.data.len() + written.meta.len()) as u64,
+        bytes: plan.bytes + written.bytes,
+        index: written.index.clone(),
+        meta_packs: meta_packs.clone(),
+        condemned,
+        ..facts
+    };
+    let HostRepository {
+        repository,
+        catalog,
+        index,
+        ..
+    } = opened;
+    let recorded = coordinator
+        .act(repository, catalog, act, Act::Prune(prune))
+        .await?; // From here on nothing may be built upon what is condemned.
+    let (sequence, _) = recorded;
+    let new: Vec<PackId> = tables.iter().chain(&meta_packs).copied().collect();
+    index
+        .with(move |index| {
+            index.retire(&gone, sequence)?;
+            index.recorded_again(sequence, &new)?;
+            index.mark_committed(sequence, &[])
+        })
+        .await?;
+    Ok(())
+}
+
+/// Of the packs whose tables must be written anew: data packs, and meta packs that a record has only to name.
+async fn tables_again(
+    opened: &HostRepository,
+    plan: &Plan,
+) -> Result<(Vec<PackId>, Vec<PackId>), PruneError> {
+    let wanted: Vec<PackId> = plan.again.iter().copied().collect();
+    let found = opened.index.with(move |index| {
+        let mut found = (Vec::new(), Vec::new());
+        for pack in wanted {
+            match index.purpose_of(pack)? {
+                Some(Purpose::Data) => found.0.push(pack),
+                Some(Purpose::Meta) => found.1.push(pack),
+                None => {}
+            }
+        }
+        Ok(found)
+    });
+    Ok(found.await?)
+}
+
+fn condemned(plan: &Plan, written: &Written, orphans: &[Orphan]) -> Vec<CondemnedPack> {
+    let known = plan.dead.iter().chain(&written.sources);
+    let known = known.map(|pack| CondemnedPack {
+        pack: pack.facts.pack,
+        purpose: pack.facts.purpose,
+        bytes: pack.facts.bytes,
+    });
+    let orphans = orphans.iter().map(|orphan| CondemnedPack {
+        pack: orphan.pack,
+        purpose: orphan.purpose,
+        // A list may say anything; the record's limit holds.
+        bytes: orphan.bytes.min(formats::limits::PACK_BYTES_MAX),
+    });
+    let mut all: Vec<CondemnedPack> = known.chain(orphans).collect();
+    all.sort_unstable_by_key(|pack| pack.pack);
+    all.dedup_by_key(|pack| pack.pack);
+    all
+}

@@ -1,0 +1,522 @@
+//! Prune against real destinations: what is forgotten goes, everything kept restores byte for byte after each step, whatever is
+//! killed in between, whatever runs beside it, and from the log alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::FlockOperation;
+use serde::Deserialize;
+use tests::compare::expect_equal;
+use tests::corpus::bytes::incompressible;
+use tests::places::{
+    add_to_config, files_below, make_bucket, repository_in, s3_table, sftp_server, sftp_table,
+};
+use tests::s3_server::{S3Kind, S3Server};
+use tests::shapes::exit;
+use tests::world::{HOST, World, WorldOptions, below, copy_tree};
+
+/// Longer than the grace of these tests.
+const PAST_GRACE: Duration = Duration::from_millis(2_200);
+
+#[derive(Debug, Default, Deserialize)]
+struct Packs {
+    packs: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct StillThere {
+    destination: String,
+    packs: u64,
+    problem: Option<String>,
+}
+
+/// One element of `prune --json`.
+#[derive(Debug, Deserialize)]
+struct PruneReport {
+    executed: bool,
+    refused: Option<String>,
+    forgotten: u64,
+    dead: Packs,
+    repacked: Packs,
+    orphans: Packs,
+    condemned: Packs,
+    removed: Packs,
+    still_there: Vec<StillThere>,
+    snapshots: Vec<PrunedSnapshot>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrunedSnapshot {
+    kept: bool,
+    reasons: Vec<String>,
+}
+
+fn world_with(keep: &str, floor: u32) -> Result<World> {
+    let world = World::with(WorldOptions {
+        host_lines: vec![format!("keep = {keep}"), format!("keep_floor = {floor}")],
+        ..WorldOptions::default()
+    })?;
+    world.replace_config_line("#grace = ", "grace = \"1s\"")?;
+    Ok(world)
+}
+
+fn prune(world: &World, code: i32, more: &[&str]) -> Result<PruneReport> {
+    let arguments = [&["prune", HOST, "--json"], more].concat();
+    let reports: Vec<PruneReport> = world.coordinator(&arguments)?.expect_code(code)?.json()?;
+    reports.into_iter().next().context("a report")
+}
+
+fn pruned(world: &World) -> Result<PruneReport> {
+    let report = prune(world, exit::OK, &["--yes"])?;
+    ensure!(report.executed, "{report:?}");
+    Ok(report)
+}
+
+/// Sources as they were at each snapshot, by its id.
+#[derive(Debug, Default)]
+struct History {
+    kept: BTreeMap<String, PathBuf>,
+    restores: u32,
+}
+
+impl History {
+    /// Backs up, and remembers what was there.
+    fn run(&mut self, world: &World) -> Result<String> {
+        let report = world.run()?;
+        let id = report.snapshot.context("a snapshot")?.id;
+        let copy = world.directory().join(format!("was-{}", self.kept.len()));
+        copy_tree(&world.source(), &copy)?;
+        self.kept.insert(id.clone(), copy);
+        Ok(id)
+    }
+
+    /// Every snapshot that is listed restores to what it was.
+    fn expect_all(&mut self, world: &World) -> Result<usize> {
+        let listed = world.snapshots()?;
+        for snapshot in &listed {
+            self.restores += 1;
+            let out = world.restore(&snapshot.id, &format!("check-{}", self.restores))?;
+            let was = self
+                .kept
+                .get(&snapshot.id)
+                .context("a snapshot of this test")?;
+            expect_equal(was, &below(&out, &world.source()))?;
+        }
+        Ok(listed.len())
+    }
+}
+
+fn write(world: &World, name: &str, seed: u64, bytes: usize) -> Result<()> {
+    Ok(fs::write(
+        world.source().join(name),
+        incompressible(seed, bytes),
+    )?)
+}
+
+/// Five snapshots: a file that stays, one that is another in each, and one that only the first has.
+fn five(world: &World) -> Result<History> {
+    let mut history = History::default();
+    write(world, "stays", 1, 3 << 20)?;
+    write(world, "first", 2, 5 << 20)?;
+    for number in 0..5 {
+        write(world, "changes", 10 + number, 2 << 20)?;
+        history.run(world)?;
+        if number == 0 {
+            fs::remove_file(world.source().join("first"))?;
+        }
+    }
+    Ok(history)
+}
+
+fn packs_of(repository: &Path) -> Result<usize> {
+    let folder = repository_in(repository)?;
+    Ok(files_below(&folder.join("packs"))?.len() + files_below(&folder.join("meta"))?.len())
+}
+
+#[test]
+fn what_is_forgotten_goes_and_what_is_kept_restores() -> Result<()> {
+    let world = world_with("{ last = 2 }", 1)?;
+    let mut history = five(&world)?;
+    let before = packs_of(&world.repository())?;
+
+    let shown = prune(&world, exit::OK, &["-n"])?;
+    ensure!(!shown.executed && shown.forgotten == 3, "{shown:?}");
+    ensure!(shown.dead.packs + shown.repacked.packs > 0, "{shown:?}");
+    ensure!(history.expect_all(&world)? == 5, "nothing was done");
+
+    let first = pruned(&world)?;
+    ensure!(
+        first.forgotten == 3 && first.condemned.packs > 0,
+        "{first:?}"
+    );
+    let reasons: Vec<&[String]> = first
+        .snapshots
+        .iter()
+        .filter(|snapshot| snapshot.kept)
+        .map(|snapshot| snapshot.reasons.as_slice())
+        .collect();
+    ensure!(reasons.len() == 2 && reasons.iter().all(|reasons| !reasons.is_empty()));
+    ensure!(
+        packs_of(&world.repository())? >= before,
+        "nothing is removed yet"
+    );
+    ensure!(history.expect_all(&world)? == 2);
+    world.verify()?;
+
+    std::thread::sleep(PAST_GRACE);
+    let second = pruned(&world)?;
+    ensure!(
+        second.forgotten == 0 && second.removed.packs > 0,
+        "{second:?}"
+    );
+    ensure!(packs_of(&world.repository())? < before);
+    ensure!(history.expect_all(&world)? == 2);
+    world.verify()?;
+    world
+        .coordinator(&["scan", "--full", "--verify"])?
+        .expect_code(exit::OK)?;
+
+    // A coordinator that knows nothing but the log knows the same.
+    world.forget_caches()?;
+    ensure!(history.expect_all(&world)? == 2);
+    world.verify()?;
+    world
+        .coordinator(&["scan", "--full"])?
+        .expect_code(exit::OK)?;
+    let report = world.run()?;
+    ensure!(report.new_bytes == 0, "what is stored is known: {report:?}");
+
+    // Nothing is left to do, however often.
+    std::thread::sleep(PAST_GRACE);
+    pruned(&world)?;
+    let last = pruned(&world)?;
+    ensure!(last.forgotten == 0 && last.condemned.packs == 0, "{last:?}");
+    Ok(())
+}
+
+#[test]
+fn undelete_brings_everything_back_until_it_is_removed() -> Result<()> {
+    let world = world_with("{ last = 1 }", 1)?;
+    world.replace_config_line("grace = ", "grace = \"7d\"")?;
+    let mut history = five(&world)?;
+    pruned(&world)?;
+    ensure!(history.expect_all(&world)? == 1);
+    let back: Vec<String> = world
+        .coordinator(&["undelete", HOST, "--json"])?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(back.len() == 4, "{back:?}");
+    ensure!(history.expect_all(&world)? == 5);
+    world.verify()?;
+    world.forget_caches()?;
+    ensure!(history.expect_all(&world)? == 5, "the log says so too");
+
+    // Once it is removed it is gone, and that is said.
+    world.replace_config_line("grace = ", "grace = \"1s\"")?;
+    pruned(&world)?;
+    std::thread::sleep(PAST_GRACE);
+    ensure!(pruned(&world)?.removed.packs > 0);
+    world
+        .coordinator(&["undelete", HOST])?
+        .expect_code(exit::NOT_FOUND)?;
+    ensure!(history.expect_all(&world)? == 1);
+    Ok(())
+}
+
+/// Between condemning and removing, a run finds again what was condemned: it is stored anew, and what is removed is not needed.
+#[test]
+fn a_run_builds_upon_nothing_that_is_condemned() -> Result<()> {
+    let world = world_with("{ last = 1 }", 1)?;
+    let mut history = five(&world)?;
+    pruned(&world)?;
+    // The content that only the forgotten first snapshot had.
+    write(&world, "first", 2, 5 << 20)?;
+    history.run(&world)?;
+    std::thread::sleep(PAST_GRACE);
+    ensure!(pruned(&world)?.removed.packs > 0);
+    ensure!(history.expect_all(&world)? == 1);
+    world.verify()?;
+    std::thread::sleep(PAST_GRACE);
+    pruned(&world)?;
+    world.forget_caches()?;
+    ensure!(history.expect_all(&world)? == 1);
+    Ok(())
+}
+
+#[test]
+fn a_prune_waits_for_nobody_and_nobody_is_pruned_under_his_feet() -> Result<()> {
+    let world = world_with("{ last = 1 }", 1)?;
+    let mut history = five(&world)?;
+    let lock = world
+        .coordinator_dir()
+        .join(format!("state/locks/{HOST}.use"));
+    let run = fs::File::open(&lock)?;
+    rustix::fs::flock(&run, FlockOperation::LockShared)?;
+    world
+        .coordinator(&["prune", HOST, "--yes"])?
+        .expect_code(exit::LOCKED)?;
+    drop(run);
+
+    // Prunes all through a run, one after another.
+    write(&world, "large", 77, 96 << 20)?;
+    let mut running = world.start(&["run", HOST, "--json"])?;
+    let mut pruned_beside = 0;
+    while !running.has_ended()? {
+        let beside = world.coordinator(&["prune", HOST, "--yes", "--json"])?;
+        ensure!(
+            [Some(exit::OK), Some(exit::LOCKED)].contains(&beside.code),
+            "{beside:?}"
+        );
+        pruned_beside += 1;
+    }
+    let report: tests::shapes::RunReport = running
+        .finish(Duration::from_secs(60))?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(pruned_beside > 0);
+    let id = report.snapshot.context("a snapshot")?.id;
+    let copy = world.directory().join("was-large");
+    copy_tree(&world.source(), &copy)?;
+    history.kept.insert(id, copy);
+    std::thread::sleep(PAST_GRACE);
+    pruned(&world)?;
+    history.expect_all(&world)?;
+    world.verify()?;
+    Ok(())
+}
+
+/// Killed at any moment, a prune is gone on with by the next one, and nothing kept is touched.
+#[test]
+fn a_prune_that_is_killed_is_gone_on_with() -> Result<()> {
+    let world = world_with("{ last = 2 }", 1)?;
+    let mut history = five(&world)?;
+    for round in 0..10u64 {
+        write(&world, "changes", 100 + round, 2 << 20)?;
+        history.run(&world)?;
+        let mut killed = world.start(&["prune", HOST, "--yes"])?;
+        std::thread::sleep(Duration::from_millis(60 + 45 * round));
+        killed.kill()?;
+        if round % 3 == 2 {
+            history.expect_all(&world)?;
+        }
+    }
+    std::thread::sleep(PAST_GRACE);
+    pruned(&world)?;
+    std::thread::sleep(PAST_GRACE);
+    pruned(&world)?;
+    ensure!(history.expect_all(&world)? == 2);
+    world.verify()?;
+    world
+        .coordinator(&["scan", "--full", "--verify"])?
+        .expect_code(exit::OK)?;
+    world.forget_caches()?;
+    ensure!(history.expect_all(&world)? == 2);
+    Ok(())
+}
+
+#[test]
+fn a_prune_that_is_not_sure_refuses_and_says_why() -> Result<()> {
+    let world = World::new()?;
+    write(&world, "file", 1, 1 << 20)?;
+    for _ in 0..2 {
+        world.run()?;
+    }
+    let refused = prune(&world, exit::ERROR, &["--yes"])?;
+    ensure!(
+        refused
+            .refused
+            .as_deref()
+            .unwrap_or_default()
+            .contains("no keep rules"),
+        "{refused:?}"
+    );
+    ensure!(refused.snapshots.iter().all(|snapshot| snapshot.kept));
+    let hosts = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+    for (keep, said) in [
+        ("{ daily = -1 }", "no number of snapshots"),
+        ("{ dayly = 1 }", "dayly"),
+        ("{ within = \"3x\" }", "3x"),
+    ] {
+        world.write_hosts(&format!("{hosts}keep = {keep}\n"))?;
+        let finished = world.coordinator(&["prune", HOST, "--yes"])?;
+        finished.expect_code(exit::ERROR)?.expect_stderr(&[said])?;
+    }
+    // Something that a kept snapshot needs is not there.
+    world.write_hosts(&format!("{hosts}keep = {{ last = 1 }}\nkeep_floor = 1\n"))?;
+    let meta = files_below(&repository_in(&world.repository())?.join("meta"))?;
+    let aside = world.directory().join("aside");
+    fs::create_dir(&aside)?;
+    for (number, file) in meta.iter().enumerate() {
+        fs::rename(file, aside.join(number.to_string()))?;
+    }
+    let refused = prune(&world, exit::ERROR, &["--yes"])?;
+    ensure!(
+        !refused.executed && refused.refused.is_some(),
+        "{refused:?}"
+    );
+    ensure!(world.snapshots()?.len() == 2);
+    Ok(())
+}
+
+#[test]
+fn pinned_snapshots_stay_and_single_ones_can_be_forgotten() -> Result<()> {
+    let world = world_with("{ last = 1 }", 1)?;
+    let mut history = five(&world)?;
+    let oldest = world.snapshots()?.first().context("a snapshot")?.id.clone();
+    world
+        .coordinator(&["pin", "add", HOST, &oldest, "--reason", "audit"])?
+        .expect_code(exit::OK)?;
+    world
+        .coordinator(&["forget", HOST, &oldest])?
+        .expect_code(exit::ERROR)?;
+    world
+        .coordinator(&["forget", HOST, "latest"])?
+        .expect_code(exit::ERROR)?;
+    pruned(&world)?;
+    std::thread::sleep(PAST_GRACE);
+    pruned(&world)?;
+    ensure!(history.expect_all(&world)? == 2);
+    let pins = world.coordinator(&["pin", "ls"])?.expect_code(exit::OK)?;
+    ensure!(pins.stdout_text().contains("audit"));
+    world
+        .coordinator(&["pin", "rm", HOST, &oldest])?
+        .expect_code(exit::OK)?;
+    world
+        .coordinator(&["forget", HOST, &oldest])?
+        .expect_code(exit::OK)?;
+    ensure!(history.expect_all(&world)? == 1);
+    world
+        .coordinator(&["undelete", HOST, &oldest])?
+        .expect_code(exit::OK)?;
+    ensure!(history.expect_all(&world)? == 2);
+    Ok(())
+}
+
+#[test]
+fn packs_that_nobody_knows_go_after_the_grace() -> Result<()> {
+    let world = world_with("{ last = 2 }", 1)?;
+    let mut history = five(&world)?;
+    let junk = incompressible(99, 70_000);
+    let id = blake3::hash(&junk).to_hex().to_string();
+    let folder = repository_in(&world.repository())?
+        .join("packs")
+        .join(&id[..2]);
+    fs::create_dir_all(&folder)?;
+    let orphan = folder.join(&id);
+    fs::write(&orphan, &junk)?;
+    ensure!(pruned(&world)?.orphans.packs == 1);
+    for _ in 0..3 {
+        ensure!(orphan.exists() || packs_of(&world.repository())? > 0);
+        std::thread::sleep(PAST_GRACE);
+        pruned(&world)?;
+    }
+    ensure!(!orphan.exists());
+    ensure!(history.expect_all(&world)? == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_destination_is_pruned_but_where_a_lock_or_a_rule_forbids_it() -> Result<()> {
+    let world = world_with("{ last = 1 }", 1)?;
+    let sftp = sftp_server(&world.directory().join("nas"))?;
+    let nas = world.directory().join("nas-store");
+    fs::create_dir(&nas)?;
+    let nas_table = sftp_table(&sftp, &nas.display().to_string())?;
+    add_to_config(&world, &nas_table)?;
+    world
+        .coordinator(&["destination", "create", "nas"])?
+        .expect_code(exit::OK)?;
+    let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
+    make_bucket(&server).await?;
+    add_to_config(&world, &s3_table(&server.endpoint(), false))?;
+    let kept = world.directory().join("kept-store");
+    fs::create_dir(&kept)?;
+    let kept_table = format!(
+        "[[destination]]\nname = \"kept\"\nurl = \"file://{}\"\nrequired = false\nallow_delete = false\n",
+        kept.display()
+    );
+    add_to_config(&world, &kept_table)?;
+    world
+        .coordinator(&["destination", "create", "kept"])?
+        .expect_code(exit::OK)?;
+
+    let mut history = five(&world)?;
+    let before = packs_of(&kept)?;
+    ensure!(before == packs_of(&nas)? && before == packs_of(&world.repository())?);
+    pruned(&world)?;
+    std::thread::sleep(PAST_GRACE);
+    let report = pruned(&world)?;
+    ensure!(
+        report.removed.packs > 0 && report.still_there.is_empty(),
+        "{report:?}"
+    );
+    ensure!(packs_of(&nas)? == packs_of(&world.repository())?);
+    ensure!(packs_of(&nas)? < before && packs_of(&kept)? >= before);
+    let stored = tests::places::Stored::bucket(&server).objects().await?;
+    let packs = stored
+        .keys()
+        .filter(|name| name.contains("/packs/") || name.contains("/meta/"));
+    ensure!(packs.count() == packs_of(&nas)?);
+    ensure!(history.expect_all(&world)? == 1);
+    for destination in ["nas", "s3", "kept", "local"] {
+        let out = world
+            .output(&format!("from-{destination}"))
+            .display()
+            .to_string();
+        let arguments = [
+            "restore",
+            HOST,
+            "latest",
+            "--to",
+            &out,
+            "--destination",
+            destination,
+        ];
+        world.coordinator(&arguments)?.expect_code(exit::OK)?;
+        expect_equal(&world.source(), &below(Path::new(&out), &world.source()))?;
+    }
+    // What was removed is not brought back by a synchronisation from where it stayed.
+    world
+        .coordinator(&["destination", "sync", "nas"])?
+        .expect_code(exit::OK)?;
+    ensure!(packs_of(&nas)? == packs_of(&world.repository())?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()> {
+    let world = world_with("{ last = 1 }", 1)?;
+    let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
+    let client = tests::s3_server::admin(&server);
+    client
+        .create_bucket()
+        .bucket(tests::places::BUCKET)
+        .object_lock_enabled_for_bucket(true)
+        .send()
+        .await?;
+    let table = format!(
+        "{}retain = \"30d\"\nretain_mode = \"compliance\"\n",
+        s3_table(&server.endpoint(), false)
+    );
+    add_to_config(&world, &table)?;
+    let mut history = five(&world)?;
+    pruned(&world)?;
+    std::thread::sleep(PAST_GRACE);
+    for _ in 0..2 {
+        let report = pruned(&world)?;
+        let locked = report
+            .still_there
+            .iter()
+            .find(|still| still.destination == "s3");
+        let locked = locked.context("it is locked there")?;
+        ensure!(locked.packs > 0, "{report:?}");
+        let problem = locked.problem.as_deref().unwrap_or_default();
+        ensure!(problem.contains("is locked until"), "{report:?}");
+    }
+    ensure!(history.expect_all(&world)? == 1);
+    world.coordinator(&["scan"])?.expect_code(exit::OK)?;
+    Ok(())
+}
