@@ -5,14 +5,16 @@
 use std::fs;
 use std::path::PathBuf;
 
-use formats::ids::{RecordId, RepositoryId, RunId};
+use formats::ids::{ActId, PackId, RecordId, RepositoryId, RunId};
 use formats::keys::bundle::{KeyBundle, Role};
 use formats::keys::repository::RepositoryKeys;
 use formats::keys::secret::MasterKey;
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
+use formats::log::retention::{Act, CondemnedPack, Prune, Retention};
 use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use formats::object::ObjectName;
+use formats::seal::run_header::Purpose;
 use formats::wire::control::Names;
 use formats::wire::facts::HostFacts;
 use jiff::tz::TimeZone;
@@ -331,4 +333,90 @@ async fn a_sync_can_run_on_any_thread() {
     let mut catalog = log.catalog();
     let sync = can_be_spawned(catalog.sync(&log.store, &log.keys));
     assert_eq!(sync.await.unwrap(), 1);
+}
+
+fn act(number: u8, act: Act) -> Payload {
+    Payload::Retention(Box::new(Retention {
+        id: ActId([number; 16]),
+        at_nanos: i64::from(number) * 1_000_000_000,
+        act,
+    }))
+}
+
+fn condemned(number: u8) -> CondemnedPack {
+    CondemnedPack {
+        pack: PackId([number; 32]),
+        purpose: Purpose::Data,
+        bytes: 10,
+    }
+}
+
+#[tokio::test]
+async fn what_the_log_says_of_snapshots_and_packs_is_followed_in_its_order() {
+    let mut log = Log::with_records(3);
+    let ids: Vec<RecordId> = {
+        let catalog = log.synced().await;
+        let rows = catalog.snapshots(None).unwrap();
+        rows.iter().map(|row| row.id).collect()
+    };
+    let forget = Act::Forget {
+        by_person: false,
+        snapshots: vec![ids[0], ids[1]],
+    };
+    log.commit(&act(4, forget)); // Record 4.
+    let prune = Prune {
+        snapshots: 1,
+        condemned: vec![condemned(1), condemned(2)],
+        ..Prune::default()
+    };
+    log.commit(&act(5, Act::Prune(prune.clone())));
+    let sweep = Act::Sweep {
+        packs: vec![condemned(1).pack, condemned(7).pack],
+    };
+    log.commit(&act(6, sweep));
+    let undelete = Act::Undelete {
+        snapshots: vec![ids[1]],
+        packs: vec![condemned(1).pack, condemned(2).pack],
+    };
+    log.commit(&act(7, undelete));
+    let pin = Act::Pin {
+        snapshot: ids[2],
+        pinned: true,
+        reason: "audit".into(),
+    };
+    log.commit(&act(8, pin));
+
+    let catalog = log.synced().await;
+    let left: Vec<RecordId> = catalog
+        .snapshots(Some("web1"))
+        .unwrap()
+        .iter()
+        .map(|row| row.id)
+        .collect();
+    assert_eq!(left, ids[1..]);
+    let latest = "latest~2".parse().unwrap();
+    assert!(
+        catalog
+            .resolve(Some("web1"), &latest, &TimeZone::UTC)
+            .is_err()
+    );
+    assert_eq!(catalog.snapshots_after(0).unwrap().len(), 3);
+    let forgotten = catalog.forgotten(Some("web1")).unwrap();
+    assert_eq!((forgotten.len(), forgotten[0].sequence), (1, 4));
+    // What is swept stays so, whatever a later record says of it.
+    let rows = catalog.condemned().unwrap();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row.pack, row.sequence, row.swept))
+        .collect();
+    assert_eq!(rows, [(condemned(1), 5, Some(6))]);
+    assert!(catalog.spared_after(6).unwrap() && !catalog.spared_after(7).unwrap());
+    assert_eq!(catalog.last_followed().unwrap(), 7);
+    assert_eq!(catalog.last_prune().unwrap().unwrap().prune, prune);
+    assert_eq!(catalog.pinned().unwrap()[0].snapshot, ids[2]);
+    assert_eq!(
+        catalog.acts_after(6).unwrap(),
+        [(7, ActId([7; 16])), (8, ActId([8; 16]))]
+    );
+    assert_eq!(catalog.latest_time().unwrap().unwrap().as_second(), 8);
 }

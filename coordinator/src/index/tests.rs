@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use crate::database::DatabaseError;
-use crate::index::{Index, IndexError, IndexedPack, PackFacts, Rebuild, rebuild};
+use crate::index::{Index, IndexError, IndexedPack, LiveFrames, PackFacts, Rebuild, rebuild};
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 const RUN: RunId = RunId([2; 16]);
@@ -473,4 +473,63 @@ fn a_hundred_thousand_chunks_go_in_fast_and_take_about_a_hundred_bytes_each() {
     let bytes = fs::metadata(&path).unwrap().len();
     println!("inserted in {inserted:?}, 200,000 look-ups in {looked_up:?}, {bytes} bytes");
     assert!(bytes / (PACKS * CHUNKS) <= 130, "{bytes} bytes");
+}
+
+#[test]
+fn what_is_condemned_is_not_answered_but_from_where_else_it_is() {
+    let dir = TempDir::new().unwrap();
+    let mut index = open(&file(&dir));
+    for (number, frames) in [(1, vec![1, 2]), (2, vec![2, 3]), (3, vec![3, 4])] {
+        let table = table(&[&frames]);
+        index.insert_pack(&facts(number), &table, NOW).unwrap();
+    }
+    let all: Vec<PackId> = (1..=3).map(|number| facts(number).pack).collect();
+    index.mark_committed(5, &all).unwrap();
+    // Two that share a chunk, at once: neither is where the other's is looked for.
+    let gone = [facts(1).pack, facts(2).pack, facts(9).pack];
+    assert_eq!(index.retire(&gone, 5).unwrap(), 0, "followed already");
+    assert_eq!(index.retire(&gone, 6).unwrap(), 2);
+    let there = index.contains_many(&ids(&[1, 2, 3, 4])).unwrap();
+    assert_eq!(there, [false, false, true, true]);
+    let places = index.locate_many(&ids(&[3])).unwrap();
+    assert_eq!(places[0].unwrap().pack, facts(3).pack);
+    // Whoever followed the log past it does nothing more: they may have been brought back.
+    index.mark_committed(6, &[]).unwrap();
+    index
+        .insert_pack(&facts(1), &table(&[&[1, 2]]), NOW)
+        .unwrap();
+    assert_eq!(index.retire(&gone, 6).unwrap(), 0);
+    assert_eq!(index.contains_many(&ids(&[1])).unwrap(), [true]);
+    index.check().unwrap();
+}
+
+#[test]
+fn frames_are_needed_where_their_chunks_are_found() {
+    let dir = TempDir::new().unwrap();
+    let mut index = open(&file(&dir));
+    index
+        .insert_pack(&facts(1), &table(&[&[1, 2], &[3]]), NOW)
+        .unwrap();
+    index
+        .insert_pack(&facts(2), &table(&[&[1], &[4]]), NOW)
+        .unwrap();
+    let mut live = LiveFrames::default();
+    let missing = index.mark(&ids(&[1, 4, 8]), &mut live).unwrap();
+    assert_eq!(missing, ids(&[8]));
+    let packs = index.pack_frames(&live, 0, 10).unwrap();
+    let live_bytes: Vec<(u64, u64)> = packs
+        .iter()
+        .map(|pack| (pack.live_bytes, pack.frames_bytes))
+        .collect();
+    let sealed = |plain: u64, frames: u64| plain + OVERHEAD as u64 * frames;
+    // The second place of chunk 1 is needed by nobody.
+    assert_eq!(
+        live_bytes,
+        [
+            (sealed(203, 1), sealed(306, 2)),
+            (sealed(104, 1), sealed(205, 2))
+        ]
+    );
+    let (_, needed) = index.live_frames_of(facts(2).pack, &live).unwrap().unwrap();
+    assert_eq!(needed, [false, true]);
 }
