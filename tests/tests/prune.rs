@@ -429,6 +429,7 @@ async fn every_destination_is_pruned_but_where_a_lock_or_a_rule_forbids_it() -> 
     world
         .coordinator(&["destination", "create", "nas"])?
         .expect_code(exit::OK)?;
+    fs::create_dir(world.directory().join("s3"))?;
     let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
     make_bucket(&server).await?;
     add_to_config(&world, &s3_table(&server.endpoint(), false))?;
@@ -489,6 +490,7 @@ async fn every_destination_is_pruned_but_where_a_lock_or_a_rule_forbids_it() -> 
 #[tokio::test]
 async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()> {
     let world = world_with("{ last = 1 }", 1)?;
+    fs::create_dir(world.directory().join("s3"))?;
     let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
     let client = tests::s3_server::admin(&server);
     client

@@ -204,36 +204,9 @@ async fn look(
     report: &mut PruneReport,
 ) -> Result<Option<Found>, PruneError> {
     let now = coordinator.clock.now();
-    let held = held(coordinator, host).await?;
-    let decisions = decisions(coordinator, host, opened, held.as_deref(), now)?;
+    let decisions = decisions(coordinator, host, opened, now)?;
     report.decided(&decisions, coordinator.config.prune.timezone.zone());
-    if host.keep.is_none_or(|keep| keep.is_empty()) {
-        report.refuse(format!(
-            "host {} has no keep rules, or none that keeps anything: set keep in {}",
-            host.name,
-            host.defined_at.file.display()
-        ));
-        return Ok(None);
-    }
-    if let Some(why) = held {
-        report.refuse(format!("host {} is on hold: {why}", host.name));
-        return Ok(None);
-    }
-    if let Some(doubt) = clock_doubt(coordinator, opened, now, options).await? {
-        report.refuse(format!(
-            "{doubt}; when the clock is right now, say --force-clock"
-        ));
-    }
-    let (behind, away) = brakes::check_logs(coordinator, opened).await?;
-    report.notes.extend(away);
-    if let Some(behind) = behind {
-        report.refuse(behind);
-    }
-    if opened.index.with(|index| Ok(index.has_gap())).await? {
-        report.refuse(
-            "the index lacks packs that could not be read: `coordinator scan` tells more"
-                .to_owned(),
-        );
+    if !may_begin(coordinator, host, opened, options, report).await? {
         return Ok(None);
     }
     let condemned = opened.catalog.condemned()?;
@@ -246,10 +219,8 @@ async fn look(
     let marked = match mark(coordinator, opened, &forgotten).await {
         Ok(marked) => marked,
         Err(PruneOrMark::Mark(error)) => {
-            report.refuse(format!(
-                "what snapshots need is not known: {}",
-                error_line(&error)
-            ));
+            let why = error_line(&error);
+            report.refuse(format!("what snapshots need is not known: {why}"));
             return Ok(None);
         }
         Err(PruneOrMark::Prune(error)) => return Err(error),
@@ -283,16 +254,47 @@ async fn look(
     }))
 }
 
-/// Why nothing of a host may be dropped, or of another host of its repository.
-async fn held(_coordinator: &Coordinator, _host: &Host) -> Result<Option<String>, PruneError> {
-    Ok(None)
+/// Whether anything may be looked for at all: rules, an index without gaps. Also what stops a prune later.
+async fn may_begin(
+    coordinator: &Coordinator,
+    host: &Host,
+    opened: &HostRepository,
+    options: PruneOptions,
+    report: &mut PruneReport,
+) -> Result<bool, PruneError> {
+    if host.keep.is_none_or(|keep| keep.is_empty()) {
+        report.refuse(format!(
+            "host {} has no keep rules, or none that keeps anything: set keep in {}",
+            host.name,
+            host.defined_at.file.display()
+        ));
+        return Ok(false);
+    }
+    let now = coordinator.clock.now();
+    if let Some(doubt) = clock_doubt(coordinator, opened, now, options).await? {
+        report.refuse(format!(
+            "{doubt}; when the clock is right now, say --force-clock"
+        ));
+    }
+    let (behind, away) = brakes::check_logs(coordinator, opened).await?;
+    report.notes.extend(away);
+    if let Some(behind) = behind {
+        report.refuse(behind);
+    }
+    if opened.index.with(|index| Ok(index.has_gap())).await? {
+        report.refuse(
+            "the index lacks packs that could not be read: `coordinator scan` tells more"
+                .to_owned(),
+        );
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 fn decisions(
     coordinator: &Coordinator,
     host: &Host,
     opened: &HostRepository,
-    held: Option<&str>,
     now: Timestamp,
 ) -> Result<Vec<Decision>, PruneError> {
     let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
@@ -313,7 +315,7 @@ fn decisions(
         zone: coordinator.config.prune.timezone.zone(),
         now,
         pinned: &pinned,
-        held,
+        held: None,
     };
     Ok(decide(&candidates, &policy))
 }
