@@ -6,7 +6,9 @@ use std::time::Duration;
 pub const REMOVALS_AT_ONCE: usize = 8;
 /// Removals of one destination in one request.
 pub const REMOVALS_DUE_MAX: usize = 5_000;
-/// When a removal that failed is tried again; 24 times that for what is locked.
+/// After so many removals that a destination did not answer, the rest is left for the next request.
+pub const REMOVAL_FAILURES_MAX: usize = 8;
+/// When a removal that was refused is tried again; 24 times that for what is locked.
 pub const REMOVAL_RETRY_SECS: u64 = 3_600;
 /// What is swept in 24 hours at most, unless it is configured.
 pub const REMOVAL_DAILY_BYTES_DEFAULT: u64 = 1 << 40;

@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::destination::{ByteRange, Destination, DestinationError, DestinationName, ObjectKey};
 use crate::fan_out::{FanOut, FanOutError};
 use crate::grants::{MaintenanceGrant, RemovalGrant};
-use crate::limits::{REMOVAL_RETRY_SECS, REMOVALS_AT_ONCE, REMOVALS_DUE_MAX};
+use crate::limits::{REMOVAL_FAILURES_MAX, REMOVAL_RETRY_SECS, REMOVALS_AT_ONCE, REMOVALS_DUE_MAX};
 use crate::removals::ledger::{Due, Ledger};
 
 pub use ledger::LedgerError;
@@ -253,7 +253,7 @@ impl Removals {
                 .into_iter()
                 .map(|due| remove_one(destination, repository, due));
             let mut removing = stream::iter(removing).buffer_unordered(REMOVALS_AT_ONCE);
-            let mut unreachable = false;
+            let mut failures = 0;
             while let Some((due, removed)) = removing.next().await {
                 match removed {
                     Ok(()) => {
@@ -263,13 +263,13 @@ impl Removals {
                     }
                     Err(error) => {
                         let until = age + retry_secs(&error);
-                        unreachable = error.is_retryable();
+                        failures += usize::from(error.is_retryable());
                         let text = chain(&error);
                         self.ledger
                             .postpone(name, repository, &due.name, until, &text)?;
                     }
                 }
-                if unreachable {
+                if failures >= REMOVAL_FAILURES_MAX {
                     break; // It does not answer: the rest would fail alike, and stays due.
                 }
             }
@@ -297,6 +297,8 @@ impl Removals {
 fn retry_secs(error: &DestinationError) -> u64 {
     match error {
         DestinationError::Locked { .. } => REMOVAL_RETRY_SECS * 24,
+        // By the next call.
+        DestinationError::Retryable { .. } => 0,
         _ => REMOVAL_RETRY_SECS,
     }
 }

@@ -74,8 +74,11 @@ fn a_file_of_the_version_before_is_brought_up() {
     let path = dir.path().join("state.db");
     drop(State::open(&path).unwrap());
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch("DROP TABLE foreign_records; DROP TABLE identity; PRAGMA user_version = 1;")
-        .unwrap();
+    old.execute_batch(
+        "DROP TABLE foreign_records; DROP TABLE identity; DROP TABLE acts; DROP TABLE orphans;
+         DROP TABLE clock_reading; PRAGMA user_version = 1;",
+    )
+    .unwrap();
     drop(old);
     let mut state = State::open(&path).unwrap();
     let repository = RepositoryId([7; 16]);
