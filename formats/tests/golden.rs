@@ -107,18 +107,8 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
         encode_content_page(&samples::content_page()),
     );
     add("index_piece.bin", index_piece());
-    let mut snapshot = Vec::new();
-    samples::snapshot().put(&mut snapshot);
-    add("snapshot.bin", snapshot);
-    let (mut lease, mut settings) = (Vec::new(), Vec::new());
-    samples::lease().put(&mut lease);
-    add("lease.bin", lease);
-    samples::settings().put(&mut settings);
-    add("host_settings.bin", settings);
-    for (name, retention) in samples::retention() {
-        let mut bytes = Vec::new();
-        retention.put(&mut bytes);
-        add(&format!("retention_{name}.bin"), bytes);
+    for (name, bytes) in log_payloads() {
+        add(&name, bytes);
     }
     for (name, message) in messages::from_agent() {
         add(&format!("{name}.bin"), message.encode());
@@ -137,6 +127,25 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
         add(name, bytes);
     }
     files
+}
+
+/// What the records of the log carry.
+fn log_payloads() -> Vec<(String, Vec<u8>)> {
+    let (mut snapshot, mut lease, mut settings) = (Vec::new(), Vec::new(), Vec::new());
+    samples::snapshot().put(&mut snapshot);
+    samples::lease().put(&mut lease);
+    samples::settings().put(&mut settings);
+    let mut payloads = vec![
+        ("snapshot.bin".to_owned(), snapshot),
+        ("lease.bin".to_owned(), lease),
+        ("host_settings.bin".to_owned(), settings),
+    ];
+    payloads.extend(samples::retention().into_iter().map(|(name, retention)| {
+        let mut bytes = Vec::new();
+        retention.put(&mut bytes);
+        (format!("retention_{name}.bin"), bytes)
+    }));
+    payloads
 }
 
 fn upload_bodies() -> [(&'static str, Vec<u8>); 9] {
