@@ -16,8 +16,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 pub use answer::Answer;
+pub use gate::Gate;
 
 mod answer;
+mod gate;
 mod relay;
 
 #[cfg(test)]
@@ -45,6 +47,10 @@ pub enum Operation {
 pub enum Fault {
     /// It passes after this time.
     Delay(Duration),
+    /// It passes once the gate is open.
+    HoldBefore(Gate),
+    /// The server does what is asked, and it is answered once the gate is open.
+    HoldAfter(Gate),
     /// The connection is cut before the server hears of it.
     CutBefore,
     /// The connection is cut once the server has so many bytes of the request's body.

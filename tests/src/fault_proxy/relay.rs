@@ -49,6 +49,15 @@ pub(super) async fn serve(
             tokio::time::sleep(time).await;
             relay(server, &parts, body).await
         }
+        Some(Fault::HoldBefore(gate)) => {
+            gate.pass().await;
+            relay(server, &parts, body).await
+        }
+        Some(Fault::HoldAfter(gate)) => {
+            let answer = relay(server, &parts, body).await;
+            gate.pass().await;
+            answer
+        }
         Some(Fault::CutBefore) => return Err(Cut),
         Some(Fault::CutInRequest(bytes)) => {
             send_part(server, &parts, body, bytes).await;

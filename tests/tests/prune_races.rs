@@ -1,0 +1,315 @@
+//! A prune at every write of a run, a run at every write of a prune, and an end by SIGKILL at every write of either. The only
+//! destination is an S3 server behind a proxy that holds one request after another, so every state that the destination can be
+//! in between is met. After each, every snapshot restores to what it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tests::compare::expect_equal;
+use tests::coordinator_process::{Finished, Running};
+use tests::corpus::bytes::incompressible;
+use tests::fault_proxy::{Fault, FaultProxy, Gate, Operation, Which};
+use tests::places::{leave_only, make_bucket, s3_table, write_secret};
+use tests::s3_server::{S3Kind, S3Server};
+use tests::shapes::{RunReport, exit};
+use tests::world::{HOST, World, WorldOptions, below, copy_tree};
+
+/// Longer than the grace of these tests.
+const PAST_GRACE: Duration = Duration::from_millis(1_100);
+/// How long a command may take.
+const LONG: Duration = Duration::from_secs(60);
+/// How long the other command has beside one that is held, if it waits.
+const BESIDE: Duration = Duration::from_millis(700);
+/// More writes than any of these commands makes.
+const WRITES_MAX: u64 = 60;
+
+/// Where a request is held.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    /// Before the server hears of it.
+    Before,
+    /// Before its answer is heard.
+    After,
+}
+
+struct Race {
+    world: World,
+    proxy: FaultProxy,
+    _server: S3Server,
+    /// Sources as they were at each snapshot.
+    was: BTreeMap<String, PathBuf>,
+    /// Sources as they were at a run that was killed, and may have committed.
+    killed: Option<PathBuf>,
+    seed: u64,
+    restores: u64,
+}
+
+impl Race {
+    async fn start() -> Result<Self> {
+        let world = World::with(WorldOptions {
+            host_lines: vec!["keep = { last = 2 }".into(), "keep_floor = 1".into()],
+            ..WorldOptions::default()
+        })?;
+        world.replace_config_line("#grace = ", "grace = \"1s\"")?;
+        fs::create_dir(world.directory().join("s3"))?;
+        let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
+        make_bucket(&server).await?;
+        let proxy = FaultProxy::start(server.address())?;
+        write_secret(&world.coordinator_dir().join("keys/s3.secret"))?;
+        leave_only(&world, &s3_table(&proxy.endpoint(), true))?;
+        fs::write(world.source().join("stays"), incompressible(1, 300 << 10))?;
+        let mut race = Self {
+            world,
+            proxy,
+            _server: server,
+            was: BTreeMap::new(),
+            killed: None,
+            seed: 0,
+            restores: 0,
+        };
+        for _ in 0..3 {
+            race.change()?;
+            race.run()?;
+        }
+        Ok(race)
+    }
+
+    /// Something new, and something that was there three snapshots ago: it may just be condemned.
+    fn change(&mut self) -> Result<()> {
+        self.seed += 1;
+        let source = self.world.source();
+        fs::write(
+            source.join("new"),
+            incompressible(100 + self.seed, 200 << 10),
+        )?;
+        fs::write(
+            source.join("again"),
+            incompressible(10 + self.seed % 4, 400 << 10),
+        )?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let running = self.world.start(&["run", HOST, "--json"])?;
+        self.committed(&running.finish(LONG)?.expect_code(exit::OK)?)
+    }
+
+    /// Remembers what a run that is over has committed.
+    fn committed(&mut self, run: &Finished) -> Result<()> {
+        let report: RunReport = run.json()?;
+        let id = report.snapshot.context("a snapshot")?.id;
+        let copy = self.copy()?;
+        self.was.insert(id, copy);
+        Ok(())
+    }
+
+    /// The sources as they are.
+    fn copy(&self) -> Result<PathBuf> {
+        let copy = self.world.directory().join(format!("was-{}", self.seed));
+        copy_tree(&self.world.source(), &copy)?;
+        Ok(copy)
+    }
+
+    fn prune(&self) -> Result<Running> {
+        self.world.start(&["prune", HOST, "--yes", "--json"])
+    }
+
+    /// Starts a command whose write of this number, of this kind, is held; nothing when it ended without so many.
+    fn hold(
+        &self,
+        arguments: &[&str],
+        operation: Operation,
+        number: u64,
+        side: Side,
+    ) -> Result<Held> {
+        let gate = Gate::default();
+        let fault = match side {
+            Side::Before => Fault::HoldBefore(gate.clone()),
+            Side::After => Fault::HoldAfter(gate.clone()),
+        };
+        self.proxy.forget_plan();
+        let which = Which::all(operation).after(number).times(1);
+        self.proxy.plan(which, fault);
+        let mut running = self.world.start(arguments)?;
+        let start = Instant::now();
+        while !gate.is_reached() {
+            if running.has_ended()? {
+                self.proxy.forget_plan();
+                return Ok(Held::Ended(running.finish(LONG)?));
+            }
+            ensure!(start.elapsed() < LONG, "neither a write nor an end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Held::Waits { running, gate })
+    }
+
+    /// Every snapshot restores to what it was, and nothing that is needed is missing.
+    fn expect_all(&mut self) -> Result<()> {
+        for snapshot in self.world.snapshots()? {
+            self.restores += 1;
+            let out = format!("check-{}", self.restores);
+            let out = self.world.restore(&snapshot.id, &out)?;
+            if let Some(killed) = self
+                .killed
+                .take_if(|_| !self.was.contains_key(&snapshot.id))
+            {
+                self.was.insert(snapshot.id.clone(), killed);
+            }
+            let was = self.was.get(&snapshot.id);
+            let was = was.context("a snapshot of this test")?;
+            expect_equal(was, &below(&out, &self.world.source()))?;
+            fs::remove_dir_all(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// A command, one of whose writes is held.
+enum Held {
+    /// It has no such write.
+    Ended(Finished),
+    /// It waits for this gate.
+    Waits { running: Running, gate: Gate },
+}
+
+const KINDS: [Operation; 2] = [Operation::Put, Operation::Delete];
+const SIDES: [Side; 2] = [Side::Before, Side::After];
+const RUN: [&str; 3] = ["run", HOST, "--json"];
+const PRUNE: [&str; 4] = ["prune", HOST, "--yes", "--json"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prune_at_every_write_of_a_run_takes_nothing_from_it() -> Result<()> {
+    let mut race = Race::start().await?;
+    let mut held = 0;
+    for side in SIDES {
+        for number in 0..WRITES_MAX {
+            race.change()?;
+            match race.hold(&RUN, Operation::Put, number, side)? {
+                Held::Ended(run) => {
+                    race.committed(&run.expect_code(exit::OK)?)?;
+                    break;
+                }
+                Held::Waits { running, gate } => {
+                    held += 1;
+                    let beside = race.prune()?.finish(LONG)?;
+                    ensure!(
+                        [Some(exit::OK), Some(exit::LOCKED)].contains(&beside.code),
+                        "{beside:?}"
+                    );
+                    gate.open();
+                    race.committed(&running.finish(LONG)?.expect_code(exit::OK)?)?;
+                }
+            }
+            std::thread::sleep(PAST_GRACE);
+            race.prune()?.finish(LONG)?.expect_code(exit::OK)?;
+            race.expect_all()?;
+        }
+    }
+    race.world.verify()?;
+    eprintln!("a prune beside {held} held writes of a run");
+    // Packs, a meta pack, a record of the log, each held before and after.
+    ensure!(held >= 6, "only {held} writes of a run were met");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_at_every_write_of_a_prune_builds_upon_nothing_that_goes() -> Result<()> {
+    let mut race = Race::start().await?;
+    let mut held = BTreeMap::new();
+    for (kind, side) in KINDS
+        .iter()
+        .flat_map(|kind| SIDES.map(|side| (*kind, side)))
+    {
+        for number in 0..WRITES_MAX {
+            race.change()?;
+            race.run()?;
+            std::thread::sleep(PAST_GRACE);
+            // What the run beside finds is other than what the last one found.
+            race.change()?;
+            match race.hold(&PRUNE, kind, number, side)? {
+                Held::Ended(prune) => {
+                    prune.expect_code(exit::OK)?;
+                    break;
+                }
+                Held::Waits { running, gate } => {
+                    *held.entry(format!("{kind:?}")).or_insert(0) += 1;
+                    let mut run = race.world.start(&RUN)?;
+                    let start = Instant::now();
+                    while start.elapsed() < BESIDE && !run.has_ended()? {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    gate.open();
+                    running.finish(LONG)?.expect_code(exit::OK)?;
+                    race.committed(&run.finish(LONG)?.expect_code(exit::OK)?)?;
+                }
+            }
+            race.expect_all()?;
+        }
+    }
+    race.world.verify()?;
+    eprintln!("a run beside held writes of a prune: {held:?}");
+    ensure!(
+        held.values().all(|count| *count >= 4) && held.len() == 2,
+        "{held:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
+    let mut race = Race::start().await?;
+    let mut killed = 0;
+    let commands: [(&[&str], Operation); 3] = [
+        (&PRUNE, Operation::Put),
+        (&PRUNE, Operation::Delete),
+        (&RUN, Operation::Put),
+    ];
+    for ((arguments, kind), side) in commands
+        .iter()
+        .flat_map(|command| SIDES.map(|side| (*command, side)))
+    {
+        for number in 0..WRITES_MAX {
+            race.change()?;
+            race.run()?;
+            std::thread::sleep(PAST_GRACE);
+            race.change()?;
+            match race.hold(arguments, kind, number, side)? {
+                Held::Ended(ended) => {
+                    let ended = ended.expect_code(exit::OK)?;
+                    if *arguments == RUN {
+                        race.committed(&ended)?;
+                    }
+                    break;
+                }
+                Held::Waits { mut running, gate } => {
+                    killed += 1;
+                    running.kill()?;
+                    gate.open();
+                    if running.finish(LONG)?.signal.is_none() {
+                        bail!("it ended by itself");
+                    }
+                    if *arguments == RUN {
+                        race.killed = Some(race.copy()?);
+                    }
+                    race.prune()?.finish(LONG)?.expect_code(exit::OK)?;
+                }
+            }
+            race.expect_all()?;
+        }
+    }
+    race.change()?;
+    race.run()?;
+    std::thread::sleep(PAST_GRACE);
+    race.prune()?.finish(LONG)?.expect_code(exit::OK)?;
+    race.expect_all()?;
+    race.world.verify()?;
+    race.world
+        .coordinator(&["scan", "--full", "--verify"])?
+        .expect_code(exit::OK)?;
+    eprintln!("killed at {killed} writes");
+    ensure!(killed >= 12, "only {killed}");
+    Ok(())
+}
