@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod destination;
 pub mod documents;
+pub mod hold;
 pub mod host;
 pub mod keys;
 pub mod lease;
@@ -23,6 +24,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::cli::audit::AuditCommand;
 use crate::cli::destination::DestinationCommand;
 use crate::cli::documents::{CompletionsArgs, ManArgs};
+use crate::cli::hold::HoldCommand;
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
 use crate::cli::lease::LeaseCommand;
@@ -48,9 +50,9 @@ A first backup:
 
 Exit codes (any other means failure):
   0 done            1 failed           2 wrong command line
-  3 finished, but some source data could not be read
+  3 finished, with warnings: some source data could not be read, or the run looks wrong
   10 no such host, snapshot or repository      11 another run, or another coordinator, is at it
-  12 wrong key or password                     13 host key is not the pinned one
+  12 wrong key or password                     13 host key or machine is not the known one
   14 quota exceeded    15 stored data is damaged    130 interrupted";
 
 /// Backs up hosts over SSH, verifies what arrived, and restores it.
@@ -135,6 +137,9 @@ pub enum Command {
     /// Keep single snapshots whatever the keep rules say
     #[command(subcommand)]
     Pin(PinCommand),
+    /// Show which hosts are on hold, so that nothing of them is dropped; add or end a hold
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// Look at every destination for what is missing or damaged, and put it right
     Scan(ScanArgs),
     /// List destinations, try one out, fill one that was added later

@@ -57,7 +57,9 @@ impl ExitCode {
             Self::Ok => "everything was done",
             Self::Error => "failed",
             Self::Usage => "wrong command line, nothing was done",
-            Self::Warnings => "finished with warnings: some source data could not be read",
+            Self::Warnings => {
+                "finished with warnings: some source data could not be read, or the run looks wrong"
+            }
             Self::NotFound => "no such host, snapshot or repository",
             Self::Locked => "another run holds the lock, or another coordinator the lease",
             Self::WrongKey => "wrong key or password",

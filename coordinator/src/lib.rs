@@ -15,6 +15,7 @@ pub mod backup;
 pub mod ssh;
 
 pub mod retention;
+pub mod safety;
 
 pub mod rescue;
 pub mod restore;

@@ -12,6 +12,7 @@ use coordinator::allocator::bind_allocator;
 use coordinator::cli::audit::AuditCommand;
 use coordinator::cli::destination::DestinationCommand;
 use coordinator::cli::documents::{write_completions, write_man_pages};
+use coordinator::cli::hold::HoldCommand;
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
 use coordinator::cli::lease::LeaseCommand;
@@ -26,6 +27,8 @@ use coordinator::commands::destination::{
     DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
 };
 use coordinator::commands::destination_policy::destination_policy;
+use coordinator::commands::hold::{HoldError, hold_command};
+use coordinator::commands::host::identity::{AcceptIdentityError, accept_identity_command};
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
 use coordinator::commands::lease::{LeaseError, lease_ls, lease_take};
@@ -229,6 +232,7 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Prune(_) | Command::Forget(_) | Command::Undelete(_) | Command::Pin(_) => {
             on_retention(&cli.command, open(global, screen)?, global.json).await
         }
+        Command::Hold(command) => on_holds(command, open(global, screen)?, global.json).await,
         Command::Audit(command) => on_logs(command, open(global, screen)?, global.json).await,
         Command::Lease(command) => on_leases(command, open(global, screen)?, global.json).await,
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
@@ -257,6 +261,12 @@ async fn on_retention(command: &Command, config: Config, json: bool) -> Result<E
         other => return Err(anyhow::anyhow!("{other:?} is no act of retention").into()),
     };
     done.map_err(Failure::with(RetentionError::exit_code))
+}
+
+async fn on_holds(command: &HoldCommand, config: Config, json: bool) -> Result<ExitCode, Failure> {
+    hold_command(command, config, json, &mut io::stdout())
+        .await
+        .map_err(Failure::with(HoldError::exit_code))
 }
 
 async fn on_leases(
@@ -375,6 +385,12 @@ async fn host_command(
         HostCommand::Trust(args) => trust_host(args, config, global)
             .await
             .map_err(Failure::with(TrustError::exit_code)),
+        HostCommand::AcceptIdentity(args) => {
+            let out = &mut io::stdout();
+            accept_identity_command(args, config.clone(), global.json, out)
+                .await
+                .map_err(Failure::with(AcceptIdentityError::exit_code))
+        }
         HostCommand::Test(args) => {
             let host = config
                 .host(&args.host)

@@ -116,6 +116,10 @@ pub const USER_NAME_BYTES_MAX: u64 = 64;
 
 // Wire.
 
+/// The most mounted filesystems that an agent tells of.
+pub const MOUNTS_MAX: u64 = 1_024;
+/// The most data directories of programs that an agent tells of.
+pub const STORES_MAX: u64 = 64;
 /// The most bytes of a control frame, tag included.
 pub const CONTROL_FRAME_BYTES_MAX: u32 = 1 << 20;
 /// The most entries in a batch.

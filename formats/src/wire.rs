@@ -6,4 +6,5 @@ pub mod facts;
 pub mod framing;
 pub mod handshake;
 pub mod start;
+pub mod surroundings;
 pub mod upload;

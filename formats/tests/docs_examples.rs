@@ -548,6 +548,18 @@ fn describe_agent(bytes: &[u8]) -> String {
             problem.errno,
             problem.text
         ),
+        FromAgent::Surroundings(around) => {
+            let mounts = list(&around.mounts, |mount| {
+                format!("/{} {}", shown(&mount.path), mount.kind)
+            });
+            let stores = list(&around.stores, |store| {
+                format!("/{} {}", shown(&store.path), store.of)
+            });
+            format!(
+                "Surroundings machine {} root {} mounts {mounts} stores {stores}",
+                around.machine_uuid, around.root_filesystem
+            )
+        }
         FromAgent::Tunnel(tunnel) => {
             format!("Tunnel {} {}", tunnel.connection, shown(&tunnel.bytes))
         }
@@ -776,7 +788,7 @@ fn all_limits() -> BTreeMap<&'static str, u64> {
         TEXT_BYTES_MAX SOURCES_MAX PATTERNS_MAX ARGON2_MEMORY_KIB_MAX ARGON2_MEMORY_KIB_MIN
         ARGON2_PASSES_MAX ARGON2_LANES_MAX KEY_BUNDLE_BYTES_MAX USER_NAME_BYTES_MAX
         CONTROL_FRAME_BYTES_MAX BATCH_ENTRIES_MAX BATCH_BYTES_TARGET BATCHES_IN_FLIGHT_MAX
-        SEEN_CHUNKS_MAX QUERIES_IN_FLIGHT_MAX CONTENT_EXTENTS_MAX TUNNEL_BYTES_MAX
+        SEEN_CHUNKS_MAX QUERIES_IN_FLIGHT_MAX MOUNTS_MAX STORES_MAX CONTENT_EXTENTS_MAX TUNNEL_BYTES_MAX
         TUNNEL_CONNECTIONS_MAX SMALL_BODY_BYTES_MAX
     })
 }

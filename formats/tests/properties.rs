@@ -34,8 +34,10 @@ use formats::wire::control::{
     Hello, Names, PackStored, Problem, ProblemKind, ReadOutcome, Seen, Totals, TunnelBytes,
 };
 use formats::wire::facts::HostFacts;
+use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
     Refusal, RefusalKind, Stored,
@@ -651,7 +653,7 @@ fn from_agent() -> impl Strategy<Value = FromAgent> {
     );
     prop_oneof![
         (any::<[u8; 32]>(), facts()).prop_map(|(digest, facts)| FromAgent::Hello(Hello {
-            protocol: 1,
+            protocol: PROTOCOL_VERSION,
             digest,
             facts,
         })),
@@ -671,7 +673,27 @@ fn from_agent() -> impl Strategy<Value = FromAgent> {
         tunnel().prop_map(FromAgent::Tunnel),
         totals().prop_map(FromAgent::Finished),
         text().prop_map(FromAgent::Abort),
+        surroundings().prop_map(FromAgent::Surroundings),
     ]
+}
+
+fn surroundings() -> impl Strategy<Value = Surroundings> {
+    let mounts = vec(
+        (path(), text()).prop_map(|(path, kind)| Mount { path, kind }),
+        0..4,
+    );
+    let stores = vec(
+        (path(), text()).prop_map(|(path, of)| Store { path, of }),
+        0..4,
+    );
+    (text(), text(), mounts, stores).prop_map(|(machine_uuid, root_filesystem, mounts, stores)| {
+        Surroundings {
+            machine_uuid,
+            root_filesystem,
+            mounts,
+            stores,
+        }
+    })
 }
 
 fn tunnel() -> impl Strategy<Value = TunnelBytes> {

@@ -37,11 +37,11 @@ pub fn host_facts() -> HostFacts {
     }
 }
 
-fn clipped(text: &str) -> String {
+pub(crate) fn clipped(text: &str) -> String {
     text.trim().chars().take(FACT_CHARS_MAX).collect()
 }
 
-fn small_file(path: &str) -> Option<String> {
+pub(crate) fn small_file(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path)
         .ok()?

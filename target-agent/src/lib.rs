@@ -12,6 +12,7 @@ pub mod facts;
 pub mod hardening;
 pub mod limits;
 pub mod own_file;
+pub mod surroundings;
 pub mod threads;
 pub mod totals;
 

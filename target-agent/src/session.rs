@@ -22,6 +22,7 @@ use crate::limits::PROGRESS_EVERY;
 use crate::own_file::{self, OwnDirectory};
 use crate::pipeline::{self, PipelineOptions};
 use crate::read::worker::OnRead;
+use crate::surroundings;
 use crate::threads;
 use crate::totals::Counters;
 use crate::upload::connect::{self, ConnectError};
@@ -125,6 +126,7 @@ fn say_hello(outgoing: &Outgoing) -> Result<(), SessionError> {
         digest: own_file::digest().map_err(SessionError::OwnFile)?,
         facts: facts::host_facts(),
     }));
+    outgoing.send(&FromAgent::Surroundings(surroundings::look_around()));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use formats::wire::facts::HostFacts;
 use formats::wire::framing::{LENGTH_BYTES, PROTOCOL_VERSION, frame_length};
 use formats::wire::handshake::{ANSWER_BYTES, Opening, agent_proof, proof_is_good, server_proof};
 use formats::wire::start::Start;
+use formats::wire::surroundings::Surroundings;
 use formats::wire::upload::Stored;
 use russh::ChannelStream;
 use russh::server::Msg;
@@ -150,6 +151,8 @@ impl HostileAgent {
     /// Says hello in any words and takes the orders.
     pub async fn greet_with(&mut self, hello: Hello) -> Result<()> {
         self.send(&FromAgent::Hello(hello)).await?;
+        self.send(&FromAgent::Surroundings(Surroundings::default()))
+            .await?;
         match self.receive().await? {
             FromCoordinator::Start(start) => {
                 self.start = Some(*start);

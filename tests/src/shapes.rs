@@ -24,6 +24,8 @@ pub enum Outcome {
     Ok,
     /// A snapshot was committed, some source data is unread or changed while it was read; exit code 3.
     Warnings,
+    /// A snapshot was committed that looks wrong; its host is on hold; exit code 3.
+    Held,
     /// No snapshot was committed by this run.
     Failed,
 }
@@ -51,6 +53,10 @@ pub struct RunReport {
     pub problems: Vec<ProblemLine>,
     /// How many problems there were in truth.
     pub problem_count: u64,
+    /// Why the run looks wrong; null unless it does.
+    pub held: Option<String>,
+    /// What a person should know beside the problems.
+    pub warnings: Vec<WarningLine>,
     /// Wall-clock seconds of the run.
     pub duration_secs: f64,
     /// Peak resident memory of the agent.
@@ -61,6 +67,15 @@ pub struct RunReport {
     pub transport: Option<String>,
     /// What went wrong, in one line; null unless the run failed.
     pub error: Option<String>,
+}
+
+/// Something a person should know about a run.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WarningLine {
+    /// One of `identity`, `coverage`, `quota`.
+    pub kind: String,
+    /// What it is.
+    pub text: String,
 }
 
 /// The snapshot a run committed.
@@ -105,8 +120,10 @@ pub struct SnapshotLine {
     pub bytes: u64,
     /// Plain bytes that the snapshot's run uploaded.
     pub new_bytes: u64,
-    /// `ok` or `warnings`.
+    /// `ok`, `warnings` or `held`.
     pub outcome: Outcome,
+    /// Whether its host is on hold, so that nothing of it is dropped.
+    pub on_hold: bool,
     /// Whether everything it references was read back, opened and recomputed.
     pub verified: bool,
 }

@@ -58,7 +58,13 @@ pub(super) async fn close(
     match closed {
         Some(totals) => {
             tracing::info!(%run, bytes = totals.bytes, packs = totals.packs, "run closed");
-            small(answer::done(StatusCode::NO_CONTENT))
+            match totals.passed_limit {
+                true => small(answer::refused(
+                    RefusalKind::Quota,
+                    format!("run {run} is closed; it was cut because it sent more than it may"),
+                )),
+                false => small(answer::done(StatusCode::NO_CONTENT)),
+            }
         }
         None => small(answer::refused(
             RefusalKind::Absent,

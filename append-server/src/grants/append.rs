@@ -2,7 +2,7 @@
 //! arrive; what was counted is never given back, so that broken uploads cannot go on for ever.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ struct Run {
     packs_max: u64,
     bytes_taken: AtomicU64,
     packs_taken: AtomicU64,
+    /// More was sent than it may append.
+    passed_limit: AtomicBool,
     deadline: Instant,
     revoked: CancellationToken,
     connections: Arc<Semaphore>,
@@ -97,6 +99,8 @@ pub struct RunTotals {
     pub bytes: u64,
     /// Packs that were begun.
     pub packs: u64,
+    /// More was sent than it might append, and refused.
+    pub passed_limit: bool,
 }
 
 impl RunGrants {
@@ -133,6 +137,7 @@ impl RunGrants {
             packs_max: request.packs_max,
             bytes_taken: AtomicU64::new(0),
             packs_taken: AtomicU64::new(0),
+            passed_limit: AtomicBool::new(false),
             deadline: now + Duration::from_secs(request.seconds_max.min(RUN_SECONDS_MAX)),
             revoked: CancellationToken::new(),
             connections: Arc::new(Semaphore::new(CONNECTIONS_PER_RUN_MAX)),
@@ -160,6 +165,7 @@ impl RunGrants {
         Some(RunTotals {
             bytes: run.bytes_taken.load(Ordering::Acquire),
             packs: run.packs_taken.load(Ordering::Acquire),
+            passed_limit: run.passed_limit.load(Ordering::Acquire),
         })
     }
 
@@ -264,6 +270,7 @@ impl UploadAllowance {
         if take(&self.run.bytes_taken, bytes, self.run.bytes_max) {
             Ok(())
         } else {
+            self.run.passed_limit.store(true, Ordering::Release);
             Err(GrantError::Bytes {
                 run: self.run.run,
                 bytes_max: self.run.bytes_max,

@@ -4,13 +4,15 @@
 use formats::ids::{PackId, RecordId, RunId};
 use formats::log::record::Payload;
 use formats::log::settings::HostSettings;
-use formats::log::snapshot::{ChunkRef, Snapshot};
+use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
 use formats::wire::control::{Problem, ProblemKind};
 use formats::wire::facts::HostFacts;
 
 use crate::backup::conversation::{Conversation, Outcome, settle_meta};
 use crate::backup::error::RunError;
-use crate::backup::shared_index::{SharedIndex, Unrecorded};
+use crate::backup::guard::{Brought, Guard};
+use crate::backup::report::Warning;
+use crate::backup::shared_index::{NewData, SharedIndex, Unrecorded};
 use crate::catalog::Catalog;
 use crate::clock::to_nanos;
 use crate::coordinator::Coordinator;
@@ -50,6 +52,12 @@ pub struct CommitTo<'a> {
     pub catalog: &'a mut Catalog,
     /// Where chunks are known locally.
     pub index: &'a SharedIndex,
+    /// Who looks at it before it is committed.
+    pub guard: &'a Guard<'a>,
+    /// The parent, which it is compared with.
+    pub compared_with: Option<&'a Snapshot>,
+    /// What a person should know.
+    pub warnings: &'a mut Vec<Warning>,
 }
 
 /// A committed snapshot.
@@ -61,6 +69,8 @@ pub struct Committed {
     pub sequence: u64,
     /// Its record.
     pub snapshot: Snapshot,
+    /// Why it looks wrong, if it does: its host is on hold.
+    pub held: Option<String>,
 }
 
 /// Commits what the conversation brought.
@@ -68,7 +78,7 @@ pub async fn commit(
     conversation: &mut Conversation,
     outcome: Outcome,
     facts: CommitFacts,
-    to: CommitTo<'_>,
+    mut to: CommitTo<'_>,
 ) -> Result<Committed, RunError> {
     let missing = |problem: &&Problem| problem.kind == ProblemKind::SourceMissing;
     if outcome.problems.iter().filter(missing).count() >= facts.sources.len() {
@@ -90,6 +100,7 @@ pub async fn commit(
     totals.bytes_new = outcome.bytes_new;
     totals.bytes_stored = outcome.bytes_stored + conversation.listing.bytes_stored();
     totals.problems = outcome.problem_count;
+    let held = examine(conversation, &outcome, totals, &mut to).await?;
     let snapshot = Snapshot {
         host: facts.host,
         run: facts.run,
@@ -113,7 +124,28 @@ pub async fn commit(
     }
     let committed = write_record(snapshot, to).await?;
     index.mark_committed(committed.sequence, recorded).await?;
-    Ok(committed)
+    Ok(Committed { held, ..committed })
+}
+
+/// The last look at what the run brought: an error keeps it out of the history.
+async fn examine(
+    conversation: &mut Conversation,
+    outcome: &Outcome,
+    totals: SnapshotTotals,
+    to: &mut CommitTo<'_>,
+) -> Result<Option<String>, RunError> {
+    let comparing = conversation.parent.finish().await;
+    let brought = Brought {
+        totals,
+        problems: &outcome.problems,
+        comparing: comparing.map_err(RunError::Parent)?,
+        parent: to.compared_with,
+        new: match to.compared_with {
+            Some(_) => to.index.new_data().await?,
+            None => NewData::default(),
+        },
+    };
+    to.guard.examine(&brought, to.warnings).await
 }
 
 /// The tables of all data packs that no record names yet: this run's, and those of runs that died, whose
@@ -152,5 +184,6 @@ async fn write_record(snapshot: Snapshot, to: CommitTo<'_>) -> Result<Committed,
         id,
         sequence: place.sequence,
         snapshot,
+        held: None,
     })
 }

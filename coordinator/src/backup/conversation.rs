@@ -16,8 +16,8 @@ use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
 use formats::listing::order::OrderChecker;
 use formats::seal::run_header::Purpose;
 use formats::wire::control::{
-    Bitmap, ContentPart, Details, Entries, FromAgent, FromCoordinator, Names, Problem, ProblemKind,
-    ReadOutcome, Seen, Totals,
+    Bitmap, ContentPart, Details, Entries, EntryStat, FromAgent, FromCoordinator, Names, Problem,
+    ProblemKind, ReadOutcome, Seen, Totals,
 };
 
 use crate::backup::control::{Incoming, Outgoing};
@@ -32,6 +32,7 @@ use crate::backup::shared_index::SharedIndex;
 use crate::backup::sources::Sources;
 use crate::backup::verdict::{HardLinks, Verdict, judge};
 use crate::backup::verifier::{Verified, Verifier};
+use crate::safety::quota::Scope;
 
 /// Chunks that may be promised and not yet verified: those of the packs under way, with much room.
 const PROMISED_MAX: usize = 1 << 20;
@@ -87,6 +88,8 @@ pub struct Conversation {
     pub full_read: bool,
     /// What was asked for; entries of anything else are refused.
     pub sources: Sources,
+    /// The most bytes that its files may have together.
+    pub snapshot_bytes_max: Option<u64>,
     /// Told to whoever watches.
     pub progress: Arc<Progress>,
     /// The checks' and answers' own state.
@@ -115,6 +118,8 @@ pub struct State {
     meta_packs_begun: usize,
     /// Entries that arrived.
     entries: u64,
+    /// Bytes of the files among them, further names not counted.
+    file_bytes: u64,
     /// Data packs that arrived and were verified.
     data_packs: u64,
     /// Bytes of the problems that are kept.
@@ -136,6 +141,7 @@ impl Default for State {
             gone: HashSet::new(),
             meta_packs_begun: 0,
             entries: 0,
+            file_bytes: 0,
             data_packs: 0,
             problem_bytes: 0,
             outcome: Outcome::default(),
@@ -232,11 +238,12 @@ async fn take(conversation: &mut Conversation, message: FromAgent) -> Result<(),
             }),
         },
         FromAgent::Abort(text) => Err(RunError::AgentAborted { text }),
-        FromAgent::Hello(_) | FromAgent::Ready | FromAgent::Finished(_) => {
-            Err(RunError::Unexpected {
-                what: "a message of the beginning in the middle",
-            })
-        }
+        FromAgent::Hello(_)
+        | FromAgent::Surroundings(_)
+        | FromAgent::Ready
+        | FromAgent::Finished(_) => Err(RunError::Unexpected {
+            what: "a message of the beginning in the middle",
+        }),
     }
 }
 
@@ -247,6 +254,7 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
         progress,
         full_read,
         sources,
+        snapshot_bytes_max,
         reuse,
         ..
     } = conversation;
@@ -260,12 +268,13 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
         for found in block.entries {
             state.order.entry(&found.name, found.stat.kind)?;
             sources.check(&block.directory, &found.name)?;
+            let found_bytes = found.stat.size;
             if found.stat.kind == EntryKind::File {
                 files += 1;
-                bytes = bytes.saturating_add(found.stat.size);
+                bytes = bytes.saturating_add(found_bytes);
             }
             let known = parent
-                .entry_at(&block.directory, &found.name)
+                .entry_of(&block.directory, &found)
                 .await
                 .map_err(RunError::Parent)?;
             let verdict = judge(
@@ -275,13 +284,11 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
                 *full_read,
                 &mut state.links,
             );
+            if found_bytes > 0 && !matches!(verdict, Verdict::HardLink(_)) {
+                state.file_bytes = state.file_bytes.saturating_add(found_bytes);
+            }
             wanted.push(matches!(verdict, Verdict::Wanted));
-            judged.push(match verdict {
-                Verdict::Unchanged(entry) | Verdict::HardLink(entry) => PendingEntry::Done(entry),
-                Verdict::Wanted => {
-                    PendingEntry::Waiting(Box::new(Waiting::new(found.name, found.stat.kind)))
-                }
-            });
+            judged.push(pending_of(verdict, found));
         }
         blocks.push(PendingBlock {
             directory: block.directory,
@@ -296,12 +303,28 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
         counts.files += files;
         counts.bytes = counts.bytes.saturating_add(bytes);
     });
+    if let Some(limit) = snapshot_bytes_max.filter(|limit| state.file_bytes > *limit) {
+        return Err(RunError::Quota {
+            scope: Scope::Snapshot,
+            used: state.file_bytes,
+            limit,
+        });
+    }
     state.entries += wanted.len() as u64;
     state.pending.push(blocks);
     let verdicts = Bitmap::new(entries.batch, wanted.into_iter());
     state.withheld.push_back(verdicts);
     answer_batches(conversation).await?;
     write_complete(conversation).await
+}
+
+fn pending_of(verdict: Verdict, found: EntryStat) -> PendingEntry {
+    match verdict {
+        Verdict::Unchanged(entry) | Verdict::HardLink(entry) => PendingEntry::Done(entry),
+        Verdict::Wanted => {
+            PendingEntry::Waiting(Box::new(Waiting::new(found.name, found.stat.kind)))
+        }
+    }
 }
 
 /// Asks for what is unchanged, and of whose content something is lost.

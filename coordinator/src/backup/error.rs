@@ -24,6 +24,7 @@ use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::lock::LockError;
 use crate::retention::lock::RepositoryLockError;
+use crate::safety::quota::Scope;
 use crate::snapshot::listing::ListingError;
 use crate::ssh::deploy::DeployError;
 use crate::ssh::exec::ExecError;
@@ -212,6 +213,39 @@ pub enum RunError {
     /// The host has nothing to back up where it should.
     #[error("no source path of the configuration exists on the host; nothing was committed")]
     NothingFound,
+    /// Another machine answered in the host's place.
+    #[error(
+        "another machine answered ({what}): nothing was committed; if it is the host all the same, `coordinator host accept-identity {host}`"
+    )]
+    OtherMachine {
+        /// The host.
+        host: String,
+        /// What differs.
+        what: String,
+    },
+    /// Something of the host is not covered, and its configuration says that this is a failure.
+    #[error(
+        "{count} filesystems or data directories of the host are not backed up, first {first}: add them to paths or to coverage_ignore"
+    )]
+    NotCovered {
+        /// How many.
+        count: usize,
+        /// The first.
+        first: String,
+    },
+    /// A hard limit is reached.
+    #[error(
+        "more than {} of {} ({}): the run was cut and nothing was committed; the last snapshot stays",
+        .scope.key(), crate::terminal::size_text(*.limit), .scope.as_str()
+    )]
+    Quota {
+        /// What is limited.
+        scope: Scope,
+        /// How much there is, as far as it was counted.
+        used: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The run was stopped.
     #[error("the run was cancelled")]
     Cancelled,
@@ -237,7 +271,8 @@ impl RunError {
             Self::InUse(error) if error.is_held() => ExitCode::Locked,
             Self::Ssh(error) if error.is_host_key_mismatch() => ExitCode::HostKeyMismatch,
             Self::Ssh(SshError::HostKeyNotPinned { .. }) => ExitCode::HostKeyMismatch,
-            Self::Storage(StorageError::Quota { .. }) => ExitCode::Quota,
+            Self::OtherMachine { .. } => ExitCode::HostKeyMismatch,
+            Self::Quota { .. } | Self::Storage(StorageError::Quota { .. }) => ExitCode::Quota,
             Self::PackDigest { .. } | Self::BadPack { .. } | Self::UnknownChunk { .. } => {
                 ExitCode::Integrity
             }

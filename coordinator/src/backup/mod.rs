@@ -6,8 +6,10 @@ pub mod run;
 pub mod login;
 pub mod session;
 
+pub mod comparison;
 pub mod control;
 pub mod conversation;
+pub mod guard;
 pub mod parent;
 pub mod pending;
 pub mod reuse;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use formats::listing::entry::Entry;
 use formats::listing::order::compare_places;
+use formats::wire::control::EntryStat;
 
+use crate::backup::comparison::{Comparing, Comparison};
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
 use crate::snapshot::listing::{Listing, ListingError};
@@ -15,6 +17,7 @@ use crate::snapshot::listing::{Listing, ListingError};
 pub struct Parent {
     cursor: Option<ListingCursor>,
     ahead: Option<(Arc<[u8]>, Entry)>,
+    comparison: Option<Comparison>,
 }
 
 impl std::fmt::Debug for Parent {
@@ -26,46 +29,84 @@ impl std::fmt::Debug for Parent {
 impl Parent {
     /// The parent's listing from its start; `None` for a first run.
     pub fn new(cursor: Option<ListingCursor>) -> Self {
+        let comparison = cursor.as_ref().map(|_| Comparison::default());
         Self {
             cursor,
             ahead: None,
+            comparison,
         }
     }
 
-    /// The parent's entry at a place; places must be asked for in listing order. Where its listing is damaged it ends: what
-    /// it knew after that is read again.
-    pub async fn entry_at(
+    /// The parent's entry at the place of a found one; places must be asked for in listing order. Where its listing is damaged
+    /// it ends: what it knew after that is read again.
+    pub async fn entry_of(
+        &mut self,
+        directory: &[u8],
+        found: &EntryStat,
+    ) -> Result<Option<Entry>, ListingError> {
+        let known = self.entry_at(directory, &found.name).await?;
+        if let Some(comparison) = &mut self.comparison {
+            comparison.found(found, known.as_ref());
+        }
+        Ok(known)
+    }
+
+    /// Passes over what is left of the parent's listing, none of which was found. How the host differs from it; nothing
+    /// where it was not read, or not to its end.
+    pub async fn finish(&mut self) -> Result<Option<Comparing>, ListingError> {
+        while self.fill().await? {
+            self.pass_over();
+        }
+        Ok(self.comparison.as_ref().map(Comparison::finish))
+    }
+
+    async fn entry_at(
         &mut self,
         directory: &[u8],
         name: &[u8],
     ) -> Result<Option<Entry>, ListingError> {
-        loop {
-            if self.ahead.is_none() {
-                let Some(cursor) = &mut self.cursor else {
-                    return Ok(None);
-                };
-                match cursor.next_entry().await {
-                    Ok(Some(next)) => self.ahead = Some(next),
-                    Ok(None) => {
-                        self.cursor = None;
-                        return Ok(None);
-                    }
-                    Err(error) if error.class() == FailureClass::Integrity => {
-                        tell_damaged(&error);
-                        self.cursor = None;
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+        while self.fill().await? {
             let Some((at, entry)) = &self.ahead else {
-                return Ok(None);
+                break;
             };
             match compare_places((at, &entry.name), (directory, name)) {
-                Ordering::Less => self.ahead = None,
+                Ordering::Less => self.pass_over(),
                 Ordering::Equal => return Ok(self.ahead.take().map(|(_, entry)| entry)),
-                Ordering::Greater => return Ok(None),
+                Ordering::Greater => break,
             }
+        }
+        Ok(None)
+    }
+
+    /// Reads the next entry, unless one is at hand; whether there is one.
+    async fn fill(&mut self) -> Result<bool, ListingError> {
+        if self.ahead.is_some() {
+            return Ok(true);
+        }
+        let Some(cursor) = &mut self.cursor else {
+            return Ok(false);
+        };
+        match cursor.next_entry().await {
+            Ok(Some(next)) => {
+                self.ahead = Some(next);
+                return Ok(true);
+            }
+            Ok(None) => {}
+            Err(error) if error.class() == FailureClass::Integrity => {
+                tell_damaged(&error);
+                self.comparison = None;
+            }
+            Err(error) => return Err(error),
+        }
+        self.cursor = None;
+        Ok(false)
+    }
+
+    /// The host has nothing at the place of the entry at hand.
+    fn pass_over(&mut self) {
+        let passed = self.ahead.take();
+        if let Some((comparison, (_, entry))) = self.comparison.as_mut().zip(passed) {
+            comparison.gone(&entry);
         }
     }
 

@@ -7,6 +7,7 @@ use formats::log::snapshot::SnapshotTotals;
 use formats::wire::control::Problem;
 
 use crate::backup::error::RunError;
+use crate::catalog::state::Outcome;
 use crate::exit_code::ExitCode;
 
 /// How a run ended.
@@ -24,6 +25,46 @@ pub struct RunReport {
     pub agent_memory: u64,
     /// What the run left on the host, against all care.
     pub left_behind: Vec<String>,
+    /// What a person should know beside what could not be read.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something a person should know about a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is about.
+    pub kind: WarningKind,
+    /// What it is.
+    pub text: String,
+}
+
+impl Warning {
+    /// A warning.
+    pub fn new(kind: WarningKind, text: String) -> Self {
+        Self { kind, text }
+    }
+}
+
+/// What a warning is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WarningKind {
+    /// The machine is not quite the one it was.
+    Identity,
+    /// Something is not backed up.
+    Coverage,
+    /// A soft limit is passed.
+    Quota,
+}
+
+impl WarningKind {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Coverage => "coverage",
+            Self::Quota => "quota",
+        }
+    }
 }
 
 /// A committed run.
@@ -39,6 +80,8 @@ pub struct CommittedRun {
     pub totals: SnapshotTotals,
     /// The first problems.
     pub problems: Vec<Problem>,
+    /// Why it looks wrong, if it does: its host is on hold.
+    pub held: Option<String>,
 }
 
 impl RunReport {
@@ -46,10 +89,18 @@ impl RunReport {
     pub fn exit_code(&self) -> ExitCode {
         match &self.result {
             Err(error) => error.exit_code(),
-            Ok(run) if run.totals.problems > 0 || !self.left_behind.is_empty() => {
-                ExitCode::Warnings
-            }
-            Ok(_) => ExitCode::Ok,
+            Ok(run) if self.outcome_of(run) == Outcome::Ok => ExitCode::Ok,
+            Ok(_) => ExitCode::Warnings,
+        }
+    }
+
+    /// What a committed run came to.
+    pub fn outcome_of(&self, run: &CommittedRun) -> Outcome {
+        let warnings = run.totals.problems > 0 || !self.warnings.is_empty();
+        match &run.held {
+            Some(_) => Outcome::Held,
+            None if warnings || !self.left_behind.is_empty() => Outcome::Warnings,
+            None => Outcome::Ok,
         }
     }
 }

@@ -17,14 +17,16 @@ use jiff::SignedDuration;
 use tracing::{Instrument as _, Span};
 
 use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
+use crate::backup::control::Outgoing;
 use crate::backup::conversation::{Conversation, State, converse};
 use crate::backup::error::RunError;
+use crate::backup::guard::{Guard, cut_at, stored_bytes};
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::ssh_target;
 use crate::backup::meta_writer::MetaWriter;
 use crate::backup::parent::Parent;
 use crate::backup::progress::{Progress, Step};
-use crate::backup::report::{CommittedRun, RunReport};
+use crate::backup::report::{CommittedRun, RunReport, Warning};
 use crate::backup::reuse::Reuse;
 use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
@@ -38,7 +40,9 @@ use crate::events::Event;
 use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::retention::lock::RepositoryLock;
+use crate::safety::quota::Scope;
 use crate::snapshot::listing::Listing;
+use crate::storage::StorageError;
 
 /// New bytes of a run without a limit of its own.
 const NEW_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * GIB;
@@ -75,11 +79,13 @@ pub async fn run_host(
             committed_nanos: committed.snapshot.committed_nanos,
             totals: committed.snapshot.totals,
             problems: committed.snapshot.problems,
+            held: seen.held.clone(),
         }),
         duration: began.elapsed(),
         transport: seen.transport,
         agent_memory: seen.agent_memory,
         left_behind: seen.left_behind,
+        warnings: seen.warnings,
     }
 }
 
@@ -89,6 +95,11 @@ struct Seen {
     transport: Option<&'static str>,
     agent_memory: u64,
     left_behind: Vec<String>,
+    warnings: Vec<Warning>,
+    /// Why the run looks wrong, if it does.
+    held: Option<String>,
+    /// What limits the bytes that it may store.
+    allowance: Option<Scope>,
 }
 
 async fn run(
@@ -127,19 +138,32 @@ async fn run(
         .instrument(span)
         .await;
     let (outcome, error) = match &result {
-        Ok(committed) if committed.snapshot.totals.problems > 0 => (HistoryOutcome::Warnings, None),
+        Ok(_) if seen.held.is_some() => (HistoryOutcome::Held, seen.held.clone()),
+        Ok(committed) if committed.snapshot.totals.problems > 0 || !seen.warnings.is_empty() => {
+            (HistoryOutcome::Warnings, None)
+        }
         Ok(_) => (HistoryOutcome::Ok, None),
         Err(error) => (HistoryOutcome::Failed, Some(error.to_string())),
     };
     let finished = coordinator.clock.now();
     let totals = result.as_ref().ok().map(|done| done.snapshot.totals);
-    let ended = run_ended(outcome, totals, finished.duration_since(now), error.clone());
+    let failure = error.clone().filter(|_| result.is_err());
+    let ended = run_ended(outcome, totals, finished.duration_since(now), failure);
     let mut state = coordinator.state.lock().await;
     // The history is for people: what was committed stays committed when it cannot be written.
     if let Err(error) = state.run_finished(run, finished, outcome, error.as_deref()) {
         tracing::error!(%error, "the run's end is not in the history");
     }
     drop(state);
+    if let Err(RunError::Quota { scope, used, limit }) = &result {
+        let passed = What::QuotaHard {
+            scope: scope.as_str().to_owned(),
+            used: *used,
+            limit: *limit,
+        };
+        let passed = Event::of_host(&name, passed).in_run(run);
+        coordinator.events.tell(passed);
+    }
     // Whoever hears of it finds it in the history.
     let ended = Event::of_host(&name, ended).in_run(run);
     coordinator.events.tell(ended);
@@ -205,15 +229,24 @@ async fn run_locked(
         Span::current().record("snapshot", tracing::field::display(committed.id));
     }
     progress.step(Step::CleanUp);
-    if let Err(error) = coordinator.storage.close_run(run).await {
-        tracing::warn!(%error, "ending the run's grant");
-    }
+    let passed_limit = match coordinator.storage.close_run(run).await {
+        Err(StorageError::Quota { .. }) => true,
+        Err(error) => {
+            tracing::warn!(%error, "ending the run's grant");
+            false
+        }
+        Ok(()) => false,
+    };
     seen.left_behind = session.end(&connection).await;
     connection.disconnect().await;
     for left in &seen.left_behind {
         tracing::warn!(left, "the run left something on the host");
     }
-    result
+    match (result, seen.allowance.filter(|_| passed_limit)) {
+        // What the agent says of being cut is only that it was.
+        (Err(_), Some(scope)) => Err(cut_at(host, scope)),
+        (result, _) => result,
+    }
 }
 
 fn transport_name(session: &Session) -> &'static str {
@@ -263,23 +296,16 @@ async fn back_up(
     seen: &mut Seen,
 ) -> Result<Committed, RunError> {
     progress.step(Step::Handshake);
-    let repository = &prepared.opened.repository;
-    let headers = run_headers(prepared)?;
-    let token = RunToken::random()?;
-    coordinator
-        .storage
-        .open_run(&OpenRun {
-            repository: repository.id(),
-            run: prepared.run,
-            token: token.clone(),
-            bytes_max: host
-                .new_bytes_max
-                .map_or(NEW_BYTES_MAX_DEFAULT, |size| size.bytes()),
-            packs_max: PACKS_MAX,
-            seconds_max: host.limits.run.duration().as_secs(),
-        })
-        .await?;
     let sources = sources(host);
+    let stored = stored_bytes(&prepared.opened.index).await?;
+    let answered = (&session.facts, &session.surroundings);
+    let begun = Guard::begin(coordinator, host, prepared.run, &sources, answered, stored);
+    let (guard, warnings) = begun.await?;
+    seen.warnings = warnings;
+    let allowance = guard.allowance()?;
+    seen.allowance = allowance.map(|(_, scope)| scope);
+    let headers = run_headers(prepared)?;
+    let token = open_run(coordinator, host, prepared, allowance).await?;
     let start = orders(host, prepared, &headers, token, session, &sources)?;
     let tunnel = session.start(start, &coordinator.ingest).await?;
 
@@ -305,11 +331,7 @@ async fn back_up(
         }
     };
     seen.agent_memory = outcome.totals.memory_peak;
-    // Nothing more is needed of the agent: whether it hears this changes nothing.
-    let goodbye = session.outgoing.send(FromCoordinator::Bye);
-    if !matches!(tokio::time::timeout(GOODBYE_MAX, goodbye).await, Ok(Ok(()))) {
-        tracing::warn!("the agent was gone before it was sent away");
-    }
+    send_away(&session.outgoing).await;
 
     progress.step(Step::Commit);
     let facts = CommitFacts {
@@ -317,7 +339,7 @@ async fn back_up(
         run: prepared.run,
         started_nanos: prepared.started_nanos,
         parent: prepared.parent.as_ref().map(|(id, _)| *id),
-        sources,
+        sources: sources.clone(),
         facts: session.facts.clone(),
         agent: session.agent.clone(),
     };
@@ -327,8 +349,43 @@ async fn back_up(
         settings: standalone_toml(&coordinator.config, host),
         catalog: &mut prepared.opened.catalog,
         index: &prepared.opened.index,
+        guard: &guard,
+        compared_with: prepared.parent.as_ref().map(|(_, snapshot)| snapshot),
+        warnings: &mut seen.warnings,
     };
-    commit(&mut conversation, outcome, facts, to).await
+    let committed = commit(&mut conversation, outcome, facts, to).await?;
+    seen.held.clone_from(&committed.held);
+    Ok(committed)
+}
+
+/// Tells the append-server of the run, and how much it may store.
+async fn open_run(
+    coordinator: &Coordinator,
+    host: &Host,
+    prepared: &Prepared,
+    allowance: Option<(u64, Scope)>,
+) -> Result<RunToken, RunError> {
+    let token = RunToken::random()?;
+    coordinator
+        .storage
+        .open_run(&OpenRun {
+            repository: prepared.opened.repository.id(),
+            run: prepared.run,
+            token: token.clone(),
+            bytes_max: allowance.map_or(NEW_BYTES_MAX_DEFAULT, |(bytes, _)| bytes),
+            packs_max: PACKS_MAX,
+            seconds_max: host.limits.run.duration().as_secs(),
+        })
+        .await?;
+    Ok(token)
+}
+
+/// Nothing more is needed of the agent: whether it hears this changes nothing.
+async fn send_away(outgoing: &Outgoing) {
+    let goodbye = outgoing.send(FromCoordinator::Bye);
+    if !matches!(tokio::time::timeout(GOODBYE_MAX, goodbye).await, Ok(Ok(()))) {
+        tracing::warn!("the agent was gone before it was sent away");
+    }
 }
 
 async fn within<T>(
@@ -489,6 +546,7 @@ async fn begin_conversation(
         chunking,
         full_read: options.full_read,
         sources: Sources::new(&sources(host)),
+        snapshot_bytes_max: host.safety.max_snapshot.hard_bytes(),
         progress: Arc::clone(progress),
         state: State::default(),
     })

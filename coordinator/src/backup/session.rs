@@ -14,6 +14,7 @@ use formats::wire::control::{FromAgent, FromCoordinator, Hello, TunnelBytes};
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::start::{Start, Transport as WireTransport};
+use formats::wire::surroundings::Surroundings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, WriteHalf, split};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -44,6 +45,8 @@ pub struct Session {
     pub outgoing: Outgoing,
     /// What it said of its host.
     pub facts: HostFacts,
+    /// What it said of the machine around it.
+    pub surroundings: Surroundings,
     /// Its version and digest.
     pub agent: String,
     process: ProcessControl,
@@ -90,10 +93,12 @@ pub async fn begin(
     let agent = agents::for_machine(&deployed.platform().machine, agents_directory)?;
     let hello = greeting(&mut incoming, &control).await?;
     check_hello(&hello, &agent)?;
+    let surroundings = around(&mut incoming, &control).await?;
     Ok(Session {
         incoming,
         outgoing,
         facts: hello.facts,
+        surroundings,
         agent: format!(
             "{} {}",
             env!("CARGO_PKG_VERSION"),
@@ -168,6 +173,19 @@ async fn greeting(incoming: &mut Incoming, process: &ProcessControl) -> Result<H
         FromAgent::Abort(text) => Err(RunError::AgentAborted { text }),
         _ => Err(RunError::Unexpected {
             what: "another message before hello",
+        }),
+    }
+}
+
+async fn around(
+    incoming: &mut Incoming,
+    process: &ProcessControl,
+) -> Result<Surroundings, RunError> {
+    match next(incoming, process).await? {
+        FromAgent::Surroundings(surroundings) => Ok(surroundings),
+        FromAgent::Abort(text) => Err(RunError::AgentAborted { text }),
+        _ => Err(RunError::Unexpected {
+            what: "another message before its surroundings",
         }),
     }
 }

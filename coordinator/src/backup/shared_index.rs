@@ -13,6 +13,9 @@ use crate::clock::Clock;
 use crate::index::{Index, IndexError, PackFacts};
 use crate::snapshot::place::{ChunkLocator, ChunkPlace, LocateError};
 
+/// A frame that is sealed in so many percent of its plain bytes, or in more, did not compress.
+const INCOMPRESSIBLE_FROM: u64 = 95;
+
 /// The index, and the clock that its rows are dated by.
 #[derive(Clone)]
 pub struct SharedIndex {
@@ -33,6 +36,28 @@ pub struct Unrecorded {
     pub data: Vec<PackId>,
     /// Meta packs; the record names them.
     pub meta: Vec<PackId>,
+}
+
+/// Data in packs that no committed record names yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NewData {
+    /// Plain bytes.
+    pub plain: u64,
+    /// Of those, bytes in frames that hardly became smaller.
+    pub incompressible: u64,
+}
+
+impl NewData {
+    fn add(&mut self, table: &Table) {
+        for frame in &table.frames {
+            let plain = u64::from(frame.shape.plain_bytes);
+            let sealed = u64::from(frame.shape.sealed_bytes);
+            self.plain += plain;
+            if sealed * 100 >= plain * INCOMPRESSIBLE_FROM {
+                self.incompressible += plain;
+            }
+        }
+    }
 }
 
 impl SharedIndex {
@@ -111,6 +136,22 @@ impl SharedIndex {
                 }
             }
             Ok(unrecorded)
+        })
+        .await
+    }
+
+    /// What is new: data of the packs that no committed record names yet, those of runs that died included, or a run that is
+    /// cut and run again would hide what it brought.
+    pub async fn new_data(&self) -> Result<NewData, RunError> {
+        self.with(|index| {
+            let mut new = NewData::default();
+            for pack in index.packs_without_snapshot()? {
+                let pack = pack?;
+                if pack.facts.purpose == Purpose::Data {
+                    new.add(&pack.table);
+                }
+            }
+            Ok(new)
         })
         .await
     }

@@ -12,8 +12,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
 
+pub mod figures;
+pub mod holds;
+pub mod identities;
 pub mod retention;
 
+use figures::figure_tables;
+use holds::hold_tables;
+use identities::identity_tables;
 use retention::retention_tables;
 
 /// New in version 2.
@@ -47,12 +53,15 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 4,
+    version: 7,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
         (2, identity!()),
         (3, retention_tables!()),
+        (4, hold_tables!()),
+        (5, figure_tables!()),
+        (6, identity_tables!()),
     ],
     sql: concat!(
         "
@@ -74,7 +83,10 @@ CREATE INDEX runs_by_host ON runs (host, started);
 ",
         foreign_records!(),
         identity!(),
-        retention_tables!()
+        retention_tables!(),
+        hold_tables!(),
+        figure_tables!(),
+        identity_tables!()
     ),
 };
 

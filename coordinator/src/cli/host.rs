@@ -30,6 +30,23 @@ Examples:
 Example:
   coordinator host test web1 -v")]
     Test(HostTestArgs),
+    /// Let in the machine that answered in the host's place: it is the host from now on
+    #[command(after_help = "\
+A host is known by its machine-id, the number that its firmware has, and its root
+filesystem, beside its SSH key. Where two of them changed, a run fails (exit code
+13), nothing is committed, and the host is on hold; one alone is a warning. This
+accepts what answered last, and ends the hold.
+
+Example:
+  coordinator host accept-identity web1")]
+    AcceptIdentity(AcceptIdentityArgs),
+}
+
+/// `host accept-identity`.
+#[derive(Debug, Clone, Args)]
+pub struct AcceptIdentityArgs {
+    /// The host's name in hosts.toml
+    pub host: String,
 }
 
 /// `host ls`.

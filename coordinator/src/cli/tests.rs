@@ -46,6 +46,9 @@ fn the_documented_forms_parse() {
         "coordinator destination policy s3-eu --role restore --principal arn:aws:iam:::user/r",
         "coordinator destination policy nas --role maintain --chroot /srv/sftp",
         "coordinator destination test s3-eu --role prune --set access_key_id=A --set secret_key_file=f",
+        "coordinator hold ls web1 --all",
+        "coordinator hold add web1 --kind legal --reason case",
+        "coordinator hold release web1 7",
         "coordinator key export-kit kit.txt",
         "coordinator key verify-kit kit.txt",
         "coordinator demo --path /usr/share --keep",
@@ -75,6 +78,8 @@ fn slips_are_usage_errors() {
         "coordinator destination policy s3-eu --role restore --principal *",
         "coordinator destination policy s3-eu --role restore --principal arn:aws:iam::1:user/*",
         "coordinator run web1 -v -q",
+        "coordinator hold add web1",
+        "coordinator hold add web1 --kind anomaly --reason x",
         "coordinator init",
     ] {
         let error = parse(line).unwrap_err();

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod destination;
 pub mod destination_policy;
 pub mod destination_role;
+pub mod hold;
 pub mod host;
 pub mod init;
 pub mod key;

@@ -31,6 +31,7 @@ use crate::keyring::password::{available_memory_kib, cost_for_memory};
 use crate::keyring::unlock::UnlockFrom;
 use crate::logging::Screen;
 use crate::machine;
+use crate::retention::holds::why_held;
 use crate::storage::embedded::create_destination;
 
 /// Why a command that needs storage failed before it did anything of its own.
@@ -161,8 +162,9 @@ pub async fn snapshots_command(
         None => config.hosts.values().cloned().collect(),
     };
     let coordinator = open_coordinator(config, args.from.destination.as_deref()).await?;
-    let mut lines = Vec::new();
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
     let mut code = ExitCode::Ok;
+    let zone = TimeZone::system();
     for host in &hosts {
         let Some(found) = coordinator.find(host).await? else {
             continue;
@@ -171,11 +173,33 @@ pub async fn snapshots_command(
             code = ExitCode::Integrity; // There may be more.
         }
         let name = host.name.to_string();
+        let (held_runs, holds) = {
+            let state = coordinator.state.lock().await;
+            (state.held_runs(&name)?, state.holds(Some(&name))?)
+        };
         for row in found.catalog.snapshots(Some(&name))? {
-            lines.push(SnapshotLine::of(&row));
+            let line = SnapshotLine::of(&row);
+            let line = match held_runs.contains(&row.run) {
+                true => line.held(),
+                false => line,
+            };
+            lines.push(match holds.is_empty() {
+                true => line,
+                false => line.on_hold(),
+            });
+        }
+        if let Some(why) = why_held(&holds, &name, &zone) {
+            notes.push(format!(
+                "{name} is on hold, nothing of it is dropped: {why}"
+            ));
         }
     }
-    write_snapshots(lines, json, &TimeZone::system(), out)?;
+    write_snapshots(lines, json, &zone, out)?;
+    if !json {
+        for note in notes {
+            writeln!(out, "{note}")?;
+        }
+    }
     coordinator.close().await;
     Ok(code)
 }

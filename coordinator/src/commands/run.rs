@@ -62,6 +62,7 @@ pub async fn open_and_run(
             transport: None,
             agent_memory: 0,
             left_behind: Vec::new(),
+            warnings: Vec::new(),
         },
     }
 }

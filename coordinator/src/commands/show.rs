@@ -7,12 +7,15 @@ use formats::log::snapshot::Snapshot;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::catalog::state::holds::Hold;
 use crate::cli::snapshot::ShowArgs;
 use crate::clock::{from_nanos, local, utc};
+use crate::commands::on_storage::CommandError;
 use crate::commands::opened_snapshot::{OpenedSnapshot, SnapshotCommandError};
 use crate::commands::run::summary::{ProblemJson, problems_listed};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
+use crate::retention::holds::hold_text;
 use crate::snapshot::shown::shown_path;
 use crate::terminal::{count_text, size_text, visible, write_json};
 
@@ -32,9 +35,40 @@ pub async fn show_command(
     .await?;
     let (id, sequence) = (opened.row.id, opened.row.sequence);
     let zone = (!json).then(TimeZone::system);
-    write_snapshot(id, sequence, &opened.snapshot, zone.as_ref(), out)?;
+    let shown = Shown {
+        id,
+        sequence,
+        snapshot: &opened.snapshot,
+        holding: holding(&opened).await?,
+    };
+    write_snapshot(&shown, zone.as_ref(), out)?;
     opened.coordinator.close().await;
     Ok(ExitCode::Ok)
+}
+
+/// A snapshot, and what it is shown with.
+struct Shown<'a> {
+    id: RecordId,
+    sequence: u64,
+    snapshot: &'a Snapshot,
+    holding: Holding,
+}
+
+/// What holds say of a snapshot.
+struct Holding {
+    /// Its run looked wrong.
+    held: bool,
+    /// The holds on its host.
+    holds: Vec<Hold>,
+}
+
+async fn holding(opened: &OpenedSnapshot) -> Result<Holding, CommandError> {
+    let (host, run) = (&opened.row.host, opened.row.run);
+    let state = opened.coordinator.state.lock().await;
+    Ok(Holding {
+        held: state.held_runs(host)?.contains(&run),
+        holds: state.holds(Some(host))?,
+    })
 }
 
 /// What `show --json` prints.
@@ -63,14 +97,18 @@ struct SnapshotJson {
     hostname: String,
     machine_id: String,
     agent: String,
+    holds: Vec<String>,
 }
 
 impl SnapshotJson {
-    fn of(id: RecordId, seq: u64, snapshot: &Snapshot) -> Self {
+    fn of(shown: &Shown<'_>, zone: &TimeZone) -> Self {
+        let Shown {
+            snapshot, holding, ..
+        } = shown;
         let totals = &snapshot.totals;
         Self {
-            id: id.to_string(),
-            seq,
+            id: shown.id.to_string(),
+            seq: shown.sequence,
             host: snapshot.host.clone(),
             run: snapshot.run.to_string(),
             time: utc(from_nanos(snapshot.committed_nanos)),
@@ -78,7 +116,7 @@ impl SnapshotJson {
             committed: utc(from_nanos(snapshot.committed_nanos)),
             parent: snapshot.parent.map(|parent| parent.to_string()),
             verified: snapshot.verified,
-            outcome: outcome_word(snapshot),
+            outcome: outcome_word(shown),
             sources: snapshot
                 .sources
                 .iter()
@@ -96,33 +134,38 @@ impl SnapshotJson {
             hostname: visible(&snapshot.facts.hostname),
             machine_id: visible(&snapshot.facts.machine_id),
             agent: visible(&snapshot.agent),
+            holds: holding
+                .holds
+                .iter()
+                .map(|hold| hold_text(hold, zone))
+                .collect(),
         }
     }
 }
 
-fn outcome_word(snapshot: &Snapshot) -> &'static str {
-    match snapshot.totals.problems {
+fn outcome_word(shown: &Shown<'_>) -> &'static str {
+    match shown.snapshot.totals.problems {
+        _ if shown.holding.held => "held",
         0 => "ok",
         _ => "warnings",
     }
 }
 
 /// Writes a snapshot's record: for people in a time zone, or without one as JSON.
-pub fn write_snapshot(
-    id: RecordId,
-    sequence: u64,
-    snapshot: &Snapshot,
+fn write_snapshot(
+    shown: &Shown<'_>,
     zone: Option<&TimeZone>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let json = SnapshotJson::of(id, sequence, snapshot);
+    let json = SnapshotJson::of(shown, zone.unwrap_or(&TimeZone::UTC));
     let Some(zone) = zone else {
         return write_json(out, &json);
     };
+    let snapshot = shown.snapshot;
     let time = |nanos| local(from_nanos(nanos), zone);
     let lines = [
         ("snapshot", json.id),
-        ("number", sequence.to_string()),
+        ("number", json.seq.to_string()),
         ("host", json.host),
         ("started", time(snapshot.started_nanos)),
         ("committed", time(snapshot.committed_nanos)),
@@ -145,6 +188,9 @@ pub fn write_snapshot(
     ];
     for (name, value) in lines {
         writeln!(out, "{name:<12} {value}")?;
+    }
+    for hold in &json.holds {
+        writeln!(out, "{:<12} {hold}", "on hold")?;
     }
     for problem in &json.problems {
         writeln!(

@@ -25,6 +25,7 @@ pub struct SnapshotLine {
     outcome: &'static str,
     problem_count: u64,
     verified: bool,
+    on_hold: bool,
     #[serde(skip)]
     committed: Timestamp,
 }
@@ -50,7 +51,24 @@ impl SnapshotLine {
             },
             problem_count: totals.problems,
             verified: row.verified,
+            on_hold: false,
             committed: row.committed,
+        }
+    }
+
+    /// The same, of a run that looked wrong.
+    pub fn held(self) -> Self {
+        Self {
+            outcome: "held",
+            ..self
+        }
+    }
+
+    /// The same, of a host that is on hold.
+    pub fn on_hold(self) -> Self {
+        Self {
+            on_hold: true,
+            ..self
         }
     }
 

@@ -161,6 +161,15 @@ pub enum ValueError {
         /// The greatest.
         max: u64,
     },
+    /// Not off, and no table.
+    #[error("{word:?} is no word for anomaly: write \"off\", or a table such as {{ gone = 60 }}")]
+    UnknownAnomaly {
+        /// What was written.
+        word: String,
+    },
+    /// A soft limit that is never reached.
+    #[error("the soft limit is above the hard one: swap them, or leave one out")]
+    SoftAboveHard,
     /// No such zone.
     #[error("there is no time zone {zone:?}: write one as in \"Europe/Zurich\" or \"UTC\"")]
     UnknownZone {

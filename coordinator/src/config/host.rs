@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use append_server::quantity::{Size, Span};
+use append_server::quantity::Span;
 
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
@@ -13,6 +13,7 @@ use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{HostName, RepositoryName, Tag};
 use crate::config::path::SourcePath;
 use crate::config::raw::Transport;
+use crate::config::safety_settings::{Safety, merge_safety};
 use crate::config::secret_file::SecretFile;
 use crate::config::settings::{LimitSettings, Settings};
 use crate::config::source_text::Location;
@@ -52,8 +53,8 @@ pub struct Host {
     pub keep: Option<Keep>,
     /// How many of the last verified snapshots are never dropped.
     pub keep_floor: u32,
-    /// The most new bytes one run may store.
-    pub new_bytes_max: Option<Size>,
+    /// What its runs are guarded by.
+    pub safety: Safety,
     /// The repository it writes to: its own name unless it is grouped.
     pub repository: RepositoryName,
     /// Deadlines and parallelism.
@@ -163,7 +164,7 @@ pub(super) fn merge(
             .keep_floor
             .or(defaults.keep_floor)
             .unwrap_or(KEEP_FLOOR_DEFAULT),
-        new_bytes_max: own.new_bytes_max.or(defaults.new_bytes_max),
+        safety: merge_safety(&own.safety, &defaults.safety),
         repository: own
             .repository
             .clone()

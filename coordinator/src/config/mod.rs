@@ -17,6 +17,7 @@ pub mod path;
 pub mod pin;
 pub mod prune_settings;
 pub mod raw;
+pub mod safety_settings;
 pub mod sample;
 pub mod secret_file;
 mod settings;

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use crate::config::prune_settings::{RawKeep, RawPrune};
+use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
 
 /// A text and where it stands.
 pub(super) type Text = Spanned<String>;
@@ -160,7 +161,12 @@ pub(super) struct RawSettings {
     pub(super) tags: Option<Vec<Text>>,
     pub(super) keep: Option<RawKeep>,
     pub(super) keep_floor: Option<Spanned<u64>>,
-    pub(super) max_new: Option<Text>,
+    pub(super) max_new: Option<Spanned<RawQuota>>,
+    pub(super) max_snapshot: Option<Spanned<RawQuota>>,
+    pub(super) quota: Option<Spanned<RawQuota>>,
+    pub(super) anomaly: Option<Spanned<RawAnomaly>>,
+    pub(super) coverage: Option<RawCoverage>,
+    pub(super) coverage_ignore: Option<Vec<Text>>,
     pub(super) repository: Option<Text>,
     pub(super) limits: Option<RawHostLimits>,
 }

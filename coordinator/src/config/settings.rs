@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use append_server::quantity::{Size, Span};
+use append_server::quantity::Span;
 use formats::limits::TUNNEL_CONNECTIONS_MAX;
 use toml::Spanned;
 
@@ -18,6 +18,7 @@ use crate::config::name::{RepositoryName, Tag};
 use crate::config::path::{SourcePath, resolve_local};
 use crate::config::prune_settings::read_keep;
 use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text, Transport};
+use crate::config::safety_settings::{SafetySettings, read_safety};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
 use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
@@ -47,7 +48,7 @@ pub(super) struct Settings {
     pub(super) tags: Option<Vec<Tag>>,
     pub(super) keep: Option<Keep>,
     pub(super) keep_floor: Option<u32>,
-    pub(super) new_bytes_max: Option<Size>,
+    pub(super) safety: SafetySettings,
     pub(super) repository: Option<RepositoryName>,
     pub(super) limits: LimitSettings,
 }
@@ -229,7 +230,7 @@ impl<'a> ValueReader<'a> {
             keep_floor: self
                 .number(raw.keep_floor.as_ref(), KEEP_COUNT_MAX)
                 .and_then(|floor| u32::try_from(floor).ok()),
-            new_bytes_max: self.maybe(raw.max_new.as_ref()),
+            safety: read_safety(self, raw),
             repository: self.maybe(raw.repository.as_ref()),
             limits: raw
                 .limits
@@ -307,6 +308,11 @@ pub(super) fn keys_set(raw: &RawSettings) -> Vec<&'static str> {
         ("keep", raw.keep.is_some()),
         ("keep_floor", raw.keep_floor.is_some()),
         ("max_new", raw.max_new.is_some()),
+        ("max_snapshot", raw.max_snapshot.is_some()),
+        ("quota", raw.quota.is_some()),
+        ("anomaly", raw.anomaly.is_some()),
+        ("coverage", raw.coverage.is_some()),
+        ("coverage_ignore", raw.coverage_ignore.is_some()),
         ("repository", raw.repository.is_some()),
         ("limits", raw.limits.is_some()),
     ];

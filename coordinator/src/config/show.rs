@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::{Host, HostLimits, Jump, Login};
 use crate::config::prune_settings::PruneSettings;
+use crate::config::safety_settings::safety_rows;
 use crate::retention::keep::Keep;
 
 /// The keys that the operator's files set or leave to a default, in the order of the sample.
@@ -235,9 +236,7 @@ fn host_rows(host: &Host) -> Rows {
         rows.push(("keep", keep_value(keep)));
     }
     rows.push(("keep_floor", json!(host.keep_floor)));
-    if let Some(size) = host.new_bytes_max {
-        rows.push(("max_new", json!(size.to_string())));
-    }
+    rows.extend(safety_rows(&host.safety));
     rows.push(("repository", json!(host.repository.as_str())));
     rows.push(("limits", limits_value(&host.limits)));
     rows

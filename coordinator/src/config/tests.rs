@@ -921,7 +921,7 @@ fn the_remaining_values_reach_the_host() {
     let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
     let host = config.host("web1").unwrap();
     assert_eq!(host.become_command.words(), ["sudo", "-n"]);
-    assert_eq!(host.new_bytes_max, Some(Size::from_bytes(3 << 29)));
+    assert_eq!(host.safety.max_new.hard, Some(Size::from_bytes(3 << 29)));
     assert_eq!(host.repository.as_str(), "web");
     assert_eq!(host.tags.len(), 1);
     assert_eq!(host.transport, Transport::Stdio);

@@ -76,6 +76,14 @@ impl Index {
         })?)
     }
 
+    /// Bytes of all verified packs.
+    pub fn stored_bytes(&self) -> Result<u64, IndexError> {
+        Ok(self.database.read(|connection| {
+            let query = "SELECT coalesce(sum(bytes), 0) FROM packs";
+            connection.query_row(query, [], |row| unsigned(row, 0))
+        })?)
+    }
+
     /// The row of the pack that was taken in last; 0 in an empty index.
     pub fn last_pack_row(&self) -> Result<i64, IndexError> {
         Ok(self.database.read(|connection| {

@@ -21,6 +21,7 @@ use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::repository::Repository;
 use crate::repository::packs::pack_name;
+use crate::retention::holds::why_held;
 use crate::retention::lock::{RepositoryLock, RepositoryLockError};
 use crate::retention::mark::{MarkError, Marker};
 use crate::storage::error::StorageError;
@@ -64,6 +65,16 @@ pub enum ActError {
         host: String,
         /// The snapshot.
         snapshot: String,
+    },
+    /// Its host is on hold.
+    #[error(
+        "{host} is on hold ({why}): nothing of it is dropped before `coordinator hold release {host}`"
+    )]
+    Held {
+        /// The host.
+        host: String,
+        /// Why.
+        why: String,
     },
     /// It is among the last good ones.
     #[error(
@@ -169,6 +180,13 @@ pub async fn forget(
     let mut opened = coordinator.open_to_write(&name).await?;
     let host_name = host.name.to_string();
     let row = opened.catalog.resolve(Some(&host_name), selector, zone)?;
+    let holds = coordinator.state.lock().await.holds(Some(&host_name))?;
+    if let Some(why) = why_held(&holds, &host_name, zone) {
+        return Err(ActError::Held {
+            host: host_name,
+            why,
+        });
+    }
     if opened
         .catalog
         .pinned()?

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use crate::backup::error::RunError;
 use crate::catalog::retention::CondemnedRow;
+use crate::catalog::state::holds::Hold;
 use crate::catalog::{CatalogError, SnapshotRow};
 use crate::config::host::Host;
 use crate::coordinator::log::LogError;
@@ -34,6 +35,7 @@ use crate::retention::brakes::{self, Force, StorageOrCatalog};
 use crate::retention::clock_doubt;
 use crate::retention::condemn::{self, Plan};
 use crate::retention::decide::{Candidate, Decision, Policy, decide};
+use crate::retention::holds::{HoldsError, holds_on, why_held};
 use crate::retention::lock::{RepositoryLock, RepositoryLockError};
 use crate::retention::mark::{MarkError, Marked, Marker};
 use crate::retention::orphans::{self, Listed, Orphan};
@@ -141,6 +143,15 @@ impl From<StorageOrCatalog> for PruneError {
     }
 }
 
+impl From<HoldsError> for PruneError {
+    fn from(error: HoldsError) -> Self {
+        match error {
+            HoldsError::State(error) => Self::State(error),
+            HoldsError::Catalog(error) => Self::Catalog(error),
+        }
+    }
+}
+
 impl PruneError {
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
@@ -204,7 +215,8 @@ async fn look(
     report: &mut PruneReport,
 ) -> Result<Option<Found>, PruneError> {
     let now = coordinator.clock.now();
-    let decisions = decisions(coordinator, host, opened, now)?;
+    let holds = holds_on(coordinator, opened).await?;
+    let decisions = decisions(coordinator, host, opened, now, &holds)?;
     report.decided(&decisions, coordinator.config.prune.timezone.zone());
     if !may_begin(coordinator, host, opened, options, report).await? {
         return Ok(None);
@@ -233,7 +245,7 @@ async fn look(
     let snapshots_left = marked.snapshots;
     let (plan, live) = condemn::plan(&opened.index, &reader, marked.live, settings, now).await?;
     let ripe_orphans = ripe_orphans(&listed, settings.grace.duration(), now);
-    let ripe = sweep::ripe(&condemned, settings, now);
+    let ripe = ripe(&condemned, &holds, coordinator, report);
     if !options.force.shrink {
         let last = opened.catalog.last_prune()?;
         let last = last.as_ref().map(|row| &row.prune);
@@ -296,6 +308,7 @@ fn decisions(
     host: &Host,
     opened: &HostRepository,
     now: Timestamp,
+    holds: &[Hold],
 ) -> Result<Vec<Decision>, PruneError> {
     let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
     let mut candidates = Vec::with_capacity(rows.len());
@@ -309,13 +322,15 @@ fn decisions(
         .into_iter()
         .map(|pin| (pin.snapshot, pin.reason))
         .collect();
+    let zone = coordinator.config.prune.timezone.zone();
+    let held = why_held(holds, host.name.as_str(), zone);
     let policy = Policy {
         keep: host.keep,
         floor: host.keep_floor,
-        zone: coordinator.config.prune.timezone.zone(),
+        zone,
         now,
         pinned: &pinned,
-        held: None,
+        held: held.as_deref(),
     };
     Ok(decide(&candidates, &policy))
 }
@@ -383,6 +398,27 @@ async fn mark(
         }
     }
     Ok(marker.finish())
+}
+
+/// What may be removed: nothing while a host of the repository is on hold. What is condemned may be what a forgotten snapshot of
+/// it needs to be brought back.
+fn ripe(
+    condemned: &[CondemnedRow],
+    holds: &[Hold],
+    coordinator: &Coordinator,
+    report: &mut PruneReport,
+) -> Vec<CondemnedRow> {
+    let settings = &coordinator.config.prune;
+    let Some(first) = holds.first() else {
+        return sweep::ripe(condemned, settings, coordinator.clock.now());
+    };
+    let zone = settings.timezone.zone();
+    let why = why_held(holds, &first.host, zone).unwrap_or_default();
+    report.notes.push(format!(
+        "nothing is removed while {} is on hold ({why}): `coordinator hold release {}` when that is settled",
+        first.host, first.host
+    ));
+    Vec::new()
 }
 
 fn ripe_orphans(listed: &Listed, grace: std::time::Duration, now: Timestamp) -> Vec<Orphan> {

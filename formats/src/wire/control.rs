@@ -15,6 +15,7 @@ use crate::listing::entry::{
 use crate::wire::facts::HostFacts;
 use crate::wire::framing::PROTOCOL_VERSION;
 use crate::wire::start::Start;
+use crate::wire::surroundings::Surroundings;
 
 /// What the agent sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub enum FromAgent {
     Finished(Totals),
     /// The agent gives up, and why.
     Abort(String),
+    /// Second message: the machine around the agent.
+    Surroundings(Surroundings),
 }
 
 /// What the coordinator sends.
@@ -498,6 +501,10 @@ impl FromAgent {
                 out.put_u8(13);
                 out.put_prefixed(clipped(text));
             }
+            Self::Surroundings(surroundings) => {
+                out.put_u8(14);
+                surroundings.put(&mut out);
+            }
         }
         out
     }
@@ -522,6 +529,7 @@ impl FromAgent {
             11 => Self::Tunnel(TunnelBytes::read(&mut reader)?),
             12 => Self::Finished(Totals::read(&mut reader)?),
             13 => Self::Abort(reader.text("abort", TEXT_BYTES_MAX)?),
+            14 => Self::Surroundings(Surroundings::read(&mut reader)?),
             tag => {
                 return Err(DecodeError::UnknownTag {
                     what: "agent message",

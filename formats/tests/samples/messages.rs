@@ -9,8 +9,10 @@ use formats::wire::control::{
     Bitmap, Block, ContentPart, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator,
     Hello, Names, PackStored, Problem, ProblemKind, ReadOutcome, Seen, Totals, TunnelBytes,
 };
+use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
     Refusal, RefusalKind, RemovalReport, RemovalsWaiting, Stored,
@@ -57,6 +59,27 @@ fn entry_stat(name: &[u8], stat: Stat) -> EntryStat {
     }
 }
 
+fn surroundings() -> Surroundings {
+    Surroundings {
+        machine_uuid: "4c4c4544-0035".into(),
+        root_filesystem: "ext:8d3f".into(),
+        mounts: vec![
+            Mount {
+                path: Vec::new(),
+                kind: "ext4".into(),
+            },
+            Mount {
+                path: b"srv".to_vec(),
+                kind: "xfs".into(),
+            },
+        ],
+        stores: vec![Store {
+            path: b"var/lib/mysql".to_vec(),
+            of: "mysql".into(),
+        }],
+    }
+}
+
 fn tunnel() -> TunnelBytes {
     TunnelBytes {
         connection: 1,
@@ -72,7 +95,7 @@ pub fn from_agent() -> Vec<(&'static str, FromAgent)> {
         (
             "agent_hello",
             FromAgent::Hello(Hello {
-                protocol: 1,
+                protocol: PROTOCOL_VERSION,
                 digest: counting(0x40),
                 facts: facts(),
             }),
@@ -143,6 +166,10 @@ pub fn from_agent() -> Vec<(&'static str, FromAgent)> {
         (
             "agent_abort",
             FromAgent::Abort("cannot reach the tunnel".into()),
+        ),
+        (
+            "agent_surroundings",
+            FromAgent::Surroundings(surroundings()),
         ),
     ]
 }

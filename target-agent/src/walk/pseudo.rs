@@ -45,6 +45,14 @@ const PSEUDO: &[(u64, &str)] = &[
 /// Types that the magic number does not tell apart from real ones.
 const PSEUDO_BY_NAME: &[&str] = &["devtmpfs"];
 
+/// Whether a type of the mount table is a pseudo-filesystem.
+pub fn is_pseudo(kind: &str) -> bool {
+    let known = PSEUDO.iter().map(|(_, name)| *name);
+    known
+        .chain(PSEUDO_BY_NAME.iter().copied())
+        .any(|known| known == kind)
+}
+
 /// Which filesystems of this host are pseudo-filesystems, as far as the mount table tells. The table is asked
 /// first, because opening a directory of autofs or of a hung mount is what must not happen.
 #[derive(Debug, Default)]

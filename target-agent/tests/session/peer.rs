@@ -280,6 +280,10 @@ pub fn run(script: Script) -> Result<Outcome, String> {
     let Some(FromAgent::Hello(hello)) = peer.receive() else {
         panic!("Hello comes first");
     };
+    let Some(FromAgent::Surroundings(around)) = peer.receive() else {
+        panic!("the surroundings come second");
+    };
+    assert!(around.mounts.iter().any(|mount| mount.path.is_empty()));
     peer.send_start();
     let mut conversation = Conversation {
         outcome: Outcome::new(hello, &peer),
@@ -346,7 +350,10 @@ impl Conversation {
                     .or_insert_with(|| peer.bridge(connection));
                 stream.write_all(&bytes.bytes).unwrap();
             }
-            FromAgent::Hello(_) | FromAgent::Abort(_) | FromAgent::Finished(_) => {
+            FromAgent::Hello(_)
+            | FromAgent::Surroundings(_)
+            | FromAgent::Abort(_)
+            | FromAgent::Finished(_) => {
                 panic!("out of turn")
             }
         }

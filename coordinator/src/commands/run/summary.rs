@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::backup::progress::Counts;
 use crate::backup::report::{CommittedRun, RunReport};
+use crate::catalog::state::Outcome;
 use crate::cli::GlobalArgs;
 use crate::clock::{from_nanos, local, utc};
 use crate::snapshot::shown::shown_path;
@@ -33,12 +34,20 @@ pub struct RunJson {
     stored_bytes: u64,
     problems: Vec<ProblemJson>,
     problem_count: u64,
+    held: Option<String>,
+    warnings: Vec<WarningJson>,
     duration_secs: f64,
     agent_rss_bytes: u64,
     coordinator_rss_bytes: u64,
     transport: Option<&'static str>,
     left_behind: Vec<String>,
     error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct WarningJson {
+    kind: &'static str,
+    text: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +128,15 @@ fn run_json(report: &RunReport, counts: &Counts) -> RunJson {
         stored_bytes: counts.bytes_verified,
         problems: Vec::new(),
         problem_count: counts.problems,
+        held: None,
+        warnings: report
+            .warnings
+            .iter()
+            .map(|warning| WarningJson {
+                kind: warning.kind.as_str(),
+                text: visible(&warning.text),
+            })
+            .collect(),
         duration_secs: report.duration.as_secs_f64(),
         agent_rss_bytes: report.agent_memory,
         coordinator_rss_bytes: peak_memory_bytes(),
@@ -136,7 +154,8 @@ fn run_json(report: &RunReport, counts: &Counts) -> RunJson {
             ..so_far
         },
         Ok(run) => RunJson {
-            outcome: outcome_word(report, run),
+            outcome: report.outcome_of(run).as_str(),
+            held: run.held.clone(),
             snapshot: Some(SnapshotJson {
                 id: run.id.to_string(),
                 seq: run.sequence,
@@ -151,13 +170,6 @@ fn run_json(report: &RunReport, counts: &Counts) -> RunJson {
             problem_count: run.totals.problems,
             ..so_far
         },
-    }
-}
-
-fn outcome_word(report: &RunReport, run: &CommittedRun) -> &'static str {
-    match run.totals.problems > 0 || !report.left_behind.is_empty() {
-        true => "warnings",
-        false => "ok",
     }
 }
 
@@ -195,7 +207,18 @@ pub fn write_summary(
                 write_result(report, run, out)?;
             }
             write_problems(&report.host, run, errors)?;
+            if let Some(why) = &run.held {
+                let host = &report.host;
+                writeln!(
+                    errors,
+                    "{host}: this looks wrong, and {host} is on hold until `coordinator hold release {host}`: {why}"
+                )?;
+            }
         }
+    }
+    for warning in &report.warnings {
+        let (kind, text) = (warning.kind.as_str(), visible(&warning.text));
+        writeln!(errors, "{}: {kind}: {text}", report.host)?;
     }
     for left in &report.left_behind {
         writeln!(
@@ -210,9 +233,12 @@ pub fn write_summary(
 
 fn write_result(report: &RunReport, run: &CommittedRun, out: &mut dyn Write) -> io::Result<()> {
     let totals = &run.totals;
-    let outcome = match outcome_word(report, run) {
-        "ok" => "ok".to_owned(),
-        word => format!("{word}({})", count_text(totals.problems)),
+    let outcome = match report.outcome_of(run) {
+        Outcome::Warnings => {
+            let warnings = report.warnings.len() as u64;
+            format!("warnings({})", count_text(totals.problems + warnings))
+        }
+        outcome => outcome.to_string(),
     };
     let time = local(from_nanos(run.committed_nanos), &TimeZone::system());
     writeln!(

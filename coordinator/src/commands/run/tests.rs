@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::backup::error::RunError;
 use crate::backup::progress::{Counts, Progress, Step};
-use crate::backup::report::{CommittedRun, RunReport};
+use crate::backup::report::{CommittedRun, RunReport, Warning, WarningKind};
 use crate::cli::GlobalArgs;
 use crate::commands::run::live::{Display, progress_line, watch};
 use crate::commands::run::pace::{Pace, fraction, time_left};
@@ -74,11 +74,13 @@ fn committed(problems: u64) -> RunReport {
                 .take(usize::try_from(problems).unwrap())
                 .map(problem)
                 .collect(),
+            held: None,
         }),
         duration: Duration::from_millis(1500),
         transport: Some("unix"),
         agent_memory: 1 << 20,
         left_behind: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -225,4 +227,45 @@ async fn quiet_says_nothing_of_a_good_run_and_all_of_a_bad_one() {
     assert!(out.is_empty() && errors.contains("2 could not"), "{errors}");
     let (_, out, _) = shown(committed(0), global(false, false)).await;
     assert!(out.starts_with("web1: ok, snapshot abababab of "), "{out}");
+}
+
+#[tokio::test]
+async fn a_run_that_looks_wrong_is_taken_and_says_so() {
+    let held = || {
+        let mut report = committed(0);
+        if let Ok(run) = &mut report.result {
+            run.held = Some("no file is left of 1,000".to_owned());
+        }
+        report
+    };
+    let (code, out, _) = shown(held(), global(true, false)).await;
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, ExitCode::Warnings);
+    assert_eq!(json["outcome"], "held");
+    assert_eq!(json["held"], "no file is left of 1,000");
+    let (_, out, errors) = shown(held(), global(false, false)).await;
+    assert!(
+        out.starts_with("web1: held, snapshot abababab of "),
+        "{out}"
+    );
+    assert!(errors.contains("coordinator hold release web1"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_warning_makes_the_outcome_warnings() {
+    let warned = || RunReport {
+        warnings: vec![Warning::new(
+            WarningKind::Coverage,
+            "/srv (filesystem, xfs) is in no path".to_owned(),
+        )],
+        ..committed(0)
+    };
+    let (code, out, _) = shown(warned(), global(true, false)).await;
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, ExitCode::Warnings);
+    assert_eq!(json["outcome"], "warnings");
+    assert_eq!(json["warnings"][0]["kind"], "coverage");
+    let (_, out, errors) = shown(warned(), global(false, false)).await;
+    assert!(out.starts_with("web1: warnings(1), "), "{out}");
+    assert!(errors.contains("web1: coverage: /srv"), "{errors}");
 }

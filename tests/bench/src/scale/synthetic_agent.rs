@@ -18,6 +18,7 @@ use formats::wire::control::{
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::{LENGTH_BYTES, PROTOCOL_VERSION, frame, frame_length};
 use formats::wire::start::{Start, Transport};
+use formats::wire::surroundings::Surroundings;
 
 use crate::synthetic_tree::{SyntheticTree, entries_of};
 
@@ -113,6 +114,7 @@ impl Conversation {
             digest: own_digest()?,
             facts: facts(),
         }))?;
+        self.send(&FromAgent::Surroundings(Surroundings::default()))?;
         self.output.flush()?;
         let FromCoordinator::Start(start) = self.next()? else {
             bail!("another message came before the orders");

@@ -1,0 +1,396 @@
+//! What a run is guarded by beside its data: whether the host is the one it was, whether all of it is covered, how much it may
+//! store, and whether what it sent looks right. Judging is in `safety`; here facts are gathered, events told, and holds added.
+//! Never changes what is stored.
+
+use std::collections::HashSet;
+
+use formats::ids::RunId;
+use formats::log::snapshot::{Snapshot, SnapshotTotals};
+use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::facts::HostFacts;
+use formats::wire::surroundings::Surroundings;
+use jiff::Timestamp;
+
+use crate::backup::comparison::Comparing;
+use crate::backup::error::RunError;
+use crate::backup::report::{Warning, WarningKind};
+use crate::backup::shared_index::{NewData, SharedIndex};
+use crate::catalog::state::holds::HoldKind;
+use crate::config::host::Host;
+use crate::coordinator::Coordinator;
+use crate::events::Event;
+use crate::events::what::What;
+use crate::retention::holds::hold;
+use crate::safety::anomaly::{Figures, signs};
+use crate::safety::coverage::{Coverage, Covered, gaps};
+use crate::safety::identity::{
+    Difference, Identity, differences_text, is_other, is_other_by_listing,
+};
+use crate::safety::quota::{Quota, Scope, run_allowance};
+use crate::snapshot::shown::shown_path;
+use crate::terminal::{count_text, size_text};
+
+/// Gaps and paths that a warning names.
+const NAMED_MAX: usize = 20;
+
+/// One run's guard.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    coordinator: &'a Coordinator,
+    host: &'a Host,
+    run: RunId,
+    sources: &'a [Vec<u8>],
+    identity: Identity,
+    differences: Vec<Difference>,
+    /// Bytes of the repository's packs before the run.
+    stored: u64,
+}
+
+/// What a run brought, for its last examination.
+#[derive(Debug)]
+pub struct Brought<'a> {
+    /// Counts of the snapshot to be.
+    pub totals: SnapshotTotals,
+    /// What could not be read.
+    pub problems: &'a [Problem],
+    /// How it differs from the parent.
+    pub comparing: Option<Comparing>,
+    /// The parent.
+    pub parent: Option<&'a Snapshot>,
+    /// What is new, by the packs that no snapshot has.
+    pub new: NewData,
+}
+
+impl<'a> Guard<'a> {
+    /// Looks at who answered, what is there to be covered, and what may still be stored. An error ends the run before anything
+    /// of it is stored.
+    pub async fn begin(
+        coordinator: &'a Coordinator,
+        host: &'a Host,
+        run: RunId,
+        sources: &'a [Vec<u8>],
+        answered: (&HostFacts, &Surroundings),
+        stored: u64,
+    ) -> Result<(Self, Vec<Warning>), RunError> {
+        let (facts, around) = answered;
+        let mut guard = Self {
+            coordinator,
+            host,
+            run,
+            sources,
+            identity: Identity {
+                machine_id: facts.machine_id.clone(),
+                machine_uuid: around.machine_uuid.clone(),
+                root_filesystem: around.root_filesystem.clone(),
+            },
+            differences: Vec::new(),
+            stored,
+        };
+        let mut warnings = Vec::new();
+        warnings.extend(guard.check_identity().await?);
+        warnings.extend(guard.check_coverage(around)?);
+        Ok((guard, warnings))
+    }
+
+    /// The bytes that the run may store, and by which limit; an error when nothing is left.
+    pub fn allowance(&self) -> Result<Option<(u64, Scope)>, RunError> {
+        let safety = &self.host.safety;
+        let allowance = run_allowance(safety.max_new, safety.quota, self.stored);
+        match allowance {
+            Some((0, scope)) => Err(RunError::Quota {
+                scope,
+                used: self.stored,
+                limit: hard_bytes(self.host, scope),
+            }),
+            allowance => Ok(allowance),
+        }
+    }
+
+    async fn check_identity(&mut self) -> Result<Option<Warning>, RunError> {
+        let now = self.coordinator.clock.now();
+        let name = self.host.name.as_str();
+        let known = self.coordinator.state.lock().await.host_identity(name)?;
+        let Some(known) = known else {
+            return self.note_identity(now).await.map(|()| None);
+        };
+        self.differences = known.differences(&self.identity);
+        if self.differences.is_empty() {
+            self.identity = known.filled_from(&self.identity);
+            return self.note_identity(now).await.map(|()| None);
+        }
+        let other = is_other(&self.differences);
+        let text = differences_text(&self.differences);
+        let mut state = self.coordinator.state.lock().await;
+        let news = state.offer_identity(name, &self.identity, now)?;
+        drop(state);
+        if news || other {
+            self.tell(What::IdentityMismatch { what: text.clone() });
+        }
+        match other {
+            true => Err(self.refuse_identity(text).await?),
+            false => Ok(Some(Warning::new(
+                WarningKind::Identity,
+                format!("{text}: if that is right, `coordinator host accept-identity {name}`"),
+            ))),
+        }
+    }
+
+    async fn note_identity(&self, now: Timestamp) -> Result<(), RunError> {
+        let mut state = self.coordinator.state.lock().await;
+        state.note_identity(self.host.name.as_str(), &self.identity, now)?;
+        Ok(())
+    }
+
+    async fn refuse_identity(&self, text: String) -> Result<RunError, RunError> {
+        let host = self.host.name.to_string();
+        let reason = format!("another machine answered: {text}");
+        let run = Some(self.run);
+        hold(self.coordinator, &host, HoldKind::Identity, &reason, run).await?;
+        Ok(RunError::OtherMachine { host, what: text })
+    }
+
+    fn check_coverage(&self, around: &Surroundings) -> Result<Option<Warning>, RunError> {
+        let safety = &self.host.safety;
+        if safety.coverage == Coverage::Off {
+            return Ok(None);
+        }
+        let covered = Covered {
+            sources: self.sources,
+            exclude: &self.host.exclude,
+            one_file_system: self.host.one_file_system,
+            ignored: &safety.coverage_ignore,
+        };
+        let gaps = gaps(around, &covered);
+        let Some(first) = gaps.first() else {
+            return Ok(None);
+        };
+        let (count, first) = (gaps.len(), first.to_string());
+        self.tell(What::CoverageGap {
+            count: count as u64,
+            first: first.clone(),
+        });
+        if safety.coverage == Coverage::Fail {
+            return Err(RunError::NotCovered { count, first });
+        }
+        let named = listed(gaps.iter().map(ToString::to_string));
+        Ok(Some(Warning::new(
+            WarningKind::Coverage,
+            format!("not backed up, and not in coverage_ignore: {named}"),
+        )))
+    }
+
+    /// Looks at what the run brought, before it is committed. Gives why the host is on hold, if it is now; an error refuses the
+    /// commit.
+    pub async fn examine(
+        &self,
+        brought: &Brought<'_>,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Option<String>, RunError> {
+        let comparing = brought.comparing.clone().unwrap_or_default();
+        if is_other_by_listing(&self.differences, &comparing.counts) {
+            let what = format!(
+                "{}, and hardly any file is the inode it was",
+                differences_text(&self.differences)
+            );
+            self.tell(What::IdentityMismatch { what: what.clone() });
+            return Err(self.refuse_identity(what).await?);
+        }
+        warnings.extend(self.newly_unreadable(brought));
+        warnings.extend(self.check_soft(brought));
+        self.judge(brought, comparing).await
+    }
+
+    /// Paths that the parent had no trouble with. They are problems of the snapshot, too; here they are told apart from those
+    /// of every night.
+    fn newly_unreadable(&self, brought: &Brought<'_>) -> Option<Warning> {
+        let parent = brought.parent?;
+        let all_listed = parent.problems.len() as u64 == parent.totals.problems;
+        if self.host.safety.coverage == Coverage::Off || !all_listed {
+            return None;
+        }
+        let before: HashSet<&[u8]> = unreadable(&parent.problems).collect();
+        let new: Vec<&[u8]> = unreadable(brought.problems)
+            .filter(|path| !before.contains(path))
+            .collect();
+        let first = shown_path(new.first()?);
+        self.tell(What::CoverageGap {
+            count: new.len() as u64,
+            first: format!("{first} cannot be read any more"),
+        });
+        let named = listed(new.iter().map(|path| shown_path(path)));
+        Some(Warning::new(
+            WarningKind::Coverage,
+            format!("cannot be read any more: {named}"),
+        ))
+    }
+
+    fn check_soft(&self, brought: &Brought<'_>) -> Vec<Warning> {
+        let safety = &self.host.safety;
+        let run = brought.totals.bytes_stored;
+        let used = [
+            (Scope::Snapshot, safety.max_snapshot, brought.totals.bytes),
+            (Scope::Run, safety.max_new, run),
+            (Scope::Host, safety.quota, self.stored.saturating_add(run)),
+        ];
+        used.into_iter()
+            .filter_map(|(scope, quota, used)| self.soft(scope, quota, used))
+            .collect()
+    }
+
+    fn soft(&self, scope: Scope, quota: Quota, used: u64) -> Option<Warning> {
+        let limit = quota.passed_soft(used)?;
+        self.tell(What::QuotaSoft {
+            scope: scope.as_str().to_owned(),
+            used,
+            limit,
+        });
+        Some(Warning::new(
+            WarningKind::Quota,
+            format!(
+                "{} are more than the soft limit of {} ({}, {})",
+                size_text(used),
+                size_text(limit),
+                scope.key(),
+                scope.as_str()
+            ),
+        ))
+    }
+
+    async fn judge(
+        &self,
+        brought: &Brought<'_>,
+        comparing: Comparing,
+    ) -> Result<Option<String>, RunError> {
+        if brought.parent.is_none() {
+            return Ok(None); // Everything of a first run is new.
+        }
+        let name = self.host.name.as_str();
+        let figures = Figures {
+            files: brought.totals.files,
+            bytes: brought.totals.bytes,
+            new_bytes: brought.new.plain,
+            incompressible: brought.new.incompressible,
+            compared: comparing.counts,
+            new_ending: comparing.new_ending,
+            rules: rules_digest(self.host, self.sources),
+        };
+        let found = match &self.host.safety.anomaly {
+            Some(limits) => {
+                let past = self.coordinator.state.lock().await.good_figures(name)?;
+                signs(&figures, &past, limits)
+            }
+            None => Vec::new(),
+        };
+        let now = self.coordinator.clock.now();
+        let mut state = self.coordinator.state.lock().await;
+        state.note_figures(name, self.run, now, &figures, found.is_empty())?;
+        drop(state);
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let reasons: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let reason = reasons.join("; ");
+        // Before the commit: a coordinator that dies now has the host on hold, at worst for a run that does not count.
+        let run = Some(self.run);
+        hold(self.coordinator, name, HoldKind::Anomaly, &reason, run).await?;
+        Ok(Some(reason))
+    }
+
+    fn tell(&self, what: What) {
+        let told = Event::of_host(self.host.name.as_str(), what).in_run(self.run);
+        self.coordinator.events.tell(told);
+    }
+}
+
+/// A run that sent more than it might was cut by the append-server: what it is to end with.
+pub fn cut_at(host: &Host, scope: Scope) -> RunError {
+    let limit = hard_bytes(host, scope);
+    RunError::Quota {
+        scope,
+        used: limit,
+        limit,
+    }
+}
+
+fn hard_bytes(host: &Host, scope: Scope) -> u64 {
+    let safety = &host.safety;
+    let quota = match scope {
+        Scope::Snapshot => safety.max_snapshot,
+        Scope::Run => safety.max_new,
+        Scope::Host => safety.quota,
+    };
+    quota.hard_bytes().unwrap_or(u64::MAX)
+}
+
+fn unreadable(problems: &[Problem]) -> impl Iterator<Item = &[u8]> {
+    problems
+        .iter()
+        .filter(|problem| problem.kind == ProblemKind::Unreadable)
+        .map(|problem| problem.path.as_slice())
+}
+
+/// The first ones, and how many more there are.
+fn listed(texts: impl ExactSizeIterator<Item = String>) -> String {
+    let more = texts.len().saturating_sub(NAMED_MAX);
+    let mut named: Vec<String> = texts.take(NAMED_MAX).collect();
+    if more > 0 {
+        named.push(format!("and {} more", count_text(more as u64)));
+    }
+    named.join("; ")
+}
+
+/// What was asked for, in one number: with other paths or excludes, files are missing on purpose.
+fn rules_digest(host: &Host, sources: &[Vec<u8>]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for source in sources {
+        part(source);
+    }
+    part(&[
+        b'/',
+        u8::from(host.one_file_system),
+        u8::from(host.exclude_caches),
+    ]);
+    for rule in host.exclude.iter() {
+        part(rule.as_str().as_bytes());
+    }
+    part(b"/");
+    for marker in host.exclude_if_present.iter() {
+        part(marker.as_str().as_bytes());
+    }
+    hasher.finalize().into()
+}
+
+/// Says that the machine that answered last in a host's place is the host from now on, because a person says so. Nothing when
+/// nothing else has answered.
+pub async fn accept_identity(
+    coordinator: &Coordinator,
+    host: &Host,
+) -> Result<Option<Vec<Difference>>, RunError> {
+    let name = host.name.as_str();
+    let now = coordinator.clock.now();
+    let mut state = coordinator.state.lock().await;
+    let Some(offered) = state.offered_identity(name)? else {
+        return Ok(None);
+    };
+    let known = state.host_identity(name)?.unwrap_or_default();
+    let differences = known.differences(&offered);
+    state.note_identity(name, &offered.filled_from(&known), now)?;
+    let holds = state.holds(Some(name))?;
+    drop(state);
+    for one in holds.iter().filter(|hold| hold.kind == HoldKind::Identity) {
+        crate::retention::holds::release(coordinator, one.number).await?;
+    }
+    let what = differences_text(&differences);
+    let told = Event::of_host(name, What::IdentityAccepted { what });
+    coordinator.events.tell(told);
+    Ok(Some(differences))
+}
+
+/// Bytes of the repository's packs.
+pub async fn stored_bytes(index: &SharedIndex) -> Result<u64, RunError> {
+    index.with(|index| index.stored_bytes()).await
+}

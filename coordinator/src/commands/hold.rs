@@ -1,0 +1,292 @@
+//! `hold`: lists hosts on hold, puts a host on hold, ends that. What a hold does is in `retention::holds`.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::catalog::state::State;
+use crate::catalog::state::holds::{Hold, HoldKind};
+use crate::cli::hold::{HoldAddArgs, HoldCommand, HoldLsArgs, HoldReleaseArgs};
+use crate::clock::{local, utc};
+use crate::commands::on_storage::{CommandError, open_coordinator};
+use crate::config::Config;
+use crate::database::DatabaseError;
+use crate::exit_code::ExitCode;
+use crate::repository::layout::StateDir;
+use crate::retention::holds::{hold, hold_text, release};
+use crate::terminal::{Align, write_json, write_table};
+
+/// A command on holds failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The coordinator, or no such host.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+    /// Nothing to end.
+    #[error("host {host} is not on hold")]
+    NotHeld {
+        /// The host.
+        host: String,
+    },
+    /// No such hold.
+    #[error("host {host} has no hold {number}: `coordinator hold ls {host}` lists them")]
+    NoSuchHold {
+        /// The host.
+        host: String,
+        /// What was asked for.
+        number: u64,
+    },
+    /// Which one is not said.
+    #[error(
+        "host {host} has {count} holds: say which by its number, from `coordinator hold ls {host}`"
+    )]
+    Several {
+        /// The host.
+        host: String,
+        /// How many.
+        count: usize,
+    },
+    /// Standard output.
+    #[error("could not write the result")]
+    Output(#[from] io::Error),
+}
+
+impl HoldError {
+    /// The program's exit code for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Command(error) => error.exit_code(),
+            Self::NotHeld { .. } | Self::NoSuchHold { .. } => ExitCode::NotFound,
+            Self::Several { .. } => ExitCode::Usage,
+            Self::State(_) | Self::Output(_) => ExitCode::Error,
+        }
+    }
+}
+
+/// `hold ls | add | release`.
+pub async fn hold_command(
+    command: &HoldCommand,
+    config: Config,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, HoldError> {
+    match command {
+        HoldCommand::Ls(args) => list(args, &config, json, out),
+        HoldCommand::Add(args) => add(args, config, json, out).await,
+        HoldCommand::Release(args) => end(args, config, json, out).await,
+    }
+}
+
+/// One element of what `hold ls --json` prints.
+#[derive(Debug, Serialize)]
+struct HoldJson {
+    number: u64,
+    host: String,
+    kind: &'static str,
+    reason: String,
+    by: String,
+    since: String,
+    run: Option<String>,
+    released: Option<String>,
+    released_by: Option<String>,
+}
+
+impl HoldJson {
+    fn of(hold: &Hold) -> Self {
+        let released = hold.released.as_ref();
+        Self {
+            number: hold.number,
+            host: hold.host.clone(),
+            kind: hold.kind.as_str(),
+            reason: hold.reason.clone(),
+            by: hold.by.clone(),
+            since: utc(hold.since),
+            run: hold.run.map(|run| run.to_string()),
+            released: released.map(|(at, _)| utc(*at)),
+            released_by: released.map(|(_, by)| by.clone()),
+        }
+    }
+}
+
+/// Needs neither keys nor storage: what is on hold must be seen when those are away.
+fn list(
+    args: &HoldLsArgs,
+    config: &Config,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, HoldError> {
+    let state = State::open(&StateDir::new(&config.state_dir).state_file())?;
+    let host = args.host.as_deref();
+    let holds = match args.all {
+        true => state.holds_ever(host)?,
+        false => state.holds(host)?,
+    };
+    if json {
+        let holds: Vec<HoldJson> = holds.iter().map(HoldJson::of).collect();
+        write_json(out, &holds)?;
+        return Ok(ExitCode::Ok);
+    }
+    let zone = TimeZone::system();
+    let columns = [
+        ("number", Align::Right),
+        ("host", Align::Left),
+        ("kind", Align::Left),
+        ("since", Align::Left),
+        ("by", Align::Left),
+        ("ended", Align::Left),
+        ("reason", Align::Left),
+    ];
+    let ended = |hold: &Hold| match &hold.released {
+        Some((at, by)) => format!("{} by {by}", local(*at, &zone)),
+        None => "no".to_owned(),
+    };
+    let rows: Vec<Vec<String>> = holds
+        .iter()
+        .map(|hold| {
+            vec![
+                hold.number.to_string(),
+                hold.host.clone(),
+                hold.kind.to_string(),
+                local(hold.since, &zone),
+                hold.by.clone(),
+                ended(hold),
+                hold.reason.clone(),
+            ]
+        })
+        .collect();
+    write_table(out, &columns, &rows)?;
+    Ok(ExitCode::Ok)
+}
+
+async fn add(
+    args: &HoldAddArgs,
+    config: Config,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, HoldError> {
+    let host = config.host(&args.host).map_err(CommandError::from)?;
+    let host = host.name.to_string();
+    let coordinator = open_coordinator(config, None).await?;
+    let added = hold(&coordinator, &host, args.kind.kind(), &args.reason, None).await?;
+    if let Some(hold) = &added {
+        tell(hold, json, "nothing of it is dropped from now on", out)?;
+    }
+    coordinator.close().await;
+    Ok(ExitCode::Ok)
+}
+
+async fn end(
+    args: &HoldReleaseArgs,
+    config: Config,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, HoldError> {
+    let coordinator = open_coordinator(config, None).await?;
+    let holds = coordinator.state.lock().await.holds(Some(&args.host))?;
+    let meant = which(&holds, args)?;
+    let released = release(&coordinator, meant.number).await?;
+    if let Some(hold) = &released {
+        let after = match hold.kind {
+            HoldKind::Identity => "ended; the machine that is known stays the one that is let in",
+            _ => "ended; the keep rules hold again",
+        };
+        tell(hold, json, after, out)?;
+    }
+    coordinator.close().await;
+    Ok(ExitCode::Ok)
+}
+
+/// The hold that is meant; without a number, the only one.
+fn which<'a>(holds: &'a [Hold], args: &HoldReleaseArgs) -> Result<&'a Hold, HoldError> {
+    let host = args.host.clone();
+    match (args.number, holds) {
+        (_, []) => Err(HoldError::NotHeld { host }),
+        (None, [only]) => Ok(only),
+        (None, several) => Err(HoldError::Several {
+            host,
+            count: several.len(),
+        }),
+        (Some(number), holds) => {
+            let found = holds.iter().find(|hold| hold.number == number);
+            found.ok_or(HoldError::NoSuchHold { host, number })
+        }
+    }
+}
+
+fn tell(
+    hold: &Hold,
+    json: bool,
+    after: &str,
+    out: &mut (dyn Write + Send),
+) -> Result<(), HoldError> {
+    match json {
+        true => write_json(out, &HoldJson::of(hold))?,
+        false => writeln!(
+            out,
+            "hold {} on {} ({}): {after}",
+            hold.number,
+            hold.host,
+            hold_text(hold, &TimeZone::system())
+        )?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::{HoldError, which};
+    use crate::catalog::state::holds::{Hold, HoldKind};
+    use crate::cli::hold::HoldReleaseArgs;
+
+    fn hold(number: u64) -> Hold {
+        Hold {
+            number,
+            host: "web1".to_owned(),
+            kind: HoldKind::Manual,
+            reason: String::new(),
+            by: "user:root(0)".to_owned(),
+            since: Timestamp::UNIX_EPOCH,
+            run: None,
+            released: None,
+        }
+    }
+
+    fn args(number: Option<u64>) -> HoldReleaseArgs {
+        HoldReleaseArgs {
+            host: "web1".to_owned(),
+            number,
+        }
+    }
+
+    #[test]
+    fn a_hold_among_several_is_named_by_its_number() {
+        let one = [hold(4)];
+        let two = [hold(4), hold(9)];
+        assert!(matches!(
+            which(&[], &args(None)),
+            Err(HoldError::NotHeld { .. })
+        ));
+        assert_eq!(
+            which(&one, &args(None)).map(|hold| hold.number).ok(),
+            Some(4)
+        );
+        assert!(matches!(
+            which(&two, &args(None)),
+            Err(HoldError::Several { count: 2, .. })
+        ));
+        assert_eq!(
+            which(&two, &args(Some(9))).map(|hold| hold.number).ok(),
+            Some(9)
+        );
+        assert!(matches!(
+            which(&two, &args(Some(5))),
+            Err(HoldError::NoSuchHold { number: 5, .. })
+        ));
+    }
+}

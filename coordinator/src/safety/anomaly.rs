@@ -1,0 +1,379 @@
+//! Whether a run looks as if its host were being encrypted or emptied, by figures that the coordinator counted itself: against
+//! the parent snapshot, and against the host's earlier runs. A run that looks so is taken all the same; what was there before
+//! stays.
+//!
+//! Nothing is judged before the host has a history, and no sign counts below a number of files or bytes, so that small hosts
+//! and first runs are left alone. A person who ends a hold says that the run was as it should be: it is history then.
+
+use std::fmt;
+
+use append_server::quantity::Size;
+
+use crate::terminal::{count_text, size_text};
+
+/// From so many files on, none at all is a sign by itself.
+const FILES_BEFORE_NONE: u64 = 10;
+/// New data in what was there already counts for compression from this share of all bytes on, in percent.
+const NEW_FOR_COMPRESSION: u64 = 20;
+/// What is unusual is so many times as much as usual.
+const TIMES_USUAL: u64 = 4;
+/// The same for files that changed, which vary less.
+const TIMES_USUAL_CHANGED: u64 = 2;
+/// Where more of the new data than this usually does not compress, that it does not says nothing; in percent.
+const INCOMPRESSIBLE_USUAL_MAX: u64 = 60;
+
+/// When a run is suspicious. Shares are percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnomalyLimits {
+    /// Good runs before anything is judged.
+    pub runs: u64,
+    /// Files that a sign about files needs at least.
+    pub files: u64,
+    /// Bytes that a sign about bytes needs at least.
+    pub bytes: Size,
+    /// Files that are gone or have another name, of those before.
+    pub gone: u64,
+    /// Files with other content, of those before.
+    pub changed: u64,
+    /// New bytes in what was there already, of all.
+    pub new: u64,
+    /// New bytes that do not compress, of the new ones.
+    pub incompressible: u64,
+    /// Files with one ending that none had before, of all.
+    pub ending: u64,
+    /// Files or bytes that must be left, of those before.
+    pub left: u64,
+}
+
+impl Default for AnomalyLimits {
+    fn default() -> Self {
+        Self {
+            runs: 3,
+            files: 100,
+            bytes: Size::from_bytes(64 << 20),
+            gone: 50,
+            changed: 50,
+            new: 50,
+            incompressible: 90,
+            ending: 30,
+            left: 40,
+        }
+    }
+}
+
+/// How a run's files differ from the parent's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compared {
+    /// Files of the parent.
+    pub before: u64,
+    /// Of those, files that are not where they were.
+    pub gone: u64,
+    /// Of those that are gone, files that seem to be elsewhere now.
+    pub moved: u64,
+    /// Files that have another size or time of change than before.
+    pub changed: u64,
+    /// Files at places where there was none.
+    pub added: u64,
+    /// Bytes of those.
+    pub added_bytes: u64,
+    /// Files of the parent that are the same inode still.
+    pub same_inode: u64,
+}
+
+/// What was counted of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Files of the snapshot.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of chunks that no snapshot had.
+    pub new_bytes: u64,
+    /// Of those, bytes in frames that did not become smaller.
+    pub incompressible: u64,
+    /// Against the parent; zeros where the parent was not read.
+    pub compared: Compared,
+    /// The ending that most files have got of those that no file had before, and how many.
+    pub new_ending: Option<(String, u64)>,
+    /// What was asked for, as a digest: with other paths or excludes, other files are there.
+    pub rules: [u8; 32],
+}
+
+/// One thing that is suspicious, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sign {
+    /// No file is left.
+    NoFiles {
+        /// How many there were.
+        before: u64,
+    },
+    /// Far fewer files.
+    FewerFiles {
+        /// How many there are.
+        left: u64,
+        /// How many there were.
+        before: u64,
+    },
+    /// Far fewer bytes.
+    FewerBytes {
+        /// How many there are.
+        left: u64,
+        /// How many there were.
+        before: u64,
+    },
+    /// Most files are gone or have another name.
+    Gone {
+        /// How many.
+        gone: u64,
+        /// How many of them seem to have another name.
+        moved: u64,
+        /// Of how many.
+        before: u64,
+    },
+    /// Most files have other content.
+    Changed {
+        /// How many.
+        changed: u64,
+        /// Of how many.
+        before: u64,
+        /// Percent that usually do.
+        usual: u64,
+        /// Percent of all bytes that are new.
+        new: u64,
+    },
+    /// Far more is new than usual, in what was there already.
+    New {
+        /// How many bytes.
+        new: u64,
+        /// Of how many.
+        bytes: u64,
+        /// Percent that usually are.
+        usual: u64,
+    },
+    /// What is new does not compress, and usually does.
+    Incompressible {
+        /// Percent of it.
+        percent: u64,
+        /// Of how many bytes.
+        new: u64,
+        /// Percent that usually do not.
+        usual: u64,
+    },
+    /// Many files have an ending that none had.
+    Ending {
+        /// The ending.
+        ending: String,
+        /// How many.
+        files: u64,
+        /// Of how many.
+        all: u64,
+    },
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, size) = (count_text, size_text);
+        match self {
+            Self::NoFiles { before } => {
+                write!(out, "no file is left of {}", count(*before))
+            }
+            Self::FewerFiles { left, before } => write!(
+                out,
+                "{} files are left of {} ({} %)",
+                count(*left),
+                count(*before),
+                percent(*left, *before)
+            ),
+            Self::FewerBytes { left, before } => write!(
+                out,
+                "{} are left of {} ({} %)",
+                size(*left),
+                size(*before),
+                percent(*left, *before)
+            ),
+            Self::Gone {
+                gone,
+                moved,
+                before,
+            } => write!(
+                out,
+                "{} of {} files are gone or have another name ({} %), some {} of them another name",
+                count(*gone),
+                count(*before),
+                percent(*gone, *before),
+                count(*moved)
+            ),
+            Self::Changed {
+                changed,
+                before,
+                usual,
+                new,
+            } => write!(
+                out,
+                "{} of {} files changed ({} %, usually {usual} %), and {new} % of all bytes are new",
+                count(*changed),
+                count(*before),
+                percent(*changed, *before)
+            ),
+            Self::New { new, bytes, usual } => write!(
+                out,
+                "{} of {} are new in files that were there already ({} %, usually {usual} %)",
+                size(*new),
+                size(*bytes),
+                percent(*new, *bytes)
+            ),
+            Self::Incompressible {
+                percent,
+                new,
+                usual,
+            } => write!(
+                out,
+                "{percent} % of {} of new data do not compress (usually {usual} %)",
+                size(*new)
+            ),
+            Self::Ending { ending, files, all } => write!(
+                out,
+                "{} of {} files have the ending {ending:?}, which none had before ({} %)",
+                count(*files),
+                count(*all),
+                percent(*files, *all)
+            ),
+        }
+    }
+}
+
+/// What is suspicious about a run; `past` are the host's good runs, the newest first.
+pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Vec<Sign> {
+    let Some(last) = past.first() else {
+        return Vec::new();
+    };
+    if (past.len() as u64) < limits.runs {
+        return Vec::new();
+    }
+    let mut signs = Vec::new();
+    if last.rules == now.rules {
+        signs.extend(losses(now, last, limits));
+    }
+    signs.extend(changed(now, past, limits));
+    signs.extend(new_data(now, last, past, limits));
+    signs.extend(ending(now, limits));
+    signs
+}
+
+/// What is not there any more.
+fn losses(now: &Figures, last: &Figures, limits: &AnomalyLimits) -> Vec<Sign> {
+    let mut signs = Vec::new();
+    if now.files == 0 && last.files >= FILES_BEFORE_NONE {
+        signs.push(Sign::NoFiles { before: last.files });
+    } else if last.files >= limits.files && percent(now.files, last.files) < limits.left {
+        signs.push(Sign::FewerFiles {
+            left: now.files,
+            before: last.files,
+        });
+    }
+    if now.files > 0
+        && last.bytes >= limits.bytes.bytes()
+        && percent(now.bytes, last.bytes) < limits.left
+    {
+        signs.push(Sign::FewerBytes {
+            left: now.bytes,
+            before: last.bytes,
+        });
+    }
+    let Compared {
+        before,
+        gone,
+        moved,
+        ..
+    } = now.compared;
+    if now.files > 0 && gone >= limits.files && percent(gone, before) >= limits.gone {
+        signs.push(Sign::Gone {
+            gone,
+            moved,
+            before,
+        });
+    }
+    signs
+}
+
+/// Files rewritten at their places: only with new data in them, or every `touch` would be suspicious.
+fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Option<Sign> {
+    let Compared {
+        before, changed, ..
+    } = now.compared;
+    let new = percent(now.new_bytes, now.bytes);
+    let share = percent(changed, before);
+    let usual = median(past, |run| {
+        percent(run.compared.changed, run.compared.before)
+    });
+    let suspicious = changed >= limits.files
+        && share >= limits.changed
+        && share >= usual.saturating_mul(TIMES_USUAL_CHANGED)
+        && new >= limits.new;
+    suspicious.then_some(Sign::Changed {
+        changed,
+        before,
+        usual,
+        new,
+    })
+}
+
+/// New data that neither added files nor growth explain.
+fn new_data(now: &Figures, last: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Vec<Sign> {
+    let grown = now.bytes.saturating_sub(last.bytes);
+    let explained = grown.max(now.compared.added_bytes);
+    let new = now.new_bytes.saturating_sub(explained);
+    if new < limits.bytes.bytes() {
+        return Vec::new();
+    }
+    let mut signs = Vec::new();
+    let share = percent(new, now.bytes);
+    let usual = median(past, |run| percent(run.new_bytes, run.bytes));
+    if share >= limits.new && share >= usual.saturating_mul(TIMES_USUAL) {
+        signs.push(Sign::New {
+            new,
+            bytes: now.bytes,
+            usual,
+        });
+    }
+    let dense = percent(now.incompressible, now.new_bytes);
+    let usually_dense = median(past, |run| percent(run.incompressible, run.new_bytes));
+    if share >= NEW_FOR_COMPRESSION
+        && share >= usual.saturating_mul(TIMES_USUAL)
+        && dense >= limits.incompressible
+        && usually_dense <= INCOMPRESSIBLE_USUAL_MAX
+    {
+        signs.push(Sign::Incompressible {
+            percent: dense,
+            new: now.new_bytes,
+            usual: usually_dense,
+        });
+    }
+    signs
+}
+
+fn ending(now: &Figures, limits: &AnomalyLimits) -> Option<Sign> {
+    let (ending, files) = now.new_ending.as_ref()?;
+    let suspicious = *files >= limits.files && percent(*files, now.files) >= limits.ending;
+    suspicious.then(|| Sign::Ending {
+        ending: ending.clone(),
+        files: *files,
+        all: now.files,
+    })
+}
+
+/// How many percent of `whole` a part is; nothing of nothing is none.
+pub fn percent(part: u64, whole: u64) -> u64 {
+    let share = u128::from(part) * 100 / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// One odd run does not move it, whether it was an attack or a busy night.
+fn median(past: &[Figures], value: impl Fn(&Figures) -> u64) -> u64 {
+    let mut values: Vec<u64> = past.iter().map(value).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

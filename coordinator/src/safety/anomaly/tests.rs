@@ -1,0 +1,218 @@
+//! What is suspicious, and what ordinary hosts do every night and is not.
+
+use super::{AnomalyLimits, Compared, Figures, Sign, signs};
+
+const MIB: u64 = 1 << 20;
+
+/// A host of 1,000 files and 1 GiB on an ordinary night.
+fn usual() -> Figures {
+    Figures {
+        files: 1_000,
+        bytes: 1_024 * MIB,
+        new_bytes: 10 * MIB,
+        incompressible: MIB,
+        compared: Compared {
+            before: 1_000,
+            changed: 20,
+            same_inode: 990,
+            ..Compared::default()
+        },
+        new_ending: None,
+        rules: [1; 32],
+    }
+}
+
+fn judged(now: &Figures) -> Vec<Sign> {
+    signs(now, &vec![usual(); 5], &AnomalyLimits::default())
+}
+
+#[test]
+fn an_ordinary_night_is_not_suspicious() {
+    assert_eq!(judged(&usual()), []);
+    let nothing = Figures {
+        new_bytes: 0,
+        incompressible: 0,
+        ..usual()
+    };
+    assert_eq!(judged(&nothing), []);
+}
+
+#[test]
+fn encrypting_in_place_is() {
+    let now = Figures {
+        new_bytes: 1_000 * MIB,
+        incompressible: 1_000 * MIB,
+        compared: Compared {
+            changed: 950,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    let found = judged(&now);
+    assert!(
+        matches!(found[0], Sign::Changed { changed: 950, .. }),
+        "{found:?}"
+    );
+    assert!(matches!(found[1], Sign::New { .. }), "{found:?}");
+    assert!(matches!(
+        found[2],
+        Sign::Incompressible {
+            percent: 100,
+            usual: 10,
+            ..
+        }
+    ));
+    let text = found[0].to_string();
+    assert_eq!(
+        text,
+        "950 of 1,000 files changed (95 %, usually 2 %), and 97 % of all bytes are new"
+    );
+}
+
+#[test]
+fn encrypting_under_other_names_is() {
+    let now = Figures {
+        new_bytes: 1_000 * MIB,
+        incompressible: 1_000 * MIB,
+        compared: Compared {
+            before: 1_000,
+            gone: 900,
+            moved: 900,
+            added: 900,
+            added_bytes: 920 * MIB,
+            ..Compared::default()
+        },
+        new_ending: Some(("locked".to_owned(), 900)),
+        ..usual()
+    };
+    let found = judged(&now);
+    assert!(
+        found
+            .iter()
+            .any(|sign| matches!(sign, Sign::Gone { gone: 900, .. }))
+    );
+    assert!(
+        found
+            .iter()
+            .any(|sign| matches!(sign, Sign::Ending { files: 900, .. }))
+    );
+}
+
+#[test]
+fn a_disk_image_encrypted_from_within_is() {
+    let image = Figures {
+        files: 1,
+        bytes: 1_024 * MIB,
+        compared: Compared {
+            before: 1,
+            changed: 1,
+            ..Compared::default()
+        },
+        ..usual()
+    };
+    let now = Figures {
+        new_bytes: 700 * MIB,
+        incompressible: 690 * MIB,
+        ..image.clone()
+    };
+    let found = signs(&now, &vec![image; 4], &AnomalyLimits::default());
+    assert!(
+        found.iter().any(|sign| matches!(sign, Sign::New { .. })),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn emptying_is() {
+    let none = Figures {
+        files: 0,
+        bytes: 0,
+        new_bytes: 0,
+        ..usual()
+    };
+    assert_eq!(judged(&none), [Sign::NoFiles { before: 1_000 }]);
+    let few = Figures {
+        files: 300,
+        bytes: 100 * MIB,
+        compared: Compared {
+            before: 1_000,
+            gone: 700,
+            ..Compared::default()
+        },
+        ..usual()
+    };
+    assert_eq!(judged(&few).len(), 3);
+}
+
+#[test]
+fn what_a_person_did_on_purpose_is_not() {
+    let fewer_paths = Figures {
+        files: 300,
+        bytes: 100 * MIB,
+        rules: [2; 32],
+        compared: Compared {
+            before: 1_000,
+            gone: 700,
+            ..Compared::default()
+        },
+        ..usual()
+    };
+    assert_eq!(judged(&fewer_paths), []);
+    let many_photos = Figures {
+        files: 5_000,
+        bytes: 9_000 * MIB,
+        new_bytes: 8_000 * MIB,
+        incompressible: 8_000 * MIB,
+        compared: Compared {
+            added: 4_000,
+            added_bytes: 7_976 * MIB,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    assert_eq!(judged(&many_photos), []);
+    let touched = Figures {
+        compared: Compared {
+            changed: 1_000,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    assert_eq!(judged(&touched), []);
+}
+
+#[test]
+fn dumps_that_are_new_every_night_are_not() {
+    let dumps = Figures {
+        files: 200,
+        new_bytes: 900 * MIB,
+        incompressible: 900 * MIB,
+        compared: Compared {
+            before: 200,
+            changed: 200,
+            ..Compared::default()
+        },
+        ..usual()
+    };
+    let past = vec![dumps.clone(); 4];
+    assert_eq!(signs(&dumps, &past, &AnomalyLimits::default()), []);
+}
+
+#[test]
+fn nothing_is_judged_without_a_history_or_below_the_floors() {
+    let emptied = Figures {
+        files: 0,
+        bytes: 0,
+        ..usual()
+    };
+    let limits = AnomalyLimits::default();
+    assert_eq!(signs(&emptied, &[], &limits), []);
+    assert_eq!(signs(&emptied, &vec![usual(); 2], &limits), []);
+    assert_eq!(signs(&emptied, &vec![usual(); 3], &limits).len(), 1);
+    let small = Figures {
+        files: 9,
+        bytes: MIB,
+        ..usual()
+    };
+    assert_eq!(signs(&emptied, &vec![small; 3], &limits), []);
+}
