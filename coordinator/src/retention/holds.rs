@@ -57,7 +57,8 @@ pub async fn hold(
     Ok(Some(hold))
 }
 
-/// Ends a hold because a person says so, and tells it; nothing when it has ended already.
+/// Ends a hold because a person says so, and tells it; nothing when it has ended already. What looked wrong is history like any
+/// other then, or the next run would look wrong again.
 pub async fn release(
     coordinator: &Coordinator,
     number: u64,
@@ -66,6 +67,11 @@ pub async fn release(
     let at = coordinator.clock.now();
     let mut state = coordinator.state.lock().await;
     let released = state.release_hold(number, &by, at)?;
+    if let Some(hold) = released.as_ref()
+        && hold.kind == HoldKind::Anomaly
+    {
+        state.accept_figures(&hold.host)?;
+    }
     drop(state);
     if let Some(hold) = &released {
         let told = What::HoldReleased {
