@@ -90,6 +90,10 @@ id! {
     /// A log record's name: the BLAKE3 digest of its bytes. A snapshot is named by its record.
     RecordId, 32
 }
+id! {
+    /// An audit record's name: the BLAKE3 digest of its bytes.
+    AuditId, 32
+}
 
 /// Decodes exactly `N` bytes of lower-case hexadecimal.
 pub fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {

@@ -2,7 +2,7 @@
 //! Never opens a file or a socket, never reads a clock.
 //!
 //! Reading order: identifiers and limits, the codec, then a file's way down (chunk, frame, pack), then a
-//! tree's way down (entry, page, listing), then what ties them together (log, config), then the wire.
+//! tree's way down (entry, page, listing), then what ties them together (log, config), then the audit log, then the wire.
 #![cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::cast_possible_truncation)
@@ -23,5 +23,7 @@ pub mod listing;
 
 pub mod config;
 pub mod log;
+
+pub mod audit;
 
 pub mod wire;

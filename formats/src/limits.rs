@@ -99,6 +99,15 @@ pub const SOURCES_MAX: u64 = 1_024;
 /// The most patterns of a host.
 pub const PATTERNS_MAX: u64 = 4_096;
 
+// Audit log.
+
+/// The most bytes of an audit record's body.
+pub const AUDIT_RECORD_BYTES_MAX: u64 = MIB;
+/// The most details of an audit record.
+pub const AUDIT_DETAILS_MAX: u64 = 32;
+/// The longest text of a detail.
+pub const AUDIT_DETAIL_BYTES_MAX: u64 = 16 * KIB;
+
 // Keys.
 
 /// The most memory a password's parameters may ask for: 4 GiB, in KiB.

@@ -6,6 +6,7 @@ mod samples;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use formats::audit::{AuditHead, AuditRecord};
 use formats::ids::PackId;
 use formats::keys::repository::RepositoryKeys;
 use formats::object::ObjectName;
@@ -14,7 +15,7 @@ use formats::seal::run_header::Purpose;
 use samples::reader::{
     Chunks, Names, Objects, Refused, Restored, open_config, open_keys, open_log, open_pack, restore,
 };
-use samples::{file_key, keys, repository};
+use samples::{audit_head, audit_record, file_key, keys, repository};
 
 fn golden_repository() -> Objects {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -114,6 +115,30 @@ fn a_damaged_config_or_key_bundle_is_refused() {
 fn a_damaged_log_record_is_refused() {
     let kind = |name: &ObjectName| matches!(name, ObjectName::Log(_));
     assert!(refuse_all(kind, Names::Ignored) > 20_000);
+}
+
+#[test]
+fn a_damaged_audit_record_or_head_is_refused() {
+    type Refuses = fn(&[u8]) -> bool;
+    let cases: [(Vec<u8>, Refuses); 2] = [
+        (audit_record().encode().0, |bytes| {
+            AuditRecord::read_first(bytes).is_err()
+        }),
+        (audit_head().encode(), |bytes| {
+            AuditHead::decode(bytes).is_err()
+        }),
+    ];
+    for (whole, refuses) in cases {
+        assert!(!refuses(&whole));
+        for length in 0..whole.len() {
+            assert!(refuses(&whole[..length]), "cut at {length}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(refuses(&flipped), "bit {bit}");
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use formats::audit::{AuditActor, AuditHead, AuditRecord};
 use formats::chunk::{ChunkKind, chunk_id};
 use formats::codec::Reader;
 use formats::config::RepositoryConfig;
@@ -42,7 +43,13 @@ use formats::wire::upload::{
 
 use samples::messages;
 
-const DOCUMENTS: [&str; 4] = ["repository.md", "sealing.md", "wire.md", "threat-model.md"];
+const DOCUMENTS: [&str; 5] = [
+    "repository.md",
+    "sealing.md",
+    "wire.md",
+    "audit.md",
+    "threat-model.md",
+];
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -230,6 +237,7 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         Some(("coordinator", _)) => return describe_coordinator(bytes),
         Some(("entry", _)) => return describe_entry(bytes),
         Some(("retention", act)) => return describe_retention(act, bytes),
+        Some(("audit", what)) => return describe_audit(what, bytes),
         _ => {}
     }
     match name {
@@ -359,6 +367,30 @@ fn describe_log(name: &str, bytes: &[u8]) -> String {
         "snapshot" => describe_snapshot(&exactly(bytes, Snapshot::read).expect("a snapshot")),
         _ => unreachable!("the caller names them"),
     }
+}
+
+fn describe_audit(what: &str, bytes: &[u8]) -> String {
+    if what == "head" {
+        let head = AuditHead::decode(bytes).expect("a head");
+        return format!("record {} {}", head.sequence, head.id);
+    }
+    let read = AuditRecord::read_first(bytes).expect("a record");
+    assert_eq!(read.record, samples::audit_record());
+    let record = read.record;
+    let AuditActor::User { uid, name, through } = &record.actor else {
+        return format!("{:?}", record.actor);
+    };
+    format!(
+        "record {} id {} after {} at {} by {uid} {name:?} through {through:?} {} host {:?} run {} {:?}",
+        record.sequence,
+        read.id.short(),
+        record.previous.short(),
+        record.at_nanos,
+        record.what,
+        record.host,
+        record.run.expect("a run").short(),
+        record.details,
+    )
 }
 
 fn describe_retention(act: &str, bytes: &[u8]) -> String {
@@ -785,6 +817,7 @@ fn all_limits() -> BTreeMap<&'static str, u64> {
         CONTENT_PAGE_EXTENTS_MAX CONTENT_PAGES_MAX PAGE_BYTES_MIN PAGE_BYTES_TARGET_MAX
         PAGE_BYTES_MAX PAGE_INDEX_PAGES_MAX RECORD_BYTES_MAX HOST_SETTINGS_BYTES_MAX SNAPSHOT_PAGE_INDEXES_MAX
         SNAPSHOT_INDEXES_MAX ACT_SNAPSHOTS_MAX ACT_PACKS_MAX SNAPSHOT_META_PACKS_MAX SNAPSHOT_PROBLEMS_MAX SNAPSHOT_NAMES_MAX
+        AUDIT_RECORD_BYTES_MAX AUDIT_DETAILS_MAX AUDIT_DETAIL_BYTES_MAX
         TEXT_BYTES_MAX SOURCES_MAX PATTERNS_MAX ARGON2_MEMORY_KIB_MAX ARGON2_MEMORY_KIB_MIN
         ARGON2_PASSES_MAX ARGON2_LANES_MAX KEY_BUNDLE_BYTES_MAX USER_NAME_BYTES_MAX
         CONTROL_FRAME_BYTES_MAX BATCH_ENTRIES_MAX BATCH_BYTES_TARGET BATCHES_IN_FLIGHT_MAX

@@ -110,6 +110,8 @@ fn own_seeds(target: &str) -> &[&str] {
             "removal_report",
         ],
         "codec" => &["codec.bin"],
+        "audit_record" => &["audit_record"],
+        "audit_head" => &["audit_head"],
         "config" => &["config.bin"],
         "key_bundle" => &["key_bundle", "/keys/"],
         "run_header" => &["run_header"],

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use formats::audit::{AuditHead, AuditRecord};
 use formats::chunk::Chunker;
 use formats::codec::{Put as _, Reader};
 use formats::config::RepositoryConfig;
@@ -110,6 +111,8 @@ fn exact() -> BTreeMap<String, Vec<u8>> {
     for (name, bytes) in log_payloads() {
         add(&name, bytes);
     }
+    add("audit_record.bin", samples::audit_record().encode().0);
+    add("audit_head.bin", samples::audit_head().encode());
     for (name, message) in messages::from_agent() {
         add(&format!("{name}.bin"), message.encode());
     }
@@ -431,6 +434,17 @@ fn listings_decode_to_their_values() {
     let mut reader = Reader::new(&bytes);
     assert_eq!(Snapshot::read(&mut reader), Ok(samples::snapshot()));
     assert_eq!(reader.finish("snapshot"), Ok(()));
+}
+
+#[test]
+fn the_audit_log_decodes_to_its_values() {
+    let bytes = golden("audit_record.bin");
+    let read = AuditRecord::read_first(&bytes).expect("it reads");
+    assert_eq!(read.record, samples::audit_record());
+    assert_eq!(read.bytes, bytes.len());
+    let head = AuditHead::decode(&golden("audit_head.bin")).expect("it reads");
+    assert_eq!(head, samples::audit_head());
+    assert_eq!(head.id, read.id);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The bodies of the fuzz targets, one per decoder. Each takes any bytes and must return: no panic, and what
 //! decodes must encode to the same bytes again. `formats/tests/fuzz_smoke.rs` runs the same bodies on stable.
 
+use formats::audit::{AuditHead, AuditRecord};
 use formats::chunk::ChunkKind;
 use formats::codec::{Put as _, Reader};
 use formats::config::RepositoryConfig;
@@ -37,7 +38,7 @@ use formats::wire::upload::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 23] = [
+pub const ALL: [Target; 25] = [
     ("codec", codec),
     ("object_name", object_name),
     ("recovery_kit", recovery_kit),
@@ -56,6 +57,8 @@ pub const ALL: [Target; 23] = [
     ("log_record", log_record),
     ("log_payload", log_payload),
     ("snapshot", snapshot),
+    ("audit_record", audit_record),
+    ("audit_head", audit_head),
     ("agent_message", agent_message),
     ("coordinator_message", coordinator_message),
     ("framing", framing),
@@ -365,6 +368,22 @@ pub fn snapshot(data: &[u8]) {
         let mut again = Vec::new();
         found.put(&mut again);
         assert_eq!(data.strip_suffix(reader.rest()), Some(again.as_slice()));
+    }
+}
+
+/// A record of the audit log; what follows it is not its own.
+pub fn audit_record(data: &[u8]) {
+    if let Ok(read) = AuditRecord::read_first(data) {
+        let (again, id) = read.record.encode();
+        assert_eq!(id, read.id);
+        assert_eq!(data.get(..read.bytes), Some(again.as_slice()));
+    }
+}
+
+/// The head of the audit log.
+pub fn audit_head(data: &[u8]) {
+    if let Ok(head) = AuditHead::decode(data) {
+        assert_eq!(head.encode(), data);
     }
 }
 

@@ -6,10 +6,11 @@ pub mod messages;
 pub mod reader;
 pub mod repository;
 
+use formats::audit::{AuditActor, AuditHead, AuditRecord};
 use formats::chunk::{ChunkKind, chunk_id};
 use formats::codec::Put as _;
 use formats::config::RepositoryConfig;
-use formats::ids::{ActId, ChunkId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
+use formats::ids::{ActId, AuditId, ChunkId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
 use formats::keys::bundle::{KeyBundle, Role};
 use formats::keys::repository::{PublicKeys, RepositoryKeys};
 use formats::keys::secret::{FileKey, IdKey, MasterKey};
@@ -324,6 +325,28 @@ pub fn snapshot() -> Snapshot {
         facts: facts(),
         agent: "0.1.0".into(),
     }
+}
+
+pub fn audit_record() -> AuditRecord {
+    AuditRecord {
+        sequence: 2,
+        previous: AuditId([0x66; 32]),
+        at_nanos: 1_795_000_000_000_000_000,
+        actor: AuditActor::User {
+            uid: 0,
+            name: Some("root".into()),
+            through: Some("kim".into()),
+        },
+        what: "pin-added".into(),
+        host: Some("web1".into()),
+        run: Some(run()),
+        details: vec![("reason".into(), "audit".into())],
+    }
+}
+
+pub fn audit_head() -> AuditHead {
+    let (_, id) = audit_record().encode();
+    AuditHead { sequence: 2, id }
 }
 
 pub fn lease() -> Lease {

@@ -1,0 +1,4 @@
+//! Fuzzes `audit_record` of the shared bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| formats_fuzz::audit_record(data));
