@@ -14,6 +14,9 @@ use formats::keys::secret::{RandomError, random};
 use formats::object::UserName;
 use tokio::sync::Mutex;
 
+use crate::audit::AUDIT_FILE_BYTES_MAX;
+use crate::audit::log::AuditLog;
+use crate::audit::recorder::Recorder;
 use crate::backup::shared_index::SharedIndex;
 use crate::catalog::state::State;
 use crate::catalog::sync::SyncError;
@@ -25,6 +28,7 @@ use crate::config::host::Host;
 use crate::coordinator::log::LogError;
 use crate::database::DatabaseError;
 use crate::events::EventSink;
+use crate::events::actor::Actor;
 use crate::exit_code::ExitCode;
 use crate::keyring::unlock::UnlockFrom;
 use crate::keyring::{Keyring, KeyringError, read_sealed_bundle};
@@ -154,8 +158,11 @@ pub struct Coordinator {
     pub state: Mutex<State>,
     /// What leases call it.
     pub id: CoordinatorId,
-    /// Where what happens is told; nowhere, until somebody listens.
+    /// Where what happens is told, as done by whoever runs this program. All of it is in the audit log when the coordinator
+    /// is closed or dropped.
     pub events: EventSink,
+    /// Writes it there.
+    pub recorder: Arc<Recorder>,
     bundles: Vec<(UserName, Bytes)>,
     embedded: Option<EmbeddedServer>,
     reading: Reading,
@@ -236,6 +243,9 @@ impl Coordinator {
                 (None, client, Ingest::Socket(socket_dir.join("ingest")))
             }
         };
+        let events = EventSink::new(Arc::clone(&clock), Actor::current_user());
+        let log = AuditLog::new(&state_dir.audit_dir(), id.to_string(), AUDIT_FILE_BYTES_MAX);
+        let recorder = Arc::new(Recorder::start(log, &events));
         Ok(Self {
             config,
             state_dir,
@@ -245,7 +255,8 @@ impl Coordinator {
             clock,
             state: Mutex::new(state),
             id,
-            events: EventSink::nowhere(),
+            events,
+            recorder,
             bundles,
             embedded,
             reading,
@@ -452,6 +463,7 @@ impl Coordinator {
 
     /// Ends the embedded append-server; what it acknowledged is durable anyway.
     pub async fn close(self) {
+        self.recorder.flush();
         if let Some(server) = self.embedded {
             server.shutdown().await;
         }

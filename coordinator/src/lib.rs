@@ -28,6 +28,7 @@ pub mod repository;
 pub mod storage;
 
 pub mod allocator;
+pub mod audit;
 pub mod clock;
 pub mod database;
 pub mod events;

@@ -20,6 +20,7 @@ use coordinator::cli::rescue::RescueArgs;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
 use coordinator::commands::audit::{AuditError, audit_check, audit_head, audit_reconcile};
+use coordinator::commands::audit_log::{AuditLogCommandError, audit_log, audit_verify};
 use coordinator::commands::cat::cat_command;
 use coordinator::commands::config_check::{ConfigCommandError, config_command};
 use coordinator::commands::demo::demo_command;
@@ -243,6 +244,14 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
 async fn on_logs(command: &AuditCommand, config: Config, json: bool) -> Result<ExitCode, Failure> {
     let out = &mut io::stdout();
     let done = match command {
+        AuditCommand::Log(args) => {
+            return audit_log(args, &config, json, out)
+                .map_err(Failure::with(AuditLogCommandError::exit_code));
+        }
+        AuditCommand::Verify(args) => {
+            return audit_verify(args, &config, json, out)
+                .map_err(Failure::with(AuditLogCommandError::exit_code));
+        }
         AuditCommand::Head => audit_head(config, json, out).await,
         AuditCommand::Check(args) => audit_check(args, config, out).await,
         AuditCommand::Reconcile(args) => audit_reconcile(args, config, out).await,
@@ -428,6 +437,7 @@ async fn trust_host(
         None => Consent::Ask(&mut ask),
     };
     let report = trust(config, &args.host, consent, &mut io::stderr()).await?;
+    trusting::record(config, &report);
     trusting::write_report(&report, global.json, &mut io::stdout())?;
     Ok(ExitCode::Ok)
 }

@@ -12,6 +12,8 @@ use crate::cli::audit::{AuditCheckArgs, AuditReconcileArgs};
 use crate::clock::utc;
 use crate::commands::on_storage::{CommandError, open_coordinator, open_host};
 use crate::config::Config;
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::terminal::write_json;
 
@@ -181,6 +183,12 @@ pub async fn audit_reconcile(
             state
                 .accept_foreign(repository)
                 .map_err(CommandError::from)?;
+            let what = What::LogReconciled {
+                repository: name.clone(),
+                first: records.first,
+                last: records.last,
+            };
+            coordinator.events.tell(Event::of_host(&name, what));
             writeln!(
                 out,
                 "{name}: accepted records {} to {}; backups go on after them",

@@ -11,6 +11,8 @@ use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
 use crate::coordinator::log::{LogError, since};
 use crate::coordinator::{Coordinator, HostRepository};
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::terminal::{Align, write_json, write_table};
 
@@ -135,6 +137,14 @@ pub async fn lease_take(
             .await
             .map_err(CommandError::from)?;
         let before = coordinator.take_lease(&repository, &mut catalog).await?;
+        let is_own = |lease: &Lease| lease.coordinator == coordinator.id;
+        if !before.as_ref().is_some_and(is_own) {
+            let what = What::LeaseTaken {
+                repository: name.clone(),
+                from: before.as_ref().map(|lease| lease.machine.clone()),
+            };
+            coordinator.events.tell(Event::new(what));
+        }
         writeln!(out, "{name}: {}", taken_text(&coordinator, before))?;
     }
     coordinator.close().await;

@@ -1,6 +1,7 @@
 //! What each command does. They take arguments and a loaded configuration, and return what to print.
 
 pub mod audit;
+pub mod audit_log;
 pub mod cat;
 pub mod config_check;
 pub mod demo;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use crate::audit::alone;
 use crate::catalog::selector::Selector;
 use crate::catalog::{CatalogError, SnapshotRow};
 use crate::cli::GlobalArgs;
@@ -25,12 +26,15 @@ use crate::config::sample::{HOSTS_TOML, InitValues, coordinator_toml};
 use crate::config::{Config, UnknownHost};
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
 use crate::database::DatabaseError;
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::keyring::kit::KitFacts;
 use crate::keyring::password::{available_memory_kib, cost_for_memory};
 use crate::keyring::unlock::UnlockFrom;
 use crate::logging::Screen;
 use crate::machine;
+use crate::repository::layout::StateDir;
 use crate::retention::holds::why_held;
 use crate::storage::embedded::create_destination;
 
@@ -247,12 +251,19 @@ pub fn export_kit_command(args: &ExportKitArgs, config: &Config) -> Result<(), C
         destinations: &destinations,
     };
     let admin = bundle.with_file_name("admin.bundle");
-    Ok(export_kit(
+    export_kit(
         &args.file,
         &facts,
         &admin,
         &UnlockFrom::environment_or_prompt(),
-    )?)
+    )?;
+    let path = args.file.display().to_string();
+    alone::record(
+        &StateDir::new(&config.state_dir),
+        &SystemClock,
+        vec![Event::new(What::KitExported { path })],
+    );
+    Ok(())
 }
 
 /// `key verify-kit KIT`.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use formats::keys::secret::MasterKey;
 use serde::Serialize;
 
+use crate::audit::alone;
 use crate::cli::recover::RecoverArgs;
 use crate::clock::SystemClock;
 use crate::commands::init::stage::{Staging, stage_daemon};
@@ -23,11 +24,14 @@ use crate::config::Config;
 use crate::config::error::ConfigErrors;
 use crate::coordinator::{Coordinator, OpenError};
 use crate::database::DatabaseError;
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::keyring::KeyringError;
 use crate::keyring::kit::read_kit;
 use crate::keyring::private_file::{PrivateFileError, create_private};
+use crate::repository::layout::StateDir;
 use crate::terminal::{Align, count_text, write_json, write_table};
 
 /// The configuration that the recovery itself works with; goes with the staging directory.
@@ -162,6 +166,12 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
     }
     staging.finish()?;
     let repositories = made?;
+    let destination = args.destination.clone();
+    alone::record(
+        &StateDir::new(&dir.join(STATE)),
+        &SystemClock,
+        vec![Event::new(What::Recovered { destination })],
+    );
     Ok(RecoverReport {
         dir,
         destination: args.destination.clone(),

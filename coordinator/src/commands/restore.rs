@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::cli::restore::{Overwrite as OverwriteArg, RestoreArgs, RestoreWhat};
 use crate::commands::opened_snapshot::{OpenedSnapshot, SnapshotCommandError};
 use crate::config::Config;
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::restore::dry_run::{Action, PlannedObject, dry_run};
 use crate::restore::options::{MetadataOptions, Overwrite, Owner, RestoreOptions};
@@ -64,6 +66,12 @@ pub async fn restore_command(
             task.abort();
             bar.finish_and_clear();
         }
+        let told = What::Restored {
+            snapshot: opened.row.id.to_string(),
+            to: args.to.display().to_string(),
+        };
+        let event = Event::of_host(&args.host, told);
+        opened.coordinator.events.tell(event);
         restored?
     };
     let report = RestoreJson {

@@ -82,6 +82,8 @@ pub async fn scan_command(
             }),
         }
     }
+    let told = scans.iter().flat_map(RepositoryScan::events);
+    told.for_each(|event| coordinator.events.tell(event));
     if json {
         let lines: Vec<_> = scans.iter().map(RepositoryJson::of).collect();
         write_json(out, &lines)?;

@@ -309,6 +309,13 @@ events! {
         /// The coordinator that writes it.
         coordinator: String,
     }
+    /// The end of the audit log is not what was written; it goes on in another file.
+    AuditDamaged "audit-damaged" {
+        /// The damaged file.
+        file: String,
+        /// The last record that is known to have been there.
+        record: u64,
+    }
     /// Nobody could listen fast enough.
     EventsDropped "events-dropped" {
         /// How many events.

@@ -33,6 +33,11 @@ impl StateDir {
         self.root.join("scan.db")
     }
 
+    /// The directory of the audit log.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
     /// The directory of the hosts' locks.
     pub fn hosts_dir(&self) -> PathBuf {
         self.root.join("hosts")

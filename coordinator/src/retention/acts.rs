@@ -17,6 +17,8 @@ use crate::config::host::Host;
 use crate::coordinator::log::LogError;
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
 use crate::database::DatabaseError;
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::repository::Repository;
@@ -220,6 +222,9 @@ pub async fn forget(
     coordinator
         .act(repository, catalog, fresh_act()?, act)
         .await?;
+    let snapshots = vec![row.id.to_string()];
+    let what = What::SnapshotsForgotten { snapshots };
+    coordinator.events.tell(Event::of_host(&host_name, what));
     Ok(row)
 }
 
@@ -252,6 +257,15 @@ pub async fn pin(
     coordinator
         .act(repository, catalog, fresh_act()?, act)
         .await?;
+    let snapshot = row.id.to_string();
+    let what = match reason {
+        Some(reason) => What::PinAdded {
+            snapshot,
+            reason: Some(reason.to_owned()),
+        },
+        None => What::PinRemoved { snapshot },
+    };
+    coordinator.events.tell(Event::of_host(&host_name, what));
     Ok(row)
 }
 
@@ -285,6 +299,9 @@ pub async fn undelete(
         .await?;
     let packs: Vec<PackId> = unswept.iter().map(|row| row.pack.pack).collect();
     write_undelete(coordinator, &mut opened, &packs, &wanted).await?;
+    let snapshots = wanted.iter().map(|row| row.id.to_string()).collect();
+    let what = What::SnapshotsUndeleted { snapshots };
+    coordinator.events.tell(Event::of_host(&host_name, what));
     drop(opened);
     let opened = coordinator.open_named(&name).await?; // Takes the packs in again.
     check_whole(coordinator, &opened, &wanted).await?;

@@ -28,6 +28,8 @@ use crate::config::host::Host;
 use crate::coordinator::log::LogError;
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
 use crate::database::DatabaseError;
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::index::{IndexError, LiveFrames};
 use crate::retention::acts::fresh_act;
@@ -199,11 +201,38 @@ pub async fn prune_host(
     };
     let found = look(coordinator, host, &opened, options, &mut report).await?;
     let Some(found) = found.filter(|_| options.execute && report.refused.is_none()) else {
+        if options.execute {
+            tell(coordinator, &report);
+        }
         return Ok(report);
     };
     execute(coordinator, &mut opened, found, &mut report).await?;
     report.executed = true;
+    tell(coordinator, &report);
     Ok(report)
+}
+
+fn tell_forgotten(coordinator: &Coordinator, report: &PruneReport) {
+    let dropped = report.snapshots.iter().filter(|snapshot| !snapshot.kept);
+    let snapshots: Vec<String> = dropped.map(|snapshot| snapshot.id.clone()).collect();
+    if !snapshots.is_empty() {
+        let what = What::SnapshotsForgotten { snapshots };
+        coordinator.events.tell(Event::of_host(&report.host, what));
+    }
+}
+
+/// Tells what was done, or refused.
+fn tell(coordinator: &Coordinator, report: &PruneReport) {
+    let what = match &report.refused {
+        Some(reason) => What::PruneRefused {
+            reason: reason.clone(),
+        },
+        None => What::PruneDone {
+            snapshots: report.forgotten,
+            bytes: report.removed.bytes,
+        },
+    };
+    coordinator.events.tell(Event::of_host(&report.host, what));
 }
 
 /// Everything that only looks. Nothing where a brake holds before the plan is made.
@@ -437,6 +466,7 @@ async fn execute(
     report: &mut PruneReport,
 ) -> Result<(), PruneError> {
     write_forgets(coordinator, opened, &found.decisions).await?;
+    tell_forgotten(coordinator, report);
     let Found {
         listed,
         live,

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use crate::events::Event;
+use crate::events::what::What;
+
 /// The most problems of a destination that are told one by one.
 const PROBLEMS_LISTED_MAX: usize = 20;
 
@@ -76,6 +79,38 @@ impl RepositoryScan {
             || !self.lost.is_empty()
             || self.lost_file_count > 0
             || self.destinations.iter().any(unhealed)
+    }
+
+    /// What is to be told of it: nothing where it could not be scanned to its end and nothing is known to be wrong.
+    pub fn events(&self) -> Vec<Event> {
+        let of = |what| Event::of_host(&self.name, what);
+        let unhealed =
+            |scan: &DestinationScan| (scan.missing + scan.damaged).saturating_sub(scan.healed);
+        let lost = self.lost.len() as u64;
+        let mut events: Vec<Event> = self
+            .destinations
+            .iter()
+            .filter(|scan| unhealed(scan) > 0)
+            .map(|scan| {
+                of(What::ScanDamage {
+                    destination: Some(scan.name.clone()),
+                    objects: unhealed(scan),
+                    lost,
+                })
+            })
+            .collect();
+        if self.is_damaged() && events.is_empty() {
+            events.push(of(What::ScanDamage {
+                destination: None,
+                objects: self.problems.len() as u64,
+                lost,
+            }));
+        }
+        if !self.is_damaged() && !self.is_incomplete() {
+            let repaired = self.destinations.iter().map(|scan| scan.healed).sum();
+            events.push(of(What::ScanClean { repaired }));
+        }
+        events
     }
 
     /// Whether something was wrong that is right now.

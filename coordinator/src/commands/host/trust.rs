@@ -9,13 +9,18 @@ use append_server::ssh::host_key::{Fingerprint, FingerprintError, ScannedKey, sc
 use append_server::ssh::target::SshTarget;
 use serde::Serialize;
 
+use crate::audit::alone;
 use crate::backup::login::{LoginError, ssh_target};
+use crate::clock::SystemClock;
 use crate::config::host::{Host, Jump};
 use crate::config::login_fields::HostKeyFingerprint;
 use crate::config::name::HostName;
 use crate::config::pin::{PinError, Pinned, add_host_keys};
 use crate::config::{Config, UnknownHost};
+use crate::events::Event;
+use crate::events::what::What;
 use crate::exit_code::ExitCode;
+use crate::repository::layout::StateDir;
 use crate::terminal::write_json;
 
 /// Why a host is not trusted now.
@@ -204,6 +209,20 @@ pub async fn trust(
         host: host.name.to_string(),
         trusted,
     })
+}
+
+/// Records in the audit log what was pinned.
+pub fn record(config: &Config, report: &TrustReport) {
+    let added = report.trusted.iter().filter(|host| host.added > 0);
+    let events = added.map(|host| {
+        let fingerprint = host.host_keys.join(" ");
+        Event::of_host(&host.host, What::HostTrusted { fingerprint })
+    });
+    alone::record(
+        &StateDir::new(&config.state_dir),
+        &SystemClock,
+        events.collect(),
+    );
 }
 
 /// Writes what came of it.
