@@ -182,8 +182,7 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
     match &cli.command {
         Command::Config(command) => {
             config_command(command, &global.config, global.json, &mut io::stdout())
-                .map_err(Failure::with(ConfigCommandError::exit_code))?;
-            Ok(ExitCode::Ok)
+                .map_err(Failure::with(ConfigCommandError::exit_code))
         }
         Command::Completions(args) => {
             write_completions(args.shell, &mut io::stdout())?;

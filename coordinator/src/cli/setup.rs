@@ -53,6 +53,23 @@ Examples:
   coordinator config show
   coordinator config show web1 --json")]
     Show(ConfigShowArgs),
+    /// Print what changed in the files since the daemon applied them
+    #[command(after_help = "\
+Compares every effective value, with all inheritance done, and not the texts.
+The daemon writes down what it applies, when it starts and when it reloads.
+
+Examples:
+  coordinator config diff
+  coordinator config diff --exit-code || coordinator reload")]
+    Diff(ConfigDiffArgs),
+    /// Print a JSON Schema (draft 2020-12), by which editors check and complete a file
+    #[command(after_help = "\
+An editor with a TOML language server such as Taplo takes it from the first
+line of the file:  #:schema ./hosts.schema.json
+
+Example:
+  coordinator config schema hosts > hosts.schema.json")]
+    Schema(ConfigSchemaArgs),
     /// Print a sample file with every key, its default and its meaning
     #[command(after_help = "\
 Example:
@@ -73,6 +90,31 @@ pub struct ConfigCheckArgs {
 pub struct ConfigShowArgs {
     /// Only this host
     pub host: Option<String>,
+}
+
+/// `config diff`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ConfigDiffArgs {
+    /// End with 1 when there is a change
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `config schema`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ConfigSchemaArgs {
+    /// Of which file
+    #[arg(value_enum)]
+    pub file: SchemaFile,
+}
+
+/// A file that has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFile {
+    /// coordinator.toml
+    Coordinator,
+    /// hosts.toml and hosts.d/*.toml
+    Hosts,
 }
 
 /// `config example`.

@@ -1,15 +1,20 @@
-//! `config check`, `config show` and `config example`: reads the configuration and tells about it.
+//! `config check`, `show`, `diff`, `schema` and `example`: reads the configuration and tells about it.
 //! Never connects, never writes a file.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::cli::setup::{ConfigCheckArgs, ConfigCommand, ConfigShowArgs, SampleFile};
+use crate::cli::setup::{
+    ConfigCheckArgs, ConfigCommand, ConfigDiffArgs, ConfigShowArgs, SampleFile, SchemaFile,
+};
+use crate::config::difference::{Change, changes};
 use crate::config::error::{ConfigError, ConfigErrors};
+use crate::config::revision::{AppliedError, ConfigRevision, read_applied};
 use crate::config::sample::{APPEND_SERVER_TOML, COORDINATOR_TOML, HOSTS_TOML};
-use crate::config::show::{to_json, to_toml};
+use crate::config::schema::{coordinator_schema, hosts_schema};
+use crate::config::show::{effective, to_json, to_toml};
 use crate::config::{Config, UnknownHost};
 use crate::exit_code::ExitCode;
 use crate::terminal::write_json;
@@ -23,6 +28,15 @@ pub enum ConfigCommandError {
     /// The host asked for is not in it.
     #[error(transparent)]
     UnknownHost(#[from] UnknownHost),
+    /// What was applied could not be read.
+    #[error(transparent)]
+    Applied(#[from] AppliedError),
+    /// Nothing was applied yet.
+    #[error("no configuration was applied yet: `coordinator daemon` writes it down in {} when it starts", state_dir.display())]
+    NeverApplied {
+        /// Where it would be.
+        state_dir: PathBuf,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -33,7 +47,9 @@ impl ConfigCommandError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::UnknownHost(_) => ExitCode::NotFound,
-            Self::Config(_) | Self::Output(_) => ExitCode::Error,
+            Self::Config(_) | Self::Applied(_) | Self::NeverApplied { .. } | Self::Output(_) => {
+                ExitCode::Error
+            }
         }
     }
 }
@@ -46,12 +62,15 @@ pub fn config_command(
     path: &Path,
     json: bool,
     out: &mut dyn Write,
-) -> Result<(), ConfigCommandError> {
+) -> Result<ExitCode, ConfigCommandError> {
     match command {
-        ConfigCommand::Check(args) => check(*args, path, json, out),
-        ConfigCommand::Show(args) => show(args, path, json, out),
-        ConfigCommand::Example(args) => Ok(out.write_all(sample(args.file).as_bytes())?),
+        ConfigCommand::Check(args) => check(*args, path, json, out)?,
+        ConfigCommand::Show(args) => show(args, path, json, out)?,
+        ConfigCommand::Diff(args) => return diff(*args, path, json, out),
+        ConfigCommand::Schema(args) => schema(args.file, out)?,
+        ConfigCommand::Example(args) => out.write_all(sample(args.file).as_bytes())?,
     }
+    Ok(ExitCode::Ok)
 }
 
 fn check(
@@ -68,7 +87,8 @@ fn check(
             let destinations = counted(config.destinations.len(), "destination");
             writeln!(
                 out,
-                "ok: {hosts}, {destinations}, {}",
+                "ok: {hosts}, {destinations}, revision {}, {}",
+                ConfigRevision::of(config),
                 config.file.display()
             )?;
         }
@@ -106,6 +126,50 @@ fn show(
     Ok(())
 }
 
+fn diff(
+    args: ConfigDiffArgs,
+    path: &Path,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<ExitCode, ConfigCommandError> {
+    let config = Config::load(path)?;
+    let Some(applied) = read_applied(&config.state_dir)? else {
+        let state_dir = config.state_dir;
+        return Err(ConfigCommandError::NeverApplied { state_dir });
+    };
+    let changes = changes(&applied.effective, &effective(&config, None));
+    let code = match args.exit_code && !changes.is_empty() {
+        true => ExitCode::Error,
+        false => ExitCode::Ok,
+    };
+    let revision = ConfigRevision::of(&config).full();
+    if json {
+        let report = Difference {
+            applied_revision: applied.revision,
+            applied_at: applied.applied_at,
+            revision,
+            changes,
+        };
+        write_json(out, &report)?;
+    } else if changes.is_empty() {
+        writeln!(out, "no change since {}", applied.applied_at)?;
+    } else {
+        writeln!(out, "changed since {}:", applied.applied_at)?;
+        for change in &changes {
+            writeln!(out, "{change}")?;
+        }
+    }
+    Ok(code)
+}
+
+fn schema(file: SchemaFile, out: &mut dyn Write) -> io::Result<()> {
+    let schema = match file {
+        SchemaFile::Coordinator => coordinator_schema(),
+        SchemaFile::Hosts => hosts_schema(),
+    };
+    writeln!(out, "{schema:#}")
+}
+
 fn sample(file: SampleFile) -> &'static str {
     match file {
         SampleFile::Coordinator => COORDINATOR_TOML,
@@ -119,12 +183,22 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
+/// What `config diff --json` prints.
+#[derive(Debug, Serialize)]
+struct Difference {
+    applied_revision: String,
+    applied_at: String,
+    revision: String,
+    changes: Vec<Change>,
+}
+
 /// What `config check --json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
     hosts: Option<usize>,
     destinations: Option<usize>,
+    revision: Option<String>,
     errors: Vec<ReportedError>,
     errors_left_off: usize,
 }
@@ -144,6 +218,7 @@ impl Report {
             ok: true,
             hosts: Some(config.hosts.len()),
             destinations: Some(config.destinations.len()),
+            revision: Some(ConfigRevision::of(config).full()),
             errors: Vec::new(),
             errors_left_off: 0,
         }
@@ -154,6 +229,7 @@ impl Report {
             ok: false,
             hosts: None,
             destinations: None,
+            revision: None,
             errors: errors.errors().iter().map(ReportedError::of).collect(),
             errors_left_off: errors.left_off(),
         }

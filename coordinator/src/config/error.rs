@@ -10,7 +10,7 @@ use append_server::quantity::QuantityError;
 use crate::config::address::AddressError;
 use crate::config::exclude::ExcludeError;
 use crate::config::login_fields::LoginFieldError;
-use crate::config::name::{HostName, NameError};
+use crate::config::name::NameError;
 use crate::config::path::PathError;
 use crate::config::secret_file::SecretFileError;
 use crate::config::source_text::{FILE_BYTES_MAX, Location, Place};
@@ -80,10 +80,10 @@ pub enum ConfigError {
         source: ValueError,
     },
     /// One name in two files, or twice in one under two spellings.
-    #[error("{location}: host.{name}: is already defined at {first}: rename one of the two")]
-    DuplicateHost {
-        /// The name.
-        name: HostName,
+    #[error("{location}: {table}: is already defined at {first}: rename one of the two")]
+    DuplicateTable {
+        /// The dotted key, such as `host.web1`.
+        table: String,
         /// The later definition.
         location: Location,
         /// The earlier one.
@@ -103,9 +103,11 @@ impl ConfigError {
                 location: location.clone(),
                 key: String::new(),
             }),
-            Self::DuplicateHost { name, location, .. } => Some(Place {
+            Self::DuplicateTable {
+                table, location, ..
+            } => Some(Place {
                 location: location.clone(),
-                key: format!("host.{name}"),
+                key: table.clone(),
             }),
             Self::Secret(error) => error.named_at.clone(),
             Self::Read { .. }
@@ -192,7 +194,7 @@ pub enum ValueError {
         /// The greatest.
         max: String,
     },
-    /// A key that every host needs and neither it nor `[defaults]` sets.
+    /// A key that every host needs and neither it nor a group nor `[defaults]` sets.
     #[error("`{key}` is missing: add `{example}` here{}", if *inheritable { " or under [defaults]" } else { "" })]
     Missing {
         /// The key.
@@ -212,11 +214,24 @@ pub enum ValueError {
         "`certificate_file` needs the key it certifies: set `identity_file` or `use_agent = true` too"
     )]
     CertificateWithoutKey,
-    /// A key in `[defaults]` that only one host can have.
-    #[error("`{key}` cannot be shared: move it from [defaults] to the [host.NAME] it belongs to")]
-    NotADefault {
+    /// A key in `[defaults]` or a group that only one host can have.
+    #[error("`{key}` cannot be shared: move it from [{table}] to the [host.NAME] it belongs to")]
+    NotShared {
         /// The key.
         key: &'static str,
+        /// Where it stands.
+        table: String,
+    },
+    /// `groups` names no group.
+    #[error(
+        "group {name:?} is not defined{}: name a [group.*] of this configuration, or add [group.NAME]",
+        did_you_mean(nearest.as_deref())
+    )]
+    UnknownGroup {
+        /// What was written.
+        name: String,
+        /// A group whose name is close.
+        nearest: Option<String>,
     },
     /// `[defaults]` in a file of hosts.d.
     #[error("[defaults] stands in the main hosts file only: move it to {}", main.display())]

@@ -1,5 +1,5 @@
-//! One host as a run sees it: its own table over `[defaults]` over what is built in. Never half set:
-//! every field has its final value.
+//! One host as a run sees it: its own table over those of its groups over `[defaults]` over what is built in. Never half
+//! set: every field has its final value.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,14 +9,15 @@ use append_server::quantity::Span;
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
+use crate::config::layers::Layers;
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
-use crate::config::name::{HostName, RepositoryName, Tag};
+use crate::config::name::{GroupName, HostName, RepositoryName, Tag};
 use crate::config::path::SourcePath;
 use crate::config::raw::Transport;
 use crate::config::safety_settings::{Safety, merge_safety};
 use crate::config::secret_file::SecretFile;
-use crate::config::settings::{LimitSettings, Settings};
 use crate::config::source_text::Location;
+use crate::config::table_keys::TableKeys;
 use crate::retention::keep::{KEEP_FLOOR_DEFAULT, Keep};
 
 /// The most hops on the way to a host.
@@ -29,6 +30,8 @@ pub struct Host {
     pub name: HostName,
     /// Where it is defined; the file is the one that `host trust` edits.
     pub defined_at: Location,
+    /// The groups it takes settings from; a later one is stronger.
+    pub groups: Vec<GroupName>,
     /// Where and as whom to log in.
     pub login: Login,
     /// The hosts to go over, the first hop first; empty when the host is reached directly.
@@ -39,7 +42,7 @@ pub struct Host {
     pub paths: Vec<SourcePath>,
     /// Whether the walk stays on the filesystem of each path.
     pub one_file_system: bool,
-    /// The exclude rules, those of `[defaults]` first; the last one that matches wins.
+    /// The exclude rules, those of `[defaults]` first, then those of its groups; the last one that matches wins.
     pub exclude: Arc<[ExcludeRule]>,
     /// Whether directories with a CACHEDIR.TAG are left out.
     pub exclude_caches: bool,
@@ -59,8 +62,8 @@ pub struct Host {
     pub repository: RepositoryName,
     /// Deadlines and parallelism.
     pub limits: HostLimits,
-    /// The keys its own table sets.
-    pub(super) own_keys: Vec<&'static str>,
+    /// The tables its values come from, its own first, each stronger than those behind it.
+    pub(super) tables: Vec<Arc<TableKeys>>,
 }
 
 impl Host {
@@ -137,68 +140,80 @@ impl Default for HostLimits {
     }
 }
 
-/// The host that `own` over `defaults` gives, still without its jumps.
+/// Where a host is defined, and what it inherits from.
+#[derive(Debug)]
+pub(super) struct Descent {
+    pub(super) defined_at: Location,
+    pub(super) groups: Vec<GroupName>,
+    pub(super) tables: Vec<Arc<TableKeys>>,
+}
+
+/// The host that its tables give, still without its jumps.
 pub(super) fn merge(
     name: &HostName,
-    defined_at: Location,
-    own: &Settings,
-    defaults: &Settings,
-    own_keys: Vec<&'static str>,
+    descent: Descent,
+    layers: &Layers<'_>,
 ) -> Result<Host, ValueError> {
     Ok(Host {
         name: name.clone(),
-        defined_at,
-        login: merge_login(own, defaults)?,
+        defined_at: descent.defined_at,
+        groups: descent.groups,
+        tables: descent.tables,
+        login: merge_login(layers)?,
         jumps: Vec::new(),
-        become_command: pick(&own.become_command, &defaults.become_command).unwrap_or_default(),
-        paths: pick(&own.paths, &defaults.paths).unwrap_or_default(),
-        one_file_system: pick(&own.one_file_system, &defaults.one_file_system).unwrap_or(false),
-        exclude: join_rules(own.exclude.as_ref(), defaults.exclude.as_ref()),
-        exclude_caches: pick(&own.exclude_caches, &defaults.exclude_caches).unwrap_or(false),
-        exclude_if_present: pick(&own.exclude_if_present, &defaults.exclude_if_present)
-            .unwrap_or_else(|| Arc::from([])),
-        transport: pick(&own.transport, &defaults.transport).unwrap_or_default(),
-        tags: pick(&own.tags, &defaults.tags).unwrap_or_default(),
-        keep: own.keep.or(defaults.keep),
-        keep_floor: own
-            .keep_floor
-            .or(defaults.keep_floor)
+        become_command: layers
+            .pick(|table| &table.become_command)
+            .unwrap_or_default(),
+        paths: layers.pick(|table| &table.paths).unwrap_or_default(),
+        one_file_system: layers
+            .pick(|table| &table.one_file_system)
+            .unwrap_or_default(),
+        exclude: join_rules(&layers.all(|table| &table.exclude)),
+        exclude_caches: layers
+            .pick(|table| &table.exclude_caches)
+            .unwrap_or_default(),
+        exclude_if_present: layers
+            .pick(|table| &table.exclude_if_present)
+            .unwrap_or_default(),
+        transport: layers.pick(|table| &table.transport).unwrap_or_default(),
+        tags: layers.pick(|table| &table.tags).unwrap_or_default(),
+        keep: layers.pick(|table| &table.keep),
+        keep_floor: layers
+            .pick(|table| &table.keep_floor)
             .unwrap_or(KEEP_FLOOR_DEFAULT),
-        safety: merge_safety(&own.safety, &defaults.safety),
-        repository: own
-            .repository
-            .clone()
+        safety: merge_safety(&layers.part(|table| &table.safety)),
+        repository: layers
+            .pick(|table| &table.repository)
             .unwrap_or_else(|| RepositoryName::from(name)),
-        limits: merge_limits(&own.limits, &defaults.limits),
-        own_keys,
+        limits: merge_limits(layers),
     })
 }
 
-/// The login that `own` over `defaults` gives.
+/// The login that these tables give.
 ///
 /// A table that sets a key of its own never combines it with an inherited certificate, which belongs to
 /// another key.
-pub(super) fn merge_login(own: &Settings, defaults: &Settings) -> Result<Login, ValueError> {
-    let own_credential = own.identity_file.is_some();
-    let inherited_certificate = defaults
-        .certificate_file
-        .clone()
-        .filter(|_| !own_credential);
+pub(super) fn merge_login(layers: &Layers<'_>) -> Result<Login, ValueError> {
+    let with_key = layers.down_to(|table| &table.identity_file);
     let login = Login {
-        address: own.address.clone().ok_or(ValueError::Missing {
-            key: "address",
-            example: "address = \"web1.example.com:22\"",
-            inheritable: false,
-        })?,
-        user: pick(&own.user, &defaults.user).ok_or(ValueError::Missing {
-            key: "user",
-            example: "user = \"backup\"",
-            inheritable: true,
-        })?,
-        identity_file: pick(&own.identity_file, &defaults.identity_file),
-        certificate_file: own.certificate_file.clone().or(inherited_certificate),
-        use_agent: pick(&own.use_agent, &defaults.use_agent).unwrap_or(false),
-        host_keys: own.host_keys.clone().unwrap_or_default(),
+        address: layers
+            .pick(|table| &table.address)
+            .ok_or(ValueError::Missing {
+                key: "address",
+                example: "address = \"web1.example.com:22\"",
+                inheritable: false,
+            })?,
+        user: layers
+            .pick(|table| &table.user)
+            .ok_or(ValueError::Missing {
+                key: "user",
+                example: "user = \"backup\"",
+                inheritable: true,
+            })?,
+        identity_file: layers.pick(|table| &table.identity_file),
+        certificate_file: with_key.pick(|table| &table.certificate_file),
+        use_agent: layers.pick(|table| &table.use_agent).unwrap_or_default(),
+        host_keys: layers.pick(|table| &table.host_keys).unwrap_or_default(),
     };
     if login.identity_file.is_none() && !login.use_agent {
         return Err(match login.certificate_file {
@@ -209,32 +224,29 @@ pub(super) fn merge_login(own: &Settings, defaults: &Settings) -> Result<Login, 
     Ok(login)
 }
 
-/// A host's rules come after the defaults' ones, so that its `!rule` can bring something back.
-fn join_rules(
-    own: Option<&Arc<[ExcludeRule]>>,
-    defaults: Option<&Arc<[ExcludeRule]>>,
-) -> Arc<[ExcludeRule]> {
-    match (own, defaults) {
-        (None, None) => Arc::from([]),
-        (Some(only), None) | (None, Some(only)) => Arc::clone(only),
-        (Some(own), Some(defaults)) => defaults.iter().chain(own.iter()).cloned().collect(),
+/// A host's rules come after those it inherits, so that its `!rule` can bring something back.
+fn join_rules(lists: &[&Arc<[ExcludeRule]>]) -> Arc<[ExcludeRule]> {
+    match lists {
+        [only] => Arc::clone(only),
+        lists => lists.iter().flat_map(|list| list.iter().cloned()).collect(),
     }
 }
 
-fn merge_limits(own: &LimitSettings, defaults: &LimitSettings) -> HostLimits {
+fn merge_limits(layers: &Layers<'_>) -> HostLimits {
     let built_in = HostLimits::default();
     HostLimits {
-        connect: own.connect.or(defaults.connect).unwrap_or(built_in.connect),
-        idle: own.idle.or(defaults.idle).unwrap_or(built_in.idle),
-        run: own.run.or(defaults.run).unwrap_or(built_in.run),
-        tunnel_connections: own
-            .tunnel_connections
-            .or(defaults.tunnel_connections)
+        connect: layers
+            .pick(|table| &table.limits.connect)
+            .unwrap_or(built_in.connect),
+        idle: layers
+            .pick(|table| &table.limits.idle)
+            .unwrap_or(built_in.idle),
+        run: layers
+            .pick(|table| &table.limits.run)
+            .unwrap_or(built_in.run),
+        tunnel_connections: layers
+            .pick(|table| &table.limits.tunnel_connections)
             .unwrap_or(built_in.tunnel_connections),
-        agent_threads: own.agent_threads.or(defaults.agent_threads),
+        agent_threads: layers.pick(|table| &table.limits.agent_threads),
     }
-}
-
-fn pick<T: Clone>(own: &Option<T>, default: &Option<T>) -> Option<T> {
-    own.as_ref().or(default.as_ref()).cloned()
 }

@@ -4,24 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::error::{ConfigError, ErrorList, ValueError};
-use crate::config::host::{Host, JUMPS_MAX, Jump, Login, merge, merge_login};
+use crate::config::host::{Descent, Host, JUMPS_MAX, Jump, Login, merge, merge_login};
+use crate::config::layers::{Layers, SharedTables};
 use crate::config::name::HostName;
 use crate::config::raw::{RawHosts, RawSettings, Text};
-use crate::config::settings::{JumpSetting, JumpWay, Settings, ValueReader, keys_set};
+use crate::config::settings::{JumpSetting, JumpWay, Settings, ValueReader};
 use crate::config::source_text::SourceText;
 use crate::config::suggestion::nearest;
+use crate::config::table_keys::Keyed;
 
 /// The directory beside the hosts file whose `*.toml` are read too.
 pub const HOSTS_DIRECTORY: &str = "hosts.d";
-
-/// The hosts of all files, and the keys that `[defaults]` sets.
-#[derive(Debug, Default)]
-pub(super) struct Hosts {
-    pub(super) by_name: BTreeMap<HostName, Host>,
-    pub(super) default_keys: Vec<&'static str>,
-}
 
 /// A host whose own values are checked, before the way to it is known.
 struct Draft<'a> {
@@ -29,16 +25,17 @@ struct Draft<'a> {
     name_span: Range<usize>,
     host: Host,
     own: Settings,
+    inherited: Vec<&'a Settings>,
 }
 
 /// Reads the main hosts file and its hosts.d.
-pub(super) fn read_hosts(main: &Path, errors: &mut ErrorList) -> Hosts {
+pub(super) fn read_hosts(main: &Path, errors: &mut ErrorList) -> BTreeMap<HostName, Host> {
     let mut sources = Vec::new();
     let beside = match files_beside(main) {
         Ok(files) => files,
         Err(error) => {
             errors.push(|| error);
-            return Hosts::default();
+            return BTreeMap::new();
         }
     };
     for path in std::iter::once(main.to_owned()).chain(beside) {
@@ -86,7 +83,11 @@ fn files_beside(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 }
 
 /// Resolves the hosts of `sources`, the first of which is the main file when it could be read.
-pub(super) fn resolve(main: &Path, sources: &[SourceText], errors: &mut ErrorList) -> Hosts {
+pub(super) fn resolve(
+    main: &Path,
+    sources: &[SourceText],
+    errors: &mut ErrorList,
+) -> BTreeMap<HostName, Host> {
     let mut files = Vec::new();
     for source in sources {
         match source.parse::<RawHosts>() {
@@ -94,75 +95,43 @@ pub(super) fn resolve(main: &Path, sources: &[SourceText], errors: &mut ErrorLis
             Err(error) => errors.push(|| error),
         }
     }
-    let mut defaults = Settings::default();
-    let mut default_keys = Vec::new();
-    for (source, raw) in &files {
-        let Some(table) = &raw.defaults else { continue };
-        let mut reader = ValueReader::new(source, errors);
-        if source.file() != main {
-            let main = main.to_owned();
-            reader.refuse(&table.span(), ValueError::DefaultsOutsideMain { main });
-            continue;
-        }
-        defaults = read_defaults(&mut reader, table.get_ref());
-        default_keys = keys_set(table.get_ref());
-    }
-    // With a broken file or broken defaults, every host would only repeat the same error.
+    let shared = SharedTables::read(main, &files, errors);
+    // With a broken file or a broken shared table, every host would only repeat the same error.
     if errors.count() > 0 {
-        return Hosts::default();
+        return BTreeMap::new();
     }
-    let drafts = read_drafts(&files, &defaults, errors);
-    check_default_jump(&defaults, &drafts, &files, errors);
+    let drafts = read_drafts(&files, &shared, errors);
+    check_shared_jumps(&shared, &drafts, errors);
     if errors.count() > 0 {
-        return Hosts::default();
+        return BTreeMap::new();
     }
-    Hosts {
-        by_name: add_jumps(drafts, &defaults, errors),
-        default_keys,
-    }
+    add_jumps(drafts, errors)
 }
 
-fn read_defaults(reader: &mut ValueReader<'_>, raw: &RawSettings) -> Settings {
-    let address = raw.address.as_ref().map(Text::span);
-    let host_key = raw.host_key.as_ref().map(toml::Spanned::span);
-    let repository = raw.repository.as_ref().map(Text::span);
-    for (key, span) in [
-        ("address", address),
-        ("host_key", host_key),
-        ("repository", repository),
-    ] {
-        if let Some(span) = span {
-            reader.refuse(&span, ValueError::NotADefault { key });
-        }
-    }
-    reader.settings(raw, "defaults").unwrap_or_default()
-}
-
-/// A wrong jump in `[defaults]` is one error there, not one for each host.
-fn check_default_jump(
-    defaults: &Settings,
+/// A wrong jump in a shared table is one error there, not one for each host.
+fn check_shared_jumps(
+    shared: &SharedTables<'_>,
     drafts: &BTreeMap<HostName, Draft<'_>>,
-    files: &[(&SourceText, RawHosts)],
     errors: &mut ErrorList,
 ) {
-    let Some(JumpSetting {
-        span,
-        way: JumpWay::Host(name),
-    }) = &defaults.jump
-    else {
+    if errors.count() > 0 {
         return;
-    };
-    let Some((source, _)) = files.iter().find(|(_, raw)| raw.defaults.is_some()) else {
-        return;
-    };
-    if errors.count() == 0 && !drafts.contains_key(name.as_str()) {
-        ValueReader::new(source, errors).refuse(span, unknown_jump(name, drafts));
+    }
+    for layer in shared.all() {
+        if let Some(JumpSetting {
+            span,
+            way: JumpWay::Host(name),
+        }) = &layer.settings.jump
+            && !drafts.contains_key(name.as_str())
+        {
+            ValueReader::new(layer.source, errors).refuse(span, unknown_jump(name, drafts));
+        }
     }
 }
 
 fn read_drafts<'a>(
     files: &'a [(&'a SourceText, RawHosts)],
-    defaults: &Settings,
+    shared: &'a SharedTables<'a>,
     errors: &mut ErrorList,
 ) -> BTreeMap<HostName, Draft<'a>> {
     let mut drafts: BTreeMap<HostName, Draft<'a>> = BTreeMap::new();
@@ -173,15 +142,15 @@ fn read_drafts<'a>(
                 continue;
             };
             if let Some(first) = drafts.get(&host_name) {
-                errors.push(|| ConfigError::DuplicateHost {
-                    name: host_name,
+                errors.push(|| ConfigError::DuplicateTable {
+                    table: format!("host.{host_name}"),
                     location,
                     first: first.host.defined_at.clone(),
                 });
                 continue;
             }
             let mut reader = ValueReader::new(source, errors);
-            if let Some(draft) = read_draft(&mut reader, source, name, &host_name, table, defaults)
+            if let Some(draft) = read_draft(&mut reader, source, (name, table), &host_name, shared)
             {
                 drafts.insert(host_name, draft);
             }
@@ -193,19 +162,35 @@ fn read_drafts<'a>(
 fn read_draft<'a>(
     reader: &mut ValueReader<'_>,
     source: &'a SourceText,
-    name: &Text,
+    (name, table): (&Text, &Keyed<RawSettings>),
     host_name: &HostName,
-    table: &RawSettings,
-    defaults: &Settings,
+    shared: &'a SharedTables<'a>,
 ) -> Option<Draft<'a>> {
-    let own = reader.settings(table, &format!("host.{host_name}"))?;
-    let location = source.location(name.span().start);
-    match merge(host_name, location, &own, defaults, keys_set(table)) {
+    let table_name = format!("host.{host_name}");
+    let groups = shared.groups(reader, table.table().groups.as_ref());
+    let own = reader.settings(table.table(), &table_name)?;
+    let groups = groups?;
+    let over = shared.of_groups(&groups);
+    let own_keys = Arc::new(table.keys(source, table_name));
+    let shared_keys = over.iter().map(|layer| Arc::clone(&layer.keys));
+    let descent = Descent {
+        defined_at: source.location(name.span().start),
+        groups,
+        tables: std::iter::once(own_keys).chain(shared_keys).collect(),
+    };
+    let inherited: Vec<&Settings> = over.iter().map(|layer| &layer.settings).collect();
+    let merged = merge(
+        host_name,
+        descent,
+        &Layers::new(&own, inherited.iter().copied()),
+    );
+    match merged {
         Ok(host) => Some(Draft {
             source,
             name_span: name.span(),
             host,
             own,
+            inherited,
         }),
         Err(reason) => {
             reader.refuse(&name.span(), reason);
@@ -217,13 +202,12 @@ fn read_draft<'a>(
 /// Finds the way to each host, and refuses hosts that nothing is to be done with.
 fn add_jumps(
     mut drafts: BTreeMap<HostName, Draft<'_>>,
-    defaults: &Settings,
     errors: &mut ErrorList,
 ) -> BTreeMap<HostName, Host> {
     let mut jump_hosts = BTreeSet::new();
     let mut ways = BTreeMap::new();
     for (name, draft) in &drafts {
-        match way_to(draft, &drafts, defaults) {
+        match way_to(draft, &drafts) {
             Ok(way) => {
                 jump_hosts.extend(way.iter().filter_map(|jump| jump.host.clone()));
                 ways.insert(name.clone(), way);
@@ -257,14 +241,13 @@ fn add_jumps(
 fn way_to(
     draft: &Draft<'_>,
     drafts: &BTreeMap<HostName, Draft<'_>>,
-    defaults: &Settings,
 ) -> Result<Vec<Jump>, (Range<usize>, ValueError)> {
     let own_span = draft.own.jump.as_ref().map(|jump| jump.span.clone());
     let span = own_span.unwrap_or_else(|| draft.name_span.clone());
     let mut way = Vec::new();
     let mut route = vec![draft.host.name.to_string()];
     let mut at = draft;
-    while let Some(setting) = jump_of(at, defaults) {
+    while let Some(setting) = jump_of(at) {
         if way.len() == JUMPS_MAX {
             return Err((span, ValueError::JumpTooLong { max: JUMPS_MAX }));
         }
@@ -296,13 +279,16 @@ fn way_to(
     Ok(way)
 }
 
-/// A host's own `jump`, or the defaults' one, unless that names the host itself: the jump host of all
+/// A host's own `jump`, or the inherited one, unless that names the host itself: the jump host of all
 /// the others inherits it too and is reached directly.
-fn jump_of<'a>(draft: &'a Draft<'_>, defaults: &'a Settings) -> Option<&'a JumpSetting> {
-    let inherited = defaults.jump.as_ref().filter(|setting| match &setting.way {
-        JumpWay::Host(name) => name != draft.host.name.as_str(),
-        JumpWay::Direct | JumpWay::Login(_) => true,
-    });
+fn jump_of<'a>(draft: &'a Draft<'_>) -> Option<&'a JumpSetting> {
+    let mut shared = draft.inherited.iter();
+    let inherited = shared
+        .find_map(|table| table.jump.as_ref())
+        .filter(|setting| match &setting.way {
+            JumpWay::Host(name) => name != draft.host.name.as_str(),
+            JumpWay::Direct | JumpWay::Login(_) => true,
+        });
     draft.own.jump.as_ref().or(inherited)
 }
 
@@ -315,7 +301,7 @@ fn inline_login(own: &Settings, host: &Login) -> Result<Login, ValueError> {
         use_agent: Some(host.use_agent),
         ..Settings::default()
     };
-    merge_login(own, &inherited)
+    merge_login(&Layers::new(own, [&inherited]))
 }
 
 fn unknown_jump(name: &str, drafts: &BTreeMap<HostName, Draft<'_>>) -> ValueError {

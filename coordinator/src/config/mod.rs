@@ -7,23 +7,30 @@
 
 pub mod address;
 pub mod coordinator_file;
+pub mod difference;
 pub mod error;
 pub mod exclude;
 pub mod host;
 pub mod hosts_file;
+mod layers;
 pub mod login_fields;
 pub mod name;
+mod origin;
 pub mod path;
 pub mod pin;
 pub mod prune_settings;
 pub mod raw;
+mod replace_file;
+pub mod revision;
 pub mod safety_settings;
 pub mod sample;
+pub mod schema;
 pub mod secret_file;
 mod settings;
 pub mod show;
 pub mod source_text;
 pub mod suggestion;
+pub mod table_keys;
 pub mod table_setting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +74,6 @@ pub struct Config {
     pub log: Log,
     /// The hosts.
     pub hosts: BTreeMap<HostName, Host>,
-    default_keys: Vec<&'static str>,
 }
 
 impl Config {
@@ -91,8 +97,7 @@ impl Config {
             agents_dir: file.agents_dir,
             append_server: file.append_server,
             log: file.log,
-            hosts: hosts.by_name,
-            default_keys: hosts.default_keys,
+            hosts,
         })
     }
 

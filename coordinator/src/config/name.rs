@@ -94,6 +94,10 @@ name_type!(
     RepositoryName
 );
 name_type!(
+    /// The name of one `[group.NAME]` of hosts.toml.
+    GroupName
+);
+name_type!(
     /// A label of a host, by which commands pick several.
     Tag
 );

@@ -1,15 +1,14 @@
 //! Writes trusted host keys into a hosts file. Never touches anything else in it: comments, order and
 //! formatting stay, and the file is replaced whole or not at all.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
 
 use crate::config::login_fields::HostKeyFingerprint;
 use crate::config::name::HostName;
+use crate::config::replace_file::replace_file;
 
 /// The key that holds the fingerprints.
 const HOST_KEY: &str = "host_key";
@@ -84,7 +83,7 @@ pub fn add_host_keys(
     let Some((text, added)) = with_host_keys(path, &text, host, fingerprints)? else {
         return Ok(Pinned::Unchanged);
     };
-    replace(&real_path, text.as_bytes()).map_err(|source| PinError::Write {
+    replace_file(&real_path, text.as_bytes()).map_err(|source| PinError::Write {
         path: path.to_owned(),
         source,
     })?;
@@ -149,42 +148,6 @@ fn push_alike(list: &mut Array, text: String) {
         }
         None => list.push(text),
     }
-}
-
-/// Puts `bytes` in the file's place with one rename, so that a crash leaves the old file or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    let before = std::fs::metadata(path)?;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = directory.join(name);
-    let written =
-        write_new(&temporary, bytes, &before).and_then(|()| std::fs::rename(&temporary, path));
-    if let Err(error) = written {
-        // The first error is the one to tell; a leftover is replaced by nothing and read by nobody.
-        drop(std::fs::remove_file(&temporary));
-        return Err(error);
-    }
-    File::open(directory)?.sync_all()
-}
-
-fn write_new(path: &Path, bytes: &[u8], like: &std::fs::Metadata) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
-    }
-    file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::prune_settings::{RawKeep, RawPrune};
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
+use crate::config::table_keys::Keyed;
 
 /// A text and where it stands.
 pub(super) type Text = Spanned<String>;
@@ -135,12 +136,14 @@ impl LogFormat {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHosts {
-    pub(super) defaults: Option<Spanned<RawSettings>>,
+    pub(super) defaults: Option<Spanned<Keyed<RawSettings>>>,
     #[serde(default)]
-    pub(super) host: BTreeMap<Text, RawSettings>,
+    pub(super) group: BTreeMap<Text, Keyed<RawSettings>>,
+    #[serde(default)]
+    pub(super) host: BTreeMap<Text, Keyed<RawSettings>>,
 }
 
-/// `[defaults]` or one `[host.NAME]`.
+/// `[defaults]`, one `[group.NAME]` or one `[host.NAME]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSettings {
@@ -159,6 +162,7 @@ pub(super) struct RawSettings {
     pub(super) exclude_if_present: Option<Vec<Text>>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Text>>,
+    pub(super) groups: Option<Spanned<Vec<Text>>>,
     pub(super) keep: Option<RawKeep>,
     pub(super) keep_floor: Option<Spanned<u64>>,
     pub(super) max_new: Option<Spanned<RawQuota>>,

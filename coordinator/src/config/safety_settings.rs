@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 use crate::config::error::ValueError;
+use crate::config::layers::Layers;
 use crate::config::path::SourcePath;
 use crate::config::raw::{RawSettings, Text};
 use crate::config::settings::ValueReader;
@@ -228,21 +229,18 @@ fn quota(reader: &mut ValueReader<'_>, raw: &Spanned<RawQuota>) -> Option<Quota>
     }
 }
 
-/// The values that `own` over `defaults` gives.
-pub(super) fn merge_safety(own: &SafetySettings, defaults: &SafetySettings) -> Safety {
-    let anomaly = own.anomaly.or(defaults.anomaly);
-    let ignored = own.coverage_ignore.as_ref();
-    let ignored = ignored.or(defaults.coverage_ignore.as_ref());
+/// The values that a host's tables give.
+pub(super) fn merge_safety(layers: &Layers<'_, SafetySettings>) -> Safety {
+    let anomaly = layers.pick(|table| &table.anomaly);
     Safety {
         anomaly: anomaly.unwrap_or(Some(AnomalyLimits::default())),
-        coverage: own.coverage.or(defaults.coverage).unwrap_or_default(),
-        coverage_ignore: ignored.cloned().unwrap_or_default(),
-        quota: own.quota.or(defaults.quota).unwrap_or_default(),
-        max_snapshot: own
-            .max_snapshot
-            .or(defaults.max_snapshot)
+        coverage: layers.pick(|table| &table.coverage).unwrap_or_default(),
+        coverage_ignore: layers
+            .pick(|table| &table.coverage_ignore)
             .unwrap_or_default(),
-        max_new: own.max_new.or(defaults.max_new).unwrap_or_default(),
+        quota: layers.pick(|table| &table.quota).unwrap_or_default(),
+        max_snapshot: layers.pick(|table| &table.max_snapshot).unwrap_or_default(),
+        max_new: layers.pick(|table| &table.max_new).unwrap_or_default(),
     }
 }
 
@@ -297,6 +295,7 @@ mod tests {
     use append_server::quantity::Size;
 
     use super::{SafetySettings, merge_safety, safety_rows};
+    use crate::config::layers::Layers;
     use crate::safety::anomaly::AnomalyLimits;
     use crate::safety::coverage::Coverage;
     use crate::safety::quota::Quota;
@@ -316,12 +315,15 @@ mod tests {
             anomaly: Some(None),
             ..SafetySettings::default()
         };
-        let merged = merge_safety(&own, &defaults);
+        let merged = merge_safety(&Layers::new(&own, [&defaults]));
         assert_eq!(merged.anomaly, None);
         assert_eq!(merged.coverage, Coverage::Warn);
         let silent = SafetySettings::default();
-        assert_eq!(merge_safety(&silent, &defaults).anomaly, Some(limits));
-        let built_in = merge_safety(&silent, &silent);
+        assert_eq!(
+            merge_safety(&Layers::new(&silent, [&defaults])).anomaly,
+            Some(limits)
+        );
+        let built_in = merge_safety(&Layers::new(&silent, []));
         assert_eq!(built_in.anomaly, Some(AnomalyLimits::default()));
         assert_eq!(built_in.coverage, Coverage::Off);
     }
@@ -335,7 +337,7 @@ mod tests {
             max_new: Some(quota(size, None)),
             ..SafetySettings::default()
         };
-        let shown = safety_rows(&merge_safety(&own, &SafetySettings::default()));
+        let shown = safety_rows(&merge_safety(&Layers::new(&own, [])));
         let shown: Vec<String> = shown
             .iter()
             .skip(3)

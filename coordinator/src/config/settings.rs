@@ -1,4 +1,4 @@
-//! One `[defaults]` or `[host.NAME]` table with every value checked. Never mixes two tables: `host`
+//! One `[defaults]`, `[group.NAME]` or `[host.NAME]` table with every value checked. Never mixes two tables: `host`
 //! does that.
 
 use std::ops::Range;
@@ -285,39 +285,4 @@ impl<'a> ValueReader<'a> {
             ..Settings::default()
         }
     }
-}
-
-/// The keys that a table sets, as the file spells them; by these `config show` tells origins.
-pub(super) fn keys_set(raw: &RawSettings) -> Vec<&'static str> {
-    let keys = [
-        ("address", raw.address.is_some()),
-        ("user", raw.user.is_some()),
-        ("identity_file", raw.identity_file.is_some()),
-        ("certificate_file", raw.certificate_file.is_some()),
-        ("use_agent", raw.use_agent.is_some()),
-        ("host_key", raw.host_key.is_some()),
-        ("jump", raw.jump.is_some()),
-        ("become", raw.r#become.is_some()),
-        ("paths", raw.paths.is_some()),
-        ("one_file_system", raw.one_file_system.is_some()),
-        ("exclude", raw.exclude.is_some()),
-        ("exclude_caches", raw.exclude_caches.is_some()),
-        ("exclude_if_present", raw.exclude_if_present.is_some()),
-        ("transport", raw.transport.is_some()),
-        ("tags", raw.tags.is_some()),
-        ("keep", raw.keep.is_some()),
-        ("keep_floor", raw.keep_floor.is_some()),
-        ("max_new", raw.max_new.is_some()),
-        ("max_snapshot", raw.max_snapshot.is_some()),
-        ("quota", raw.quota.is_some()),
-        ("anomaly", raw.anomaly.is_some()),
-        ("coverage", raw.coverage.is_some()),
-        ("coverage_ignore", raw.coverage_ignore.is_some()),
-        ("repository", raw.repository.is_some()),
-        ("limits", raw.limits.is_some()),
-    ];
-    keys.iter()
-        .filter(|(_, set)| *set)
-        .map(|(key, _)| *key)
-        .collect()
 }

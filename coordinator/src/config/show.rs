@@ -10,6 +10,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::{Host, HostLimits, Jump, Login};
+use crate::config::origin::{origin_json, origin_note};
 use crate::config::prune_settings::PruneSettings;
 use crate::config::safety_settings::safety_rows;
 use crate::retention::keep::Keep;
@@ -17,33 +18,45 @@ use crate::retention::keep::Keep;
 /// The keys that the operator's files set or leave to a default, in the order of the sample.
 type Rows = Vec<(&'static str, Value)>;
 
-/// The merged configuration as one JSON object.
+/// The merged configuration as one JSON object, with where each value of a host comes from.
 pub fn to_json(config: &Config, only: Option<&Host>) -> Value {
-    let mut hosts = Map::new();
+    let mut shown = effective(config, only);
     for host in chosen(config, only) {
-        let mut shown: Map<String, Value> = host_rows(host).into_iter().map(owned).collect();
-        let origins = shown
-            .keys()
-            .map(|key| (key.clone(), json!(origin(config, host, key).word())));
-        shown.insert("origins".to_owned(), Value::Object(origins.collect()));
-        shown.insert("defined_at".to_owned(), json!(host.defined_at.to_string()));
-        hosts.insert(host.name.to_string(), Value::Object(shown));
+        let table = shown
+            .pointer_mut(&format!("/host/{}", host.name))
+            .and_then(Value::as_object_mut);
+        if let Some(table) = table {
+            let origins = table
+                .keys()
+                .map(|key| (key.clone(), origin_json(host, key)))
+                .collect();
+            table.insert("origins".to_owned(), Value::Object(origins));
+            table.insert("defined_at".to_owned(), json!(host.defined_at.to_string()));
+        }
     }
+    shown
+}
+
+/// Every effective value and nothing else.
+pub fn effective(config: &Config, only: Option<&Host>) -> Value {
+    let hosts = chosen(config, only).into_iter().map(|host| {
+        let rows = host_rows(host).into_iter().map(owned).collect();
+        (host.name.to_string(), Value::Object(rows))
+    });
     let mut top: Map<String, Value> = Map::new();
-    if only.is_none() {
-        top.extend(top_rows(config).into_iter().map(owned));
-        let tables = table_rows(config).into_iter();
-        top.extend(
-            tables.map(|(name, rows)| (name.to_owned(), rows.into_iter().map(owned).collect())),
-        );
-        let destinations = config.destinations.iter().map(destination_rows);
-        let destinations = destinations.map(|rows| rows.into_iter().map(owned).collect());
-        top.insert(
-            "destination".to_owned(),
-            Value::Array(destinations.collect()),
-        );
+    top.insert("host".to_owned(), Value::Object(hosts.collect()));
+    if only.is_some() {
+        return Value::Object(top);
     }
-    top.insert("host".to_owned(), Value::Object(hosts));
+    top.extend(top_rows(config).into_iter().map(owned));
+    let tables = table_rows(config).into_iter();
+    top.extend(tables.map(|(name, rows)| (name.to_owned(), rows.into_iter().map(owned).collect())));
+    let destinations = config.destinations.iter().map(destination_rows);
+    let destinations = destinations.map(|rows| rows.into_iter().map(owned).collect());
+    top.insert(
+        "destination".to_owned(),
+        Value::Array(destinations.collect()),
+    );
     Value::Object(top)
 }
 
@@ -69,7 +82,7 @@ pub fn to_toml(config: &Config, only: Option<&Host>) -> String {
         let mut table = Table::new();
         for (key, value) in host_rows(host) {
             insert(&mut table, key, &value);
-            let note = format!(" # {}", origin(config, host, key).word());
+            let note = format!(" # {}", origin_note(&config.hosts_file, host, key));
             if let Some(value) = table.get_mut(key).and_then(Item::as_value_mut) {
                 value.decor_mut().set_suffix(note);
             }
@@ -91,7 +104,9 @@ pub fn standalone_toml(config: &Config, host: &Host) -> String {
     hosts.set_implicit(true);
     for host in std::iter::once(host).chain(on_the_way) {
         let rows = host_rows(host).into_iter();
-        let mut table = table_of(rows.filter(|(key, _)| *key != "jump").collect());
+        // What the groups say is in the values already.
+        let rows = rows.filter(|(key, _)| !["jump", "groups"].contains(key));
+        let mut table = table_of(rows.collect());
         if let Some(jump) = host.jumps.last() {
             let way = match &jump.host {
                 Some(name) => json!(name.as_str()),
@@ -104,38 +119,6 @@ pub fn standalone_toml(config: &Config, host: &Host) -> String {
     let mut document = DocumentMut::new();
     document.insert("host", Item::Table(hosts));
     document.to_string()
-}
-
-/// Where a host's value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Host,
-    Defaults,
-    Both,
-    BuiltIn,
-}
-
-impl Origin {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Defaults => "defaults",
-            Self::Both => "defaults and host",
-            Self::BuiltIn => "built in",
-        }
-    }
-}
-
-fn origin(config: &Config, host: &Host, key: &str) -> Origin {
-    let own = host.own_keys.contains(&key);
-    let default = config.default_keys.contains(&key);
-    let joined = key == "exclude" || key == "limits";
-    match (own, default) {
-        (true, true) if joined => Origin::Both,
-        (true, _) => Origin::Host,
-        (false, true) => Origin::Defaults,
-        (false, false) => Origin::BuiltIn,
-    }
 }
 
 fn chosen<'a>(config: &'a Config, only: Option<&'a Host>) -> Vec<&'a Host> {
@@ -231,6 +214,10 @@ fn host_rows(host: &Host) -> Rows {
         ),
         ("transport", json!(host.transport.as_str())),
         ("tags", texts(host.tags.iter().map(|tag| tag.as_str()))),
+        (
+            "groups",
+            texts(host.groups.iter().map(|group| group.as_str())),
+        ),
     ]);
     if let Some(keep) = &host.keep {
         rows.push(("keep", keep_value(keep)));

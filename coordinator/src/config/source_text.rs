@@ -123,6 +123,11 @@ impl SourceText {
         &self.file
     }
 
+    /// The file's path, for what outlives the text.
+    pub fn shared_file(&self) -> Arc<Path> {
+        Arc::clone(&self.file)
+    }
+
     /// The directory that relative paths in the file start from.
     pub fn directory(&self) -> PathBuf {
         self.file.parent().map(Path::to_owned).unwrap_or_default()

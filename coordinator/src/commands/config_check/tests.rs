@@ -31,7 +31,7 @@ fn run(
     command: &ConfigCommand,
     directory: &Path,
     json: bool,
-) -> (Result<(), ConfigCommandError>, String) {
+) -> (Result<ExitCode, ConfigCommandError>, String) {
     let mut out = Vec::new();
     let outcome = config_command(command, &directory.join("coordinator.toml"), json, &mut out);
     (outcome, String::from_utf8(out).unwrap())
@@ -106,11 +106,11 @@ fn show_prints_the_merged_result_with_origins() {
     toml::from_str::<toml::Table>(&text).unwrap();
     for line in [
         "[host.web1]",
-        "user = \"root\" # defaults",
-        "address = \"web1:22\" # host",
-        "exclude = [\"*.tmp\", \"!keep.tmp\"] # defaults and host",
+        "user = \"root\" # defaults, hosts.toml:2",
+        "address = \"web1:22\" # host.web1, hosts.toml:6",
+        "exclude = [\"*.tmp\", \"!keep.tmp\"] # defaults, hosts.toml:3; host.web1, hosts.toml:9",
         "one_file_system = false # built in",
-        "max_new = \"5GiB\" # host",
+        "max_new = \"5GiB\" # host.gate, hosts.toml:14",
         "url = \"file:///srv/backup\"",
     ] {
         assert!(
@@ -122,7 +122,12 @@ fn show_prints_the_merged_result_with_origins() {
     outcome.unwrap();
     let shown: Value = serde_json::from_str(&text).unwrap();
     let web1 = &shown["host"]["web1"];
-    assert_eq!(web1["origins"]["user"], "defaults");
+    let origin = &web1["origins"]["user"][0];
+    assert_eq!(
+        (&origin["table"], &origin["line"]),
+        (&"defaults".into(), &2.into())
+    );
+    assert_eq!(web1["origins"]["one_file_system"], serde_json::json!([]));
     assert_eq!(web1["jump"][0]["host"], "gate");
     assert_eq!(web1["limits"]["idle"], "1m30s");
     assert_eq!(shown["destination"][0]["name"], "local");

@@ -1,0 +1,260 @@
+//! Every key of coordinator.toml and hosts.toml: its name, its kind with the unit, and its default where it has one. A test
+//! holds this table to the types that read the files, and its defaults to the built-in ones.
+
+use serde_json::{Value, json};
+
+use crate::catalog::state::figures::RUNS_COMPARED;
+use crate::retention::keep::KEEP_COUNT_MAX;
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Option<&'static str>,
+    pub(super) required: bool,
+}
+
+/// What a key's value is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Flag,
+    Number {
+        min: u64,
+        max: u64,
+    },
+    Text,
+    Texts,
+    Word(&'static [&'static str]),
+    Size,
+    Rate,
+    Duration,
+    /// One table; its keys may come from several lists.
+    Table(&'static [&'static [Key]]),
+    /// `[[name]]`.
+    Tables(&'static [&'static [Key]]),
+    /// `[name.ANY]`.
+    Named(&'static [&'static [Key]]),
+    /// One value, or the same written out as a table.
+    Or(&'static Kind, &'static [&'static [Key]]),
+}
+
+impl Kind {
+    /// The value of a default.
+    pub(super) fn value(&self, default: &str) -> Value {
+        match self {
+            Self::Flag => json!(default == "true"),
+            Self::Number { .. } => json!(default.parse::<u64>().unwrap_or_default()),
+            _ => json!(default),
+        }
+    }
+}
+
+const fn key(name: &'static str, kind: Kind) -> Key {
+    Key {
+        name,
+        kind,
+        default: None,
+        required: false,
+    }
+}
+
+impl Key {
+    const fn or(self, default: &'static str) -> Self {
+        Self {
+            default: Some(default),
+            ..self
+        }
+    }
+
+    const fn required(self) -> Self {
+        Self {
+            required: true,
+            ..self
+        }
+    }
+}
+
+const fn number(min: u64, max: u64) -> Kind {
+    Kind::Number { min, max }
+}
+
+/// coordinator.toml.
+pub(super) const COORDINATOR: &[Key] = &[
+    key("state_dir", Kind::Text).required(),
+    key("hosts", Kind::Text).or("hosts.toml"),
+    key("destination", Kind::Tables(&[DESTINATION])).required(),
+    key("keys", Kind::Table(&[KEYS])),
+    key("limits", Kind::Table(&[LIMITS])),
+    key("prune", Kind::Table(&[PRUNE])),
+    key("agents", Kind::Table(&[AGENTS])),
+    key("append_server", Kind::Table(&[APPEND_SERVER])),
+    key("log", Kind::Table(&[LOG])),
+];
+
+const KEYS: &[Key] = &[
+    key("user", Kind::Text),
+    key("bundle", Kind::Text),
+    key("key_file", Kind::Text),
+    key("password_file", Kind::Text),
+];
+
+const LIMITS: &[Key] = &[
+    key("spool", Kind::Size).or("4GiB"),
+    key("reserve", Kind::Size).or("1GiB"),
+    key("patience", Kind::Duration).or("2m"),
+    key("min_copies", number(1, 255)).or("1"),
+];
+
+const PRUNE: &[Key] = &[
+    key("grace", Kind::Duration).or("1w"),
+    key("delete_max", Kind::Size).or("1TiB"),
+    key("repack_above", number(1, 100)).or("30"),
+    key("repack_max", Kind::Size).or("20GiB"),
+    key("abort_uploads_after", Kind::Duration).or("1w"),
+    key("timezone", Kind::Text).or("UTC"),
+];
+
+const AGENTS: &[Key] = &[key("directory", Kind::Text)];
+
+const APPEND_SERVER: &[Key] = &[key("socket_dir", Kind::Text)];
+
+const LOG: &[Key] = &[
+    key(
+        "level",
+        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+    )
+    .or("info"),
+    key("format", Kind::Word(&["text", "json"])).or("text"),
+];
+
+const DESTINATION: &[Key] = &[
+    key("name", Kind::Text).required(),
+    key("url", Kind::Text).required(),
+    key("required", Kind::Flag).or("true"),
+    key("allow_delete", Kind::Flag).or("true"),
+    key("delete_after", Kind::Duration).or("0s"),
+    key("bandwidth", Kind::Rate),
+    key("provider", Kind::Text),
+    key("endpoint", Kind::Text),
+    key("region", Kind::Text),
+    key("account", Kind::Text),
+    key("addressing", Kind::Word(&["path", "virtual"])),
+    key(
+        "conditional_writes",
+        Kind::Word(&["auto", "require", "off"]),
+    ),
+    key("checksums", Kind::Word(&["sha256", "off"])),
+    key("retain", Kind::Duration),
+    key("retain_mode", Kind::Word(&["governance", "compliance"])),
+    key("legal_hold", Kind::Flag),
+    key("storage_class", Kind::Text),
+    key("storage_class_meta", Kind::Text),
+    key("ca_file", Kind::Text),
+    key("credentials", Kind::Word(&["static", "chain"])),
+    key("access_key_id", Kind::Text),
+    key("secret_key", Kind::Text),
+    key("secret_key_file", Kind::Text),
+    key("secret_key_command", Kind::Texts),
+    key("secret_key_env", Kind::Text),
+    key("secret_key_credential", Kind::Text),
+    key("role", Kind::Named(&[ROLE])),
+    key("host_key", Kind::Texts),
+    key("identity_file", Kind::Text),
+    key("password", Kind::Text),
+    key("password_file", Kind::Text),
+    key("password_command", Kind::Texts),
+    key("password_env", Kind::Text),
+    key("password_credential", Kind::Text),
+];
+
+const ROLE: &[Key] = &[
+    key("access_key_id", Kind::Text).required(),
+    key("secret_key", Kind::Text),
+    key("secret_key_file", Kind::Text),
+    key("secret_key_command", Kind::Texts),
+    key("secret_key_env", Kind::Text),
+    key("secret_key_credential", Kind::Text),
+];
+
+/// hosts.toml and the files of hosts.d.
+pub(super) const HOSTS: &[Key] = &[
+    key("defaults", Kind::Table(&[SETTINGS])),
+    key("group", Kind::Named(&[SETTINGS])),
+    key("host", Kind::Named(&[HOST_ALONE, SETTINGS])),
+];
+
+/// What hosts cannot share.
+const HOST_ALONE: &[Key] = &[
+    key("address", Kind::Text).required(),
+    key("host_key", Kind::Texts),
+    key("repository", Kind::Text),
+    key("groups", Kind::Texts),
+];
+
+/// What `[defaults]`, groups and hosts may set.
+const SETTINGS: &[Key] = &[
+    key("user", Kind::Text),
+    key("identity_file", Kind::Text),
+    key("certificate_file", Kind::Text),
+    key("use_agent", Kind::Flag).or("false"),
+    key("jump", Kind::Or(&Kind::Text, &[JUMP])),
+    key("become", Kind::Text).or(""),
+    key("paths", Kind::Texts),
+    key("one_file_system", Kind::Flag).or("false"),
+    key("exclude", Kind::Texts),
+    key("exclude_caches", Kind::Flag).or("false"),
+    key("exclude_if_present", Kind::Texts),
+    key("transport", Kind::Word(&["auto", "unix", "tcp", "stdio"])).or("auto"),
+    key("tags", Kind::Texts),
+    key("keep", Kind::Table(&[KEEP])),
+    key("keep_floor", number(1, KEEP_COUNT_MAX)).or("3"),
+    key("max_new", Kind::Or(&Kind::Size, &[QUOTA])),
+    key("max_snapshot", Kind::Or(&Kind::Size, &[QUOTA])),
+    key("quota", Kind::Or(&Kind::Size, &[QUOTA])),
+    key("anomaly", Kind::Or(&Kind::Word(&["off"]), &[ANOMALY])),
+    key("coverage", Kind::Word(&["off", "warn", "fail"])).or("off"),
+    key("coverage_ignore", Kind::Texts),
+    key("limits", Kind::Table(&[HOST_LIMITS])),
+];
+
+pub(super) const JUMP: &[Key] = &[
+    key("address", Kind::Text).required(),
+    key("user", Kind::Text),
+    key("identity_file", Kind::Text),
+    key("certificate_file", Kind::Text),
+    key("use_agent", Kind::Flag),
+    key("host_key", Kind::Texts),
+];
+
+const KEEP: &[Key] = &[
+    key("last", number(0, KEEP_COUNT_MAX)),
+    key("hourly", number(0, KEEP_COUNT_MAX)),
+    key("daily", number(0, KEEP_COUNT_MAX)),
+    key("weekly", number(0, KEEP_COUNT_MAX)),
+    key("monthly", number(0, KEEP_COUNT_MAX)),
+    key("yearly", number(0, KEEP_COUNT_MAX)),
+    key("within", Kind::Duration),
+];
+
+pub(super) const QUOTA: &[Key] = &[key("soft", Kind::Size), key("hard", Kind::Size)];
+
+pub(super) const ANOMALY: &[Key] = &[
+    key("runs", number(1, RUNS_COMPARED as u64)).or("3"),
+    key("files", number(1, 1 << 40)).or("100"),
+    key("bytes", Kind::Size).or("64MiB"),
+    key("gone", number(1, 100)).or("50"),
+    key("changed", number(1, 100)).or("50"),
+    key("new", number(1, 100)).or("50"),
+    key("incompressible", number(1, 100)).or("90"),
+    key("ending", number(1, 100)).or("30"),
+    key("left", number(1, 100)).or("40"),
+];
+
+const HOST_LIMITS: &[Key] = &[
+    key("connect", Kind::Duration).or("30s"),
+    key("idle", Kind::Duration).or("5m"),
+    key("run", Kind::Duration).or("1w"),
+    key("tunnel_connections", number(1, 8)).or("4"),
+    key("agent_threads", number(1, 256)),
+];
