@@ -480,7 +480,9 @@ fn tell_reading_on(error: &OpenError) {
 fn unlock_from(unlock: &Unlock) -> UnlockFrom {
     match unlock {
         Unlock::KeyFile(file) => UnlockFrom::KeyFile(file.path().to_owned()),
+        Unlock::Key(source) => UnlockFrom::Key(source.clone()),
         Unlock::PasswordFile(file) => UnlockFrom::PasswordFile(file.path().to_owned()),
+        Unlock::Password(source) => UnlockFrom::Password(source.clone()),
         Unlock::Prompt => UnlockFrom::environment_or_prompt(),
     }
 }

@@ -1,4 +1,4 @@
-//! Where a secret of a destination comes from: the configuration itself, a file, a command's output, the environment, or
+//! Where a secret comes from, a destination's or another one of the configuration: the configuration itself, a file, a command's output, the environment, or
 //! a credential of systemd. Fetched when a destination is opened; never printed.
 
 use std::fmt;
@@ -15,19 +15,26 @@ use crate::places::table::KeyError;
 /// No secret is longer.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// The keys that give one secret.
+/// What the keys of one table say about one secret; at most one of them may be given.
 #[derive(Clone, Copy)]
-pub(super) struct SecretKeys<'a> {
-    pub(super) key: &'static str,
-    pub(super) literal: Option<&'a str>,
-    pub(super) file: Option<&'a str>,
-    pub(super) command: Option<&'a [String]>,
-    pub(super) variable: Option<&'a str>,
-    pub(super) credential: Option<&'a str>,
+pub struct SecretKeys<'a> {
+    /// The key of the secret itself, to which the others add how it is to be had.
+    pub key: &'static str,
+    /// The secret itself.
+    pub literal: Option<&'a str>,
+    /// A file with it.
+    pub file: Option<&'a str>,
+    /// The words of a command that prints it.
+    pub command: Option<&'a [String]>,
+    /// An environment variable with it.
+    pub variable: Option<&'a str>,
+    /// A systemd credential with it.
+    pub credential: Option<&'a str>,
 }
 
 impl SecretKeys<'_> {
-    pub(super) fn is_given(&self) -> bool {
+    /// Whether any of them is given.
+    pub fn is_given(&self) -> bool {
         self.count() > 0
     }
 
@@ -40,7 +47,7 @@ impl SecretKeys<'_> {
     }
 
     /// The one way that is given, if any is.
-    pub(super) fn source(self, file: FileFacts<'_>) -> Result<Option<SecretSource>, KeyError> {
+    pub fn source(self, file: FileFacts<'_>) -> Result<Option<SecretSource>, KeyError> {
         let key = self.key;
         let wrong = |problem: String| KeyError { key, problem };
         if self.count() > 1 {

@@ -29,6 +29,8 @@ fn the_documented_forms_parse() {
         "coordinator config check",
         "coordinator config show web1 --json",
         "coordinator config example hosts",
+        "coordinator config diff --exit-code",
+        "coordinator config schema hosts",
         "coordinator run web1 --full-read",
         "coordinator -c DIR/coordinator.toml snapshots web1 --json",
         "coordinator snapshots",

@@ -3,20 +3,21 @@
 use std::path::PathBuf;
 
 use append_server::limits::PATIENCE_SECS_MAX;
+use append_server::places::secret::SecretSource;
 use append_server::places::table::DestinationTable;
 use append_server::places::{FileFacts, Place, PlaceError};
 use append_server::quantity::{Size, Span};
 use formats::wire::upload::DESTINATIONS_MAX;
+use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 use crate::config::error::{ErrorList, ValueError};
 use crate::config::name::KeyUser;
 use crate::config::path::resolve_local;
 use crate::config::prune_settings::{PruneSettings, read_prune};
-use crate::config::raw::{
-    LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys, Text,
-};
+use crate::config::raw::{LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys};
 use crate::config::secret_file::SecretFile;
+use crate::config::secret_keys::{RawSecret, read_secret};
 use crate::config::settings::ValueReader;
 use crate::config::source_text::{Location, SourceText};
 
@@ -39,11 +40,18 @@ pub struct Keys {
 pub enum Unlock {
     /// A key file.
     KeyFile(SecretFile),
+    /// The text of a key file, which is had in another way.
+    Key(SecretSource),
     /// A file with the password.
     PasswordFile(SecretFile),
+    /// The password, which is had in another way.
+    Password(SecretSource),
     /// A password typed on the terminal; a program without one has to refuse.
     Prompt,
 }
+
+/// The keys of a destination that hold a secret themselves.
+const SECRETS: [&str; 2] = ["secret_key", "password"];
 
 /// The longest a run waits for its destinations.
 const PATIENCE_MAX: Span = Span::from_secs(PATIENCE_SECS_MAX);
@@ -99,6 +107,7 @@ pub(super) struct CoordinatorFile {
     pub(super) state_dir: PathBuf,
     pub(super) hosts_file: PathBuf,
     pub(super) destinations: Vec<Place>,
+    pub(super) destination_keys: Vec<Map<String, Value>>,
     pub(super) keys: Keys,
     pub(super) limits: CoordinatorLimits,
     pub(super) prune: PruneSettings,
@@ -138,6 +147,7 @@ pub(super) fn read_coordinator(
         state_dir: state_dir?,
         hosts_file: hosts_file?,
         destinations,
+        destination_keys: given_keys(source),
         keys,
         limits,
         prune,
@@ -213,27 +223,78 @@ fn check_distinct(
 fn read_keys(reader: &mut ValueReader<'_>, raw: &RawKeys) -> Keys {
     let key_file = reader.secret_file(raw.key_file.as_ref(), "keys.key_file");
     let password_file = reader.secret_file(raw.password_file.as_ref(), "keys.password_file");
-    if let (Some(_), Some(password)) = (&raw.key_file, &raw.password_file) {
-        reader.refuse(&password.span(), ValueError::TwoUnlockWays);
+    let key = RawSecret {
+        key: "key",
+        literal: None,
+        file: None,
+        command: None,
+        variable: None,
+        credential: raw.key_credential.as_ref(),
+    };
+    let password = RawSecret {
+        key: "password",
+        literal: raw.password.as_ref(),
+        file: None,
+        command: raw.password_command.as_ref(),
+        variable: raw.password_env.as_ref(),
+        credential: raw.password_credential.as_ref(),
+    };
+    let ways = [
+        raw.key_file.as_ref().map(Spanned::span),
+        key.span(),
+        raw.password_file.as_ref().map(Spanned::span),
+        password.span(),
+    ];
+    if let Some(second) = ways.iter().flatten().nth(1) {
+        reader.refuse(second, ValueError::TwoUnlockWays);
     }
     if raw.bundle.is_none() {
-        let set: [(&'static str, Option<&Text>); 3] = [
-            ("user", raw.user.as_ref()),
-            ("key_file", raw.key_file.as_ref()),
-            ("password_file", raw.password_file.as_ref()),
-        ];
-        if let Some((key, Some(text))) = set.into_iter().find(|(_, text)| text.is_some()) {
-            reader.refuse(&text.span(), ValueError::NoBundle { key });
+        let names = ["key_file", "key_credential", "password_file", "password"];
+        let user = raw.user.as_ref().map(|user| ("user", user.span()));
+        let mut set = names.into_iter().zip(ways);
+        let first = set.find_map(|(key, span)| Some((key, span?)));
+        if let Some((key, span)) = user.or(first) {
+            reader.refuse(&span, ValueError::NoBundle { key });
         }
     }
     Keys {
         user: reader.maybe(raw.user.as_ref()),
         bundle: reader.local_path(raw.bundle.as_ref()),
-        unlock: match (key_file, password_file) {
-            (Some(file), _) => Unlock::KeyFile(file),
-            (None, Some(file)) => Unlock::PasswordFile(file),
-            (None, None) => Unlock::Prompt,
-        },
+        unlock: [
+            key_file.map(Unlock::KeyFile),
+            read_secret(reader, &key).map(Unlock::Key),
+            password_file.map(Unlock::PasswordFile),
+            read_secret(reader, &password).map(Unlock::Password),
+        ]
+        .into_iter()
+        .flatten()
+        .next()
+        .unwrap_or(Unlock::Prompt),
+    }
+}
+
+/// What the tables of the destinations say, for `config show`, without the secrets.
+fn given_keys(source: &SourceText) -> Vec<Map<String, Value>> {
+    let file = source.parse::<toml::Table>().unwrap_or_default();
+    let tables = file.get("destination").and_then(toml::Value::as_array);
+    let tables = tables.into_iter().flatten();
+    let shown = tables.filter_map(|table| match serde_json::to_value(table) {
+        Ok(Value::Object(mut keys)) => {
+            hide_secrets(&mut keys);
+            Some(keys)
+        }
+        _ => None,
+    });
+    shown.collect()
+}
+
+fn hide_secrets(keys: &mut Map<String, Value>) {
+    for (key, value) in keys {
+        match value {
+            Value::Object(inner) => hide_secrets(inner),
+            value if SECRETS.contains(&key.as_str()) => *value = json!("(hidden)"),
+            _ => {}
+        }
     }
 }
 

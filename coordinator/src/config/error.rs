@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use append_server::places::PlaceError;
+use append_server::places::table::KeyError;
 use append_server::quantity::QuantityError;
 
 use crate::config::address::AddressError;
@@ -143,6 +144,9 @@ pub enum ValueError {
     /// A destination.
     #[error(transparent)]
     Destination(#[from] PlaceError),
+    /// The keys of a secret.
+    #[error(transparent)]
+    Secret(#[from] KeyError),
     /// A number outside its range.
     #[error("{value} is out of range: write a number from {min} to {max}")]
     OutOfRange {
@@ -262,8 +266,8 @@ pub enum ValueError {
         /// The most hops.
         max: usize,
     },
-    /// Both ways to unlock the bundle.
-    #[error("`key_file` and `password_file` exclude each other: keep one")]
+    /// More than one way to unlock the bundle.
+    #[error("a key file, a key credential and a password exclude each other: keep one")]
     TwoUnlockWays,
     /// A way to unlock without the bundle.
     #[error("`{key}` needs `bundle`: add bundle = \"keys/daemon.bundle\"")]

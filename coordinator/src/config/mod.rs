@@ -26,6 +26,7 @@ pub mod safety_settings;
 pub mod sample;
 pub mod schema;
 pub mod secret_file;
+mod secret_keys;
 mod settings;
 pub mod show;
 pub mod source_text;
@@ -37,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use append_server::places::Place;
+use serde_json::{Map, Value};
 
 use crate::config::coordinator_file::{
     AppendServer, CoordinatorLimits, Keys, Log, Unlock, read_coordinator,
@@ -72,6 +74,8 @@ pub struct Config {
     pub append_server: AppendServer,
     /// How logs are written.
     pub log: Log,
+    /// What the tables of the destinations say, in the same order, without secrets.
+    destination_keys: Vec<Map<String, Value>>,
     /// The hosts.
     pub hosts: BTreeMap<HostName, Host>,
 }
@@ -91,6 +95,7 @@ impl Config {
             hosts_file: file.hosts_file,
             state_dir: file.state_dir,
             destinations: file.destinations,
+            destination_keys: file.destination_keys,
             keys: file.keys,
             limits: file.limits,
             prune: file.prune,
@@ -117,7 +122,7 @@ impl Config {
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
         let of_keys = match &self.keys.unlock {
             Unlock::KeyFile(file) | Unlock::PasswordFile(file) => Some(file),
-            Unlock::Prompt => None,
+            Unlock::Key(_) | Unlock::Password(_) | Unlock::Prompt => None,
         };
         let mut errors = ErrorList::default();
         // One key usually serves many hosts.

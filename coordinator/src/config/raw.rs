@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::prune_settings::{RawKeep, RawPrune};
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
+use crate::config::secret_keys::SecretText;
 use crate::config::table_keys::Keyed;
 
 /// A text and where it stands.
@@ -46,7 +47,12 @@ pub(super) struct RawKeys {
     pub(super) user: Option<Text>,
     pub(super) bundle: Option<Text>,
     pub(super) key_file: Option<Text>,
+    pub(super) key_credential: Option<Text>,
+    pub(super) password: Option<Spanned<SecretText>>,
     pub(super) password_file: Option<Text>,
+    pub(super) password_command: Option<Spanned<Vec<String>>>,
+    pub(super) password_env: Option<Text>,
+    pub(super) password_credential: Option<Text>,
 }
 
 /// `[limits]` of coordinator.toml.

@@ -93,6 +93,11 @@ impl<'a> ValueReader<'a> {
         Self { source, errors }
     }
 
+    /// The file that is read.
+    pub(super) fn source(&self) -> &'a SourceText {
+        self.source
+    }
+
     /// Notes that the value at `span` is refused.
     pub(super) fn refuse(&mut self, span: &Range<usize>, reason: impl Into<ValueError>) {
         let source = self.source;

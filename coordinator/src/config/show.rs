@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use append_server::places::Place;
+use append_server::places::{Place, PlaceKind};
 use serde_json::{Map, Value, json};
 use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 
@@ -13,6 +13,7 @@ use crate::config::host::{Host, HostLimits, Jump, Login};
 use crate::config::origin::{origin_json, origin_note};
 use crate::config::prune_settings::PruneSettings;
 use crate::config::safety_settings::safety_rows;
+use crate::config::secret_keys::secret_value;
 use crate::retention::keep::Keep;
 
 /// The keys that the operator's files set or leave to a default, in the order of the sample.
@@ -51,8 +52,7 @@ pub fn effective(config: &Config, only: Option<&Host>) -> Value {
     top.extend(top_rows(config).into_iter().map(owned));
     let tables = table_rows(config).into_iter();
     top.extend(tables.map(|(name, rows)| (name.to_owned(), rows.into_iter().map(owned).collect())));
-    let destinations = config.destinations.iter().map(destination_rows);
-    let destinations = destinations.map(|rows| rows.into_iter().map(owned).collect());
+    let destinations = destination_keys(config).into_iter().map(Value::Object);
     top.insert(
         "destination".to_owned(),
         Value::Array(destinations.collect()),
@@ -68,8 +68,12 @@ pub fn to_toml(config: &Config, only: Option<&Host>) -> String {
             insert(&mut document, key, &value);
         }
         let mut tables = ArrayOfTables::new();
-        for destination in &config.destinations {
-            tables.push(table_of(destination_rows(destination)));
+        for keys in destination_keys(config) {
+            let mut table = Table::new();
+            for (key, value) in &keys {
+                insert(&mut table, key, value);
+            }
+            tables.push(table);
         }
         document.insert("destination", Item::ArrayOfTables(tables));
         for (name, rows) in table_rows(config) {
@@ -135,6 +139,18 @@ fn top_rows(config: &Config) -> Rows {
     ]
 }
 
+/// What each destination's table says, without secrets, and the values that it leaves to a default.
+fn destination_keys(config: &Config) -> Vec<Map<String, Value>> {
+    let places = config.destinations.iter().zip(&config.destination_keys);
+    let shown = places.map(|(place, given)| {
+        let mut keys = given.clone();
+        keys.extend(destination_rows(place).into_iter().map(owned));
+        keys.entry("delete_after").or_insert_with(|| json!("0s"));
+        keys
+    });
+    shown.collect()
+}
+
 fn destination_rows(destination: &Place) -> Rows {
     let mut rows = vec![
         ("name", json!(destination.name.to_string())),
@@ -145,28 +161,33 @@ fn destination_rows(destination: &Place) -> Rows {
     if let Some(bandwidth) = destination.bandwidth() {
         rows.push(("bandwidth", json!(bandwidth.to_string())));
     }
+    if let PlaceKind::S3(bucket) = &destination.kind {
+        rows.push(("endpoint", json!(bucket.endpoint())));
+        rows.push(("region", json!(bucket.region())));
+    }
     rows
 }
 
 fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
-    let (key_file, password_file) = match &config.keys.unlock {
-        Unlock::KeyFile(file) => (Some(path_value(file.path())), None),
-        Unlock::PasswordFile(file) => (None, Some(path_value(file.path()))),
-        Unlock::Prompt => (None, None),
+    let unlock = match &config.keys.unlock {
+        Unlock::KeyFile(file) => Some(("key_file", path_value(file.path()))),
+        Unlock::Key(source) => Some(("key", secret_value(source))),
+        Unlock::PasswordFile(file) => Some(("password_file", path_value(file.path()))),
+        Unlock::Password(source) => Some(("password", secret_value(source))),
+        Unlock::Prompt => None,
     };
     let socket_dir = match &config.append_server {
         AppendServer::Embedded => None,
         AppendServer::External { socket_dir } => Some(path_value(socket_dir)),
     };
-    let keys = present(vec![
+    let mut keys = present(vec![
         (
             "user",
             config.keys.user.as_ref().map(|user| json!(user.as_str())),
         ),
         ("bundle", config.keys.bundle.as_deref().map(path_value)),
-        ("key_file", key_file),
-        ("password_file", password_file),
     ]);
+    keys.extend(unlock);
     let limits = vec![
         ("spool", json!(config.limits.spool.to_string())),
         ("reserve", json!(config.limits.reserve.to_string())),

@@ -783,6 +783,59 @@ fn keys_have_one_way_to_be_unlocked_and_a_bundle() {
 }
 
 #[test]
+fn the_password_comes_from_one_place_and_stands_in_a_private_file_only() {
+    let with = |line: &str| COORDINATOR.replace("key_file = \"keys/daemon.key\"", line);
+    for (line, shown) in [
+        (
+            "password_command = [\"pass\", \"show\"]",
+            "Command([\"pass\", \"show\"])",
+        ),
+        ("password_env = \"P\"", "Variable(\"P\")"),
+        ("password_credential = \"p\"", "Credential(\"p\")"),
+        ("password = \"open sesame\"", "Literal"),
+    ] {
+        let config = Fixture::new(&with(line), HOSTS).load().unwrap();
+        let Unlock::Password(source) = config.keys.unlock else {
+            unreachable!("{line}")
+        };
+        assert_eq!(format!("{source:?}"), shown);
+    }
+    let config = Fixture::new(&with("key_credential = \"k\""), HOSTS)
+        .load()
+        .unwrap();
+    assert!(matches!(config.keys.unlock, Unlock::Key(_)));
+    for (line, at, remedy) in [
+        (
+            "key_credential = \"k\"\npassword_env = \"P\"",
+            "10:16",
+            "keep one",
+        ),
+        ("key_credential = \"a/b\"", "9:18", "no file name"),
+        ("password_command = []", "9:20", "without a program"),
+        (
+            "password_env = \"P\"\npassword_command = [\"p\"]",
+            "9:16",
+            "more than one way: keep one of password, password_file",
+        ),
+    ] {
+        let text = refused_coordinator(&with(line));
+        assert_says(&text, &[&format!("coordinator.toml:{at}: keys."), remedy]);
+    }
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    fixture.write(
+        "coordinator.toml",
+        &with("password = \"open sesame\""),
+        0o640,
+    );
+    let text = fixture.refusal_here();
+    assert_says(
+        &text,
+        &["coordinator.toml:9:12: keys.password", "chmod 600"],
+    );
+    assert!(!text.contains("sesame"));
+}
+
+#[test]
 fn a_missing_key_file_is_named_with_the_line_that_names_it() {
     let fixture = Fixture::new(COORDINATOR, HOSTS);
     std::fs::remove_file(fixture.path("keys/daemon.key")).unwrap();
@@ -901,6 +954,52 @@ fn missing_and_odd_files_are_refused_with_a_remedy() {
     let fixture = Fixture::new(COORDINATOR, HOSTS);
     std::fs::write(fixture.path("hosts.toml"), b"# \xc3\xa9\n# \xff\n").unwrap();
     assert_says(&fixture.refusal_here(), &["hosts.toml:2:3", "not UTF-8"]);
+}
+
+#[test]
+fn line_ends_of_windows_are_read_and_a_mark_at_the_beginning_too() {
+    let fixture = Fixture::new(COORDINATOR, &HOSTS.replace('\n', "\r\n"));
+    assert_eq!(
+        fixture
+            .load()
+            .unwrap()
+            .host("web1")
+            .unwrap()
+            .defined_at
+            .line,
+        5
+    );
+    let fixture = Fixture::new(COORDINATOR, &format!("\u{feff}{HOSTS}"));
+    assert!(fixture.load().unwrap().hosts.contains_key("web1"));
+    let broken = format!("\u{feff}{}", HOSTS.replace("address", "adress"));
+    assert_says(
+        &refused_hosts(&broken),
+        &["hosts.toml:6:1: host.web1.adress"],
+    );
+}
+
+#[test]
+fn lists_that_leave_nothing_to_do_are_refused() {
+    assert_says(
+        &refused_hosts(&HOSTS.replace("[\"/etc\", \"/srv\"]", "[]")),
+        &["hosts.toml:5:7: host.web1", "`paths` is missing"],
+    );
+    let tags = format!("{HOSTS}tags = []\ngroups = []\nexclude = []\n");
+    let config = Fixture::new(COORDINATOR, &tags).load().unwrap();
+    assert_eq!(config.host("web1").unwrap().exclude.len(), 2);
+}
+
+#[test]
+fn a_file_past_the_bound_is_refused_before_it_is_read_as_toml() {
+    let fixture = Fixture::new(COORDINATOR, HOSTS);
+    let file = std::fs::File::create(fixture.path("hosts.toml")).unwrap();
+    file.set_len(crate::config::source_text::FILE_BYTES_MAX + 1)
+        .unwrap();
+    let text = fixture.load().unwrap_err().to_string();
+    assert_says(
+        &text,
+        &["hosts.toml: is larger than 64 MiB: split it over hosts.d"],
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod unlock;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use append_server::places::secret::SecretError;
 use formats::ids::RepositoryId;
 use formats::keys::bundle::{BundleError, KeyBundle, Role, Unlock};
 use formats::keys::derive::Epoch;
@@ -39,6 +40,14 @@ pub enum KeyringError {
         /// Where.
         path: PathBuf,
     },
+    /// A key that does not come from a file.
+    #[error(
+        "the key in keys.key_credential is damaged: it must be 64 lower-case hexadecimal digits"
+    )]
+    BadKey,
+    /// A secret could not be had.
+    #[error("could not unlock the key bundle")]
+    Secret(#[from] SecretError),
     /// The password file is empty.
     #[error("password file {} is empty: write the password into it", path.display())]
     EmptyPassword {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use append_server::places::secret::SecretSource;
 use formats::ids::{parse_hex, to_hex};
 use formats::keys::secret::FileKey;
 use zeroize::Zeroizing;
@@ -27,8 +28,12 @@ const PASSWORD_FILE: Kind = Kind {
 pub enum UnlockFrom {
     /// 32 bytes as hexadecimal, and a line end.
     KeyFile(PathBuf),
+    /// The text of a key file, had in another way.
+    Key(SecretSource),
     /// A password; one line end is not part of it.
     PasswordFile(PathBuf),
+    /// A password, had in another way.
+    Password(SecretSource),
     /// A person at the terminal.
     Prompt,
 }
@@ -52,7 +57,19 @@ pub(super) enum Secret {
 pub(super) fn read_secret(from: &UnlockFrom) -> Result<Secret, KeyringError> {
     match from {
         UnlockFrom::KeyFile(path) => read_key_file(path).map(Secret::Key),
+        UnlockFrom::Key(source) => {
+            let text = source.fetch()?;
+            match parse_hex(&text) {
+                Ok(key) => Ok(Secret::Key(FileKey::from_bytes(key))),
+                // The parser's error shows the secret.
+                Err(_) => Err(KeyringError::BadKey),
+            }
+        }
         UnlockFrom::PasswordFile(path) => read_password_file(path).map(Secret::Password),
+        UnlockFrom::Password(source) => {
+            let text = source.fetch()?;
+            Ok(Secret::Password(Zeroizing::new(text.as_bytes().to_vec())))
+        }
         UnlockFrom::Prompt => {
             let typed = rpassword::prompt_password("Password: ").map_err(KeyringError::Prompt)?;
             let password = Zeroizing::new(typed.into_bytes());

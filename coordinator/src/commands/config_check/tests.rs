@@ -8,10 +8,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::setup::{
-    ConfigCheckArgs, ConfigCommand, ConfigExampleArgs, ConfigShowArgs, SampleFile,
+    ConfigCheckArgs, ConfigCommand, ConfigDiffArgs, ConfigExampleArgs, ConfigSchemaArgs,
+    ConfigShowArgs, SampleFile, SchemaFile,
 };
 use crate::commands::config_check::{ConfigCommandError, config_command};
 use crate::config::Config;
+use crate::config::revision::record_applied;
 use crate::exit_code::ExitCode;
 
 const COORDINATOR: &str =
@@ -131,6 +133,80 @@ fn show_prints_the_merged_result_with_origins() {
     assert_eq!(web1["jump"][0]["host"], "gate");
     assert_eq!(web1["limits"]["idle"], "1m30s");
     assert_eq!(shown["destination"][0]["name"], "local");
+}
+
+#[test]
+fn show_prints_every_key_of_a_destination_but_no_secret() {
+    let directory = fixture(HOSTS);
+    let s3 = "[[destination]]\nname = \"s3\"\nurl = \"s3://bucket\"\nprovider = \"aws\"\nregion = \"eu-central-1\"\n\
+        retain = \"30d\"\naccess_key_id = \"A\"\nsecret_key = \"open sesame\"\n\
+        [destination.role.prune]\naccess_key_id = \"P\"\nsecret_key = \"open sesame\"\n";
+    let file = directory.path().join("coordinator.toml");
+    std::fs::write(&file, format!("{COORDINATOR}{s3}")).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let show = ConfigCommand::Show(ConfigShowArgs { host: None });
+    for json in [false, true] {
+        let (outcome, text) = run(&show, directory.path(), json);
+        outcome.unwrap();
+        for shown in [
+            "https://s3.eu-central-1.amazonaws.com",
+            "retain",
+            "(hidden)",
+        ] {
+            assert!(text.contains(shown), "{shown} is not in {text}");
+        }
+        assert!(!text.contains("sesame"), "{text}");
+    }
+}
+
+#[test]
+fn diff_tells_what_changed_since_the_configuration_was_applied() {
+    let directory = fixture(HOSTS);
+    let diff = |exit_code| ConfigCommand::Diff(ConfigDiffArgs { exit_code });
+    let (outcome, _) = run(&diff(false), directory.path(), false);
+    let text = outcome.unwrap_err().to_string();
+    assert!(text.contains("no configuration was applied yet"), "{text}");
+
+    let config = Config::load(&directory.path().join("coordinator.toml")).unwrap();
+    std::fs::create_dir(&config.state_dir).unwrap();
+    record_applied(&config, "2026-11-29T02:00:00Z".parse().unwrap()).unwrap();
+    let (outcome, text) = run(&diff(true), directory.path(), false);
+    assert_eq!(outcome.unwrap(), ExitCode::Ok);
+    assert_eq!(text, "no change since 2026-11-29T02:00:00Z\n");
+
+    let hosts = HOSTS.replace("\"5GiB\"", "\"6GiB\"");
+    let new = "[host.new]\naddress = \"new\"\nuse_agent = true\npaths = [\"/\"]\n";
+    std::fs::write(
+        directory.path().join("hosts.toml"),
+        format!("# moved\n{hosts}{new}"),
+    )
+    .unwrap();
+    let (outcome, text) = run(&diff(true), directory.path(), false);
+    assert_eq!(outcome.unwrap(), ExitCode::Error);
+    assert_eq!(
+        text,
+        "changed since 2026-11-29T02:00:00Z:\n~ host.gate.max_new: \"5GiB\" -> \"6GiB\"\n+ host.new\n"
+    );
+    let (outcome, text) = run(&diff(false), directory.path(), true);
+    assert_eq!(outcome.unwrap(), ExitCode::Ok);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["changes"][0]["after"], "6GiB");
+    assert_ne!(report["revision"], report["applied_revision"]);
+}
+
+#[test]
+fn schema_prints_a_schema_of_each_file() {
+    let directory = fixture(HOSTS);
+    for (file, title) in [
+        (SchemaFile::Coordinator, "coordinator.toml"),
+        (SchemaFile::Hosts, "hosts.toml"),
+    ] {
+        let schema = ConfigCommand::Schema(ConfigSchemaArgs { file });
+        let (outcome, text) = run(&schema, directory.path(), false);
+        outcome.unwrap();
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(schema["title"], title);
+    }
 }
 
 #[test]

@@ -96,7 +96,12 @@ const KEYS: &[Key] = &[
     key("user", Kind::Text),
     key("bundle", Kind::Text),
     key("key_file", Kind::Text),
+    key("key_credential", Kind::Text),
+    key("password", Kind::Text),
     key("password_file", Kind::Text),
+    key("password_command", Kind::Texts),
+    key("password_env", Kind::Text),
+    key("password_credential", Kind::Text),
 ];
 
 const LIMITS: &[Key] = &[
