@@ -111,6 +111,14 @@ pub enum Command {
     /// Check, show or explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what is wrong, and for what is switched off: keys, state, destinations, clock, hosts
+    #[command(after_help = "\
+Changes nothing and stores nothing. Ends with 1 when something fails, and with
+3 when there is only something to warn of.
+
+Example:
+  coordinator doctor --json")]
+    Doctor,
     /// List hosts, pin their keys, try them out
     #[command(subcommand)]
     Host(HostCommand),

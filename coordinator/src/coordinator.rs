@@ -477,7 +477,8 @@ fn tell_reading_on(error: &OpenError) {
     );
 }
 
-fn unlock_from(unlock: &Unlock) -> UnlockFrom {
+/// Where the configured secret comes from; a person, or the file that the environment names, when none is.
+pub fn unlock_from(unlock: &Unlock) -> UnlockFrom {
     match unlock {
         Unlock::KeyFile(file) => UnlockFrom::KeyFile(file.path().to_owned()),
         Unlock::Key(source) => UnlockFrom::Key(source.clone()),

@@ -28,6 +28,7 @@ use coordinator::commands::destination::{
     DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
 };
 use coordinator::commands::destination_policy::destination_policy;
+use coordinator::commands::doctor::doctor_command;
 use coordinator::commands::hold::{HoldError, hold_command};
 use coordinator::commands::host::identity::{AcceptIdentityError, accept_identity_command};
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
@@ -183,6 +184,13 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Config(command) => {
             config_command(command, &global.config, global.json, &mut io::stdout())
                 .map_err(Failure::with(ConfigCommandError::exit_code))
+        }
+        Command::Doctor => {
+            start_log(global, Log::default(), screen)?;
+            Ok(
+                doctor_command(&global.config, &SystemClock, global.json, &mut io::stdout())
+                    .await?,
+            )
         }
         Command::Completions(args) => {
             write_completions(args.shell, &mut io::stdout())?;

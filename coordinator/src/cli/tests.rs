@@ -56,6 +56,7 @@ fn the_documented_forms_parse() {
         "coordinator audit verify",
         "coordinator key export-kit kit.txt",
         "coordinator key verify-kit kit.txt",
+        "coordinator doctor --json",
         "coordinator demo --path /usr/share --keep",
         "coordinator completions bash",
         "coordinator man DIR",

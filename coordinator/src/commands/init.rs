@@ -33,7 +33,8 @@ pub const COORDINATOR_TOML: &str = "coordinator.toml";
 pub const HOSTS_TOML: &str = "hosts.toml";
 pub(in crate::commands) const STATE: &str = "state";
 pub(in crate::commands) const KEYS: &str = "keys";
-const RECOVERY_KIT: &str = "recovery-kit.txt";
+/// The recovery kit, beside the configuration until a person moves it.
+pub const RECOVERY_KIT: &str = "recovery-kit.txt";
 const REPOSITORY: &str = "repository";
 /// Everything that may end up in the directory, in the order it is moved there: the configuration last.
 const PIECES: [&str; 6] = [

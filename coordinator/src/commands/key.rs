@@ -1,13 +1,17 @@
 //! `key`: writes the recovery kit again, and proves that a copy of it is good. Never shows a key.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use formats::config::CONFIG_BYTES;
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::catalog::state::KnownRepository;
+use crate::clock::utc;
+use crate::config::replace_file::replace_file;
 use crate::keyring::kit::{self, KitFacts, write_kit};
 use crate::keyring::unlock::UnlockFrom;
 use crate::keyring::{Keyring, KeyringError};
@@ -32,6 +36,14 @@ pub enum KeyCommandError {
         /// Why.
         source: StoreError,
     },
+    /// That it was proved could not be written down.
+    #[error("the kit is good, but {} could not be written", path.display())]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A repository is not the kit's.
     #[error("recovery kit {} does not open every repository", kit.display())]
     Repository {
@@ -48,7 +60,7 @@ impl KeyCommandError {
         match self {
             Self::Keyring(error) => error.is_wrong_key(),
             Self::Repository { source, .. } => source.is_wrong_key(),
-            Self::Store { .. } => false,
+            Self::Store { .. } | Self::Record { .. } => false,
         }
     }
 }
@@ -125,6 +137,22 @@ pub async fn verify_kit<S: ObjectStore>(
         user: keyring.user().to_string(),
         repositories,
     })
+}
+
+/// Where a proof is written down, in the state directory.
+const PROOF_FILE: &str = "kit-verified";
+
+/// Writes down when a kit was proved, for `doctor`.
+pub fn record_proof(state_dir: &Path, now: Timestamp) -> Result<(), KeyCommandError> {
+    let path = state_dir.join(PROOF_FILE);
+    let line = format!("{}\n", utc(now));
+    replace_file(&path, line.as_bytes()).map_err(|source| KeyCommandError::Record { path, source })
+}
+
+/// When a kit was proved last; nothing when none was, or when that cannot be read.
+pub fn last_proof(state_dir: &Path) -> Option<Timestamp> {
+    let line = std::fs::read_to_string(state_dir.join(PROOF_FILE)).ok()?;
+    line.trim_end().parse().ok()
 }
 
 #[cfg(test)]

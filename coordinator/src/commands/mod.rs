@@ -8,6 +8,7 @@ pub mod demo;
 pub mod destination;
 pub mod destination_policy;
 pub mod destination_role;
+pub mod doctor;
 pub mod hold;
 pub mod host;
 pub mod init;

@@ -17,7 +17,7 @@ use crate::cli::snapshot::SnapshotsArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::init::report::InitReport;
 use crate::commands::init::{AdminPassword, InitError, InitOptions, InitPaths, init};
-use crate::commands::key::{KeyCommandError, KitProof, export_kit, verify_kit};
+use crate::commands::key::{KeyCommandError, KitProof, export_kit, record_proof, verify_kit};
 use crate::commands::run::{self, Presentation};
 use crate::commands::snapshots::{SnapshotLine, write_snapshots};
 use crate::config::error::ConfigErrors;
@@ -280,6 +280,7 @@ pub async fn verify_kit_command(
         &coordinator.storage,
     )
     .await?;
+    record_proof(&coordinator.config.state_dir, coordinator.clock.now())?;
     coordinator.close().await;
     Ok(proof)
 }

@@ -20,7 +20,7 @@ pub mod path;
 pub mod pin;
 pub mod prune_settings;
 pub mod raw;
-mod replace_file;
+pub mod replace_file;
 pub mod revision;
 pub mod safety_settings;
 pub mod sample;

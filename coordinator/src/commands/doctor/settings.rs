@@ -1,0 +1,105 @@
+//! What the configuration leaves off, and what that means. Pure: looks at nothing else.
+
+use append_server::places::PlaceKind;
+
+use crate::commands::doctor::{Finding, Verdict};
+use crate::config::Config;
+use crate::config::host::Host;
+
+/// How many hosts are named in one line.
+const NAMES_MAX: usize = 5;
+
+pub(super) fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = destinations(config);
+    findings.extend(hosts(config));
+    if config.agents_dir.is_none() {
+        findings.push(Finding::new(
+            "agents",
+            Verdict::Off,
+            "only hosts of this program's own architecture can be backed up: see [agents]",
+        ));
+    }
+    findings
+}
+
+fn destinations(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let places = &config.destinations;
+    if places.iter().all(|place| place.local_path().is_some()) {
+        findings.push(Finding::new(
+            "destinations",
+            Verdict::Warn,
+            "every copy is on this machine: add one that is elsewhere",
+        ));
+    }
+    for place in places {
+        let about = format!("destination {}", place.name);
+        if !place.removal.allow_delete {
+            let text = "nothing is ever removed: allow_delete is false";
+            findings.push(Finding::new(about.clone(), Verdict::Off, text));
+        }
+        if matches!(place.kind, PlaceKind::S3(_)) && !place.has_lock() {
+            let text = "no object lock: whoever has credentials that delete can delete backups; see retain";
+            findings.push(Finding::new(about, Verdict::Off, text));
+        }
+    }
+    findings
+}
+
+fn hosts(config: &Config) -> Vec<Finding> {
+    let backed_up = |host: &&Host| !host.paths.is_empty();
+    let hosts: Vec<&Host> = config.hosts.values().collect();
+    let with_paths: Vec<&Host> = config.hosts.values().filter(backed_up).collect();
+    let mut findings = Vec::new();
+    if with_paths.is_empty() {
+        let text = "no host is backed up: add one to the hosts file";
+        findings.push(Finding::new("hosts", Verdict::Warn, text));
+    }
+    type Lacks = fn(&Host) -> bool;
+    let looks: [(&[&Host], Lacks, Verdict, &str); 4] = [
+        (
+            &hosts,
+            |host| host.login.host_keys.is_empty(),
+            Verdict::Warn,
+            "not trusted yet, so not backed up: run `coordinator host trust NAME`",
+        ),
+        (
+            &with_paths,
+            |host| host.safety.anomaly.is_none(),
+            Verdict::Off,
+            "with anomaly = \"off\": no run is ever held as suspicious",
+        ),
+        (
+            &with_paths,
+            |host| host.keep.is_none(),
+            Verdict::Off,
+            "without `keep`: every snapshot stays, and prune refuses",
+        ),
+        (
+            &with_paths,
+            |host| host.safety.max_new.is_empty() && host.safety.quota.is_empty(),
+            Verdict::Off,
+            "without `max_new` and `quota`: it may store as much as it likes",
+        ),
+    ];
+    for (hosts, lacks, verdict, text) in looks {
+        let named: Vec<&str> = hosts
+            .iter()
+            .filter(|host| lacks(host))
+            .map(|host| host.name.as_str())
+            .collect();
+        if !named.is_empty() {
+            let text = format!("{text} ({})", names(&named));
+            findings.push(Finding::new("hosts", verdict, text));
+        }
+    }
+    findings
+}
+
+fn names(named: &[&str]) -> String {
+    let shown = named[..named.len().min(NAMES_MAX)].join(", ");
+    match named.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
