@@ -10,6 +10,10 @@ pub mod terminal;
 pub mod config;
 pub mod coordinator;
 
+pub mod daemon;
+pub mod schedule;
+pub mod status;
+
 pub mod agents;
 pub mod backup;
 pub mod ssh;

@@ -110,6 +110,12 @@ impl HostLock {
     }
 }
 
+/// Who held a host's lock last, as far as its file says; whether it is held still, that does not say.
+pub fn holder(hosts_dir: &Path, host: &str) -> Holder {
+    let file = File::open(hosts_dir.join(format!("{host}.lock")));
+    file.map_or_else(|_| Holder::default(), |mut file| read_note(&mut file))
+}
+
 fn open(hosts_dir: &Path, path: &Path) -> io::Result<File> {
     DirBuilder::new()
         .recursive(true)

@@ -15,11 +15,15 @@ use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsign
 pub mod figures;
 pub mod holds;
 pub mod identities;
+pub mod occasions;
+pub mod results;
 pub mod retention;
 
 use figures::figure_tables;
 use holds::hold_tables;
 use identities::identity_tables;
+use occasions::occasions_tables;
+use results::results_tables;
 use retention::retention_tables;
 
 /// New in version 2.
@@ -53,7 +57,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 7,
+    version: 8,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -62,6 +66,7 @@ const SCHEMA: Schema = Schema {
         (4, hold_tables!()),
         (5, figure_tables!()),
         (6, identity_tables!()),
+        (7, concat!(occasions_tables!(), results_tables!())),
     ],
     sql: concat!(
         "
@@ -86,7 +91,9 @@ CREATE INDEX runs_by_host ON runs (host, started);
         retention_tables!(),
         hold_tables!(),
         figure_tables!(),
-        identity_tables!()
+        identity_tables!(),
+        occasions_tables!(),
+        results_tables!()
     ),
 };
 

@@ -24,6 +24,7 @@ pub async fn verify_command(
     let coordinator = open_coordinator(config, args.from.destination.as_deref()).await?;
     let (name, opened) = open_host(&coordinator, &args.host).await?;
     let catalog = &opened.catalog;
+    let is_all = args.snapshot.is_none();
     let rows = match &args.snapshot {
         Some(selector) => {
             let row = catalog.resolve(Some(&name), selector, &TimeZone::system());
@@ -42,6 +43,11 @@ pub async fn verify_command(
     let reader = coordinator.chunk_reader(&opened)?;
     let found = verify(&reader, &snapshots).await?;
     write_verification(&name, &found, json, out)?;
+    if is_all && found.error_count == 0 && opened.log_problem.is_none() {
+        let mut state = coordinator.state.lock().await;
+        let noted = state.note_verified(&name, coordinator.clock.now());
+        noted.map_err(CommandError::from)?;
+    }
     coordinator.close().await;
     match opened.log_problem {
         Some(_) => Ok(ExitCode::Integrity), // There may be more.

@@ -56,6 +56,9 @@ const SECRETS: [&str; 2] = ["secret_key", "password"];
 /// The longest a run waits for its destinations.
 const PATIENCE_MAX: Span = Span::from_secs(PATIENCE_SECS_MAX);
 
+/// The most hosts that can be backed up at once.
+pub const PARALLEL_MAX: u64 = 256;
+
 /// Bounds of what the coordinator itself uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoordinatorLimits {
@@ -67,6 +70,8 @@ pub struct CoordinatorLimits {
     pub patience: Span,
     /// On how many destinations an object must be before it is acknowledged, the required ones among them.
     pub min_copies: u64,
+    /// How many hosts are backed up at once.
+    pub max_parallel: u64,
 }
 
 impl Default for CoordinatorLimits {
@@ -76,6 +81,7 @@ impl Default for CoordinatorLimits {
             reserve: Size::from_bytes(1 << 30),
             patience: PATIENCE_MAX,
             min_copies: 1,
+            max_parallel: 4,
         }
     }
 }
@@ -312,5 +318,8 @@ fn read_limits(reader: &mut ValueReader<'_>, raw: &RawCoordinatorLimits) -> Coor
         min_copies: reader
             .number(raw.min_copies.as_ref(), DESTINATIONS_MAX)
             .unwrap_or(built_in.min_copies),
+        max_parallel: reader
+            .number(raw.max_parallel.as_ref(), PARALLEL_MAX)
+            .unwrap_or(built_in.max_parallel),
     }
 }

@@ -15,6 +15,7 @@ use crate::config::name::NameError;
 use crate::config::path::PathError;
 use crate::config::secret_file::SecretFileError;
 use crate::config::source_text::{FILE_BYTES_MAX, Location, Place};
+use crate::schedule::error::ScheduleError;
 
 /// How many errors one load reports; a broken file of 100,000 hosts must not print 100,000 lines.
 pub const ERRORS_MAX: usize = 20;
@@ -176,6 +177,9 @@ pub enum ValueError {
     /// A soft limit that is never reached.
     #[error("the soft limit is above the hard one: swap them, or leave one out")]
     SoftAboveHard,
+    /// A schedule, or a window.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// No such zone.
     #[error("there is no time zone {zone:?}: write one as in \"Europe/Zurich\" or \"UTC\"")]
     UnknownZone {

@@ -18,7 +18,9 @@ use crate::config::safety_settings::{Safety, merge_safety};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::Location;
 use crate::config::table_keys::TableKeys;
+use crate::config::timing_settings::merge_timing;
 use crate::retention::keep::{KEEP_FLOOR_DEFAULT, Keep};
+use crate::schedule::timing::Timing;
 
 /// The most hops on the way to a host.
 pub const JUMPS_MAX: usize = 8;
@@ -58,6 +60,8 @@ pub struct Host {
     pub keep_floor: u32,
     /// What its runs are guarded by.
     pub safety: Safety,
+    /// When it is backed up.
+    pub timing: Timing,
     /// The repository it writes to: its own name unless it is grouped.
     pub repository: RepositoryName,
     /// Deadlines and parallelism.
@@ -182,6 +186,7 @@ pub(super) fn merge(
             .pick(|table| &table.keep_floor)
             .unwrap_or(KEEP_FLOOR_DEFAULT),
         safety: merge_safety(&layers.part(|table| &table.safety)),
+        timing: merge_timing(&layers.part(|table| &table.timing))?,
         repository: layers
             .pick(|table| &table.repository)
             .unwrap_or_else(|| RepositoryName::from(name)),

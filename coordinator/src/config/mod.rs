@@ -33,6 +33,7 @@ pub mod source_text;
 pub mod suggestion;
 pub mod table_keys;
 pub mod table_setting;
+pub mod timing_settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

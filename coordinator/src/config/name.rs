@@ -102,6 +102,10 @@ name_type!(
     Tag
 );
 name_type!(
+    /// What hosts share that can be asked by one of them at a time, such as a hypervisor or a store.
+    ConcurrencyKey
+);
+name_type!(
     /// The name of the key bundle's user.
     KeyUser
 );

@@ -62,6 +62,13 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// The zone of that name, where there is one.
+    pub fn named(name: &str) -> Option<Self> {
+        let zone = TimeZone::get(name).ok()?;
+        let name = name.to_owned();
+        Some(Self { name, zone })
+    }
+
     /// The zone itself.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
@@ -123,19 +130,15 @@ pub(super) fn read_prune(reader: &mut ValueReader<'_>, raw: &RawPrune) -> PruneS
     }
 }
 
-fn read_zone(reader: &mut ValueReader<'_>, text: &Text) -> Option<Zone> {
+/// The zone of a name.
+pub(super) fn read_zone(reader: &mut ValueReader<'_>, text: &Text) -> Option<Zone> {
     let name = text.get_ref().as_str();
-    match TimeZone::get(name) {
-        Ok(zone) => Some(Zone {
-            name: name.to_owned(),
-            zone,
-        }),
-        Err(_) => {
-            let zone = name.to_owned();
-            reader.refuse(&text.span(), ValueError::UnknownZone { zone });
-            None
-        }
+    let zone = Zone::named(name);
+    if zone.is_none() {
+        let zone = name.to_owned();
+        reader.refuse(&text.span(), ValueError::UnknownZone { zone });
     }
+    zone
 }
 
 pub(super) fn read_keep(reader: &mut ValueReader<'_>, raw: &RawKeep) -> Keep {

@@ -14,6 +14,7 @@ use crate::config::prune_settings::{RawKeep, RawPrune};
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
 use crate::config::secret_keys::SecretText;
 use crate::config::table_keys::Keyed;
+use crate::config::timing_settings::CatchUp;
 
 /// A text and where it stands.
 pub(super) type Text = Spanned<String>;
@@ -63,6 +64,7 @@ pub(super) struct RawCoordinatorLimits {
     pub(super) reserve: Option<Text>,
     pub(super) patience: Option<Text>,
     pub(super) min_copies: Option<Spanned<u64>>,
+    pub(super) max_parallel: Option<Spanned<u64>>,
 }
 
 /// `[agents]`.
@@ -177,6 +179,15 @@ pub(super) struct RawSettings {
     pub(super) anomaly: Option<Spanned<RawAnomaly>>,
     pub(super) coverage: Option<RawCoverage>,
     pub(super) coverage_ignore: Option<Vec<Text>>,
+    pub(super) schedule: Option<Text>,
+    pub(super) timezone: Option<Text>,
+    pub(super) jitter: Option<Text>,
+    pub(super) window: Option<Text>,
+    pub(super) catch_up: Option<CatchUp>,
+    pub(super) retries: Option<Spanned<u64>>,
+    pub(super) retry_delay: Option<Text>,
+    pub(super) concurrency_key: Option<Text>,
+    pub(super) sla: Option<Text>,
     pub(super) repository: Option<Text>,
     pub(super) limits: Option<RawHostLimits>,
 }

@@ -21,6 +21,7 @@ use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text
 use crate::config::safety_settings::{SafetySettings, read_safety};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
+use crate::config::timing_settings::{TimingSettings, read_timing};
 use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
 
 /// The most threads an agent may be told to use.
@@ -49,6 +50,7 @@ pub(super) struct Settings {
     pub(super) keep: Option<Keep>,
     pub(super) keep_floor: Option<u32>,
     pub(super) safety: SafetySettings,
+    pub(super) timing: TimingSettings,
     pub(super) repository: Option<RepositoryName>,
     pub(super) limits: LimitSettings,
 }
@@ -236,6 +238,7 @@ impl<'a> ValueReader<'a> {
                 .number(raw.keep_floor.as_ref(), KEEP_COUNT_MAX)
                 .and_then(|floor| u32::try_from(floor).ok()),
             safety: read_safety(self, raw),
+            timing: read_timing(self, raw),
             repository: self.maybe(raw.repository.as_ref()),
             limits: raw
                 .limits

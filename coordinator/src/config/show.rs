@@ -15,6 +15,7 @@ use crate::config::prune_settings::PruneSettings;
 use crate::config::safety_settings::safety_rows;
 use crate::config::secret_keys::secret_value;
 use crate::retention::keep::Keep;
+use crate::schedule::timing::Timing;
 
 /// The keys that the operator's files set or leave to a default, in the order of the sample.
 type Rows = Vec<(&'static str, Value)>;
@@ -193,6 +194,7 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
         ("reserve", json!(config.limits.reserve.to_string())),
         ("patience", json!(config.limits.patience.to_string())),
         ("min_copies", json!(config.limits.min_copies)),
+        ("max_parallel", json!(config.limits.max_parallel)),
     ];
     let agents = present(vec![(
         "directory",
@@ -245,9 +247,34 @@ fn host_rows(host: &Host) -> Rows {
     }
     rows.push(("keep_floor", json!(host.keep_floor)));
     rows.extend(safety_rows(&host.safety));
+    rows.extend(timing_rows(&host.timing));
     rows.push(("repository", json!(host.repository.as_str())));
     rows.push(("limits", limits_value(&host.limits)));
     rows
+}
+
+fn timing_rows(timing: &Timing) -> Rows {
+    let text = |value: Option<String>| value.map(|text| json!(text));
+    present(vec![
+        (
+            "schedule",
+            text(timing.calendar.as_ref().map(ToString::to_string)),
+        ),
+        ("timezone", Some(json!(timing.zone.to_string()))),
+        ("jitter", Some(json!(timing.jitter.to_string()))),
+        (
+            "window",
+            text(timing.window.map(|window| window.to_string())),
+        ),
+        ("catch_up", Some(json!(timing.catch_up.as_str()))),
+        ("retries", Some(json!(timing.retries))),
+        ("retry_delay", Some(json!(timing.retry_delay.to_string()))),
+        (
+            "concurrency_key",
+            text(timing.concurrency_key.as_ref().map(ToString::to_string)),
+        ),
+        ("sla", text(timing.sla.map(|sla| sla.to_string()))),
+    ])
 }
 
 fn login_rows(login: &Login) -> Rows {

@@ -77,7 +77,8 @@ fn a_file_of_the_version_before_is_brought_up() {
     old.execute_batch(
         "DROP TABLE foreign_records; DROP TABLE identity; DROP TABLE acts; DROP TABLE orphans;
          DROP TABLE clock_reading; DROP TABLE holds; DROP TABLE figures;
-         DROP TABLE host_identities; DROP TABLE offered_identities; PRAGMA user_version = 1;",
+         DROP TABLE host_identities; DROP TABLE offered_identities;
+         DROP TABLE scheduled; DROP TABLE occasions; DROP TABLE run_results; DROP TABLE verified; PRAGMA user_version = 1;",
     )
     .unwrap();
     drop(old);

@@ -1,0 +1,91 @@
+//! What was attempted stays known, whatever the clock says.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use jiff::{SignedDuration, Timestamp};
+use tempfile::TempDir;
+
+use crate::catalog::state::occasions::{AttemptResult, KEPT_MAX};
+use crate::catalog::state::{Outcome, State};
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_second(secs).unwrap()
+}
+
+#[test]
+fn an_attempt_is_known_from_before_it_begins_and_counts_unless_it_was_put_off() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("state.db");
+    let mut state = State::open(&path).unwrap();
+    state.occasion_begun("web1", at(100), at(105)).unwrap();
+    drop(state);
+    let mut state = State::open(&path).unwrap();
+    let last = state.last_occasion("web1", at(110)).unwrap().unwrap();
+    assert_eq!(
+        (last.occasion, last.attempts, last.ended),
+        (at(100), 1, None)
+    );
+    assert_eq!(state.occasions_died(at(120)).unwrap(), 1);
+    assert_eq!(state.occasions_died(at(130)).unwrap(), 0);
+    let ended = |state: &State| state.last_occasion("web1", at(999)).unwrap().unwrap();
+    let died = AttemptResult::Ran(Outcome::Died);
+    assert_eq!(ended(&state).ended, Some((at(120), died)));
+    state.occasion_begun("web1", at(100), at(140)).unwrap();
+    assert_eq!((ended(&state).attempts, ended(&state).ended), (2, None));
+    state
+        .occasion_ended("web1", at(100), AttemptResult::PutOff, at(141))
+        .unwrap();
+    let last = ended(&state);
+    assert_eq!(
+        (last.attempts, last.ended),
+        (1, Some((at(141), AttemptResult::PutOff)))
+    );
+    assert_eq!(state.last_occasion("web2", at(999)).unwrap(), None);
+}
+
+#[test]
+fn occasions_in_the_future_are_there_and_do_not_stand_in_the_way() {
+    let dir = TempDir::new().unwrap();
+    let mut state = State::open(&dir.path().join("state.db")).unwrap();
+    state.occasion_begun("web1", at(100), at(100)).unwrap();
+    state.occasion_let_go("web1", at(900), at(900)).unwrap();
+    let last = state.last_occasion("web1", at(200)).unwrap().unwrap();
+    assert_eq!(last.occasion, at(100));
+    let last = state.last_occasion("web1", at(900)).unwrap().unwrap();
+    let skipped = AttemptResult::Ran(Outcome::Skipped);
+    assert_eq!((last.attempts, last.ended), (0, Some((at(900), skipped))));
+}
+
+#[test]
+fn another_schedule_begins_anew_and_the_same_one_does_not() {
+    let dir = TempDir::new().unwrap();
+    let mut state = State::open(&dir.path().join("state.db")).unwrap();
+    let hosts = |schedule: &str| vec![("web1".to_owned(), schedule.to_owned())];
+    assert_eq!(state.schedule_seen("web1").unwrap(), None);
+    let mut since = |schedule: &str, now| state.scheduled_since(&hosts(schedule), at(now)).unwrap();
+    assert_eq!(since("daily UTC", 100), [at(100)]);
+    assert_eq!(since("daily UTC", 200), [at(100)]);
+    assert_eq!(since("weekly UTC", 300), [at(300)]);
+    assert_eq!(state.schedule_seen("web1").unwrap(), Some(at(300)));
+}
+
+#[test]
+fn only_so_many_are_kept_by_number_and_not_by_time() {
+    let dir = TempDir::new().unwrap();
+    let mut state = State::open(&dir.path().join("state.db")).unwrap();
+    let far = at(0) + SignedDuration::from_hours(24 * 3650);
+    state.occasion_let_go("web1", far, far).unwrap();
+    state.occasion_let_go("web1", at(1), at(1)).unwrap();
+    assert_eq!(
+        state
+            .last_occasion("web1", at(1))
+            .unwrap()
+            .unwrap()
+            .occasion,
+        at(1)
+    );
+    for number in 0..KEPT_MAX {
+        let occasion = at(i64::from(number) + 10);
+        state.occasion_let_go("web1", occasion, occasion).unwrap();
+    }
+    assert_eq!(state.last_occasion("web1", at(1)).unwrap(), None);
+}

@@ -1,0 +1,174 @@
+//! What runs came to in numbers, and when a host's snapshots were last read back in full: what status shows without opening a
+//! repository.
+
+use formats::ids::{RecordId, RunId};
+use formats::log::snapshot::SnapshotTotals;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use crate::catalog::state::{RunRow, State, read_run};
+use crate::clock::{from_nanos, to_nanos};
+use crate::database::{DatabaseError, signed, unsigned};
+
+macro_rules! results_tables {
+    () => {
+        "
+CREATE TABLE run_results (
+    run BLOB PRIMARY KEY,         -- one that committed a snapshot
+    host TEXT NOT NULL,
+    snapshot BLOB NOT NULL,
+    committed INTEGER NOT NULL,   -- nanoseconds since 1970
+    verified INTEGER NOT NULL,    -- 1 if every pack of it was read back before
+    files INTEGER NOT NULL,       -- of the whole snapshot, like the next two
+    directories INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    bytes_read INTEGER NOT NULL,
+    bytes_new INTEGER NOT NULL,
+    bytes_stored INTEGER NOT NULL,
+    problems INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_results_by_host ON run_results (host, committed);
+CREATE TABLE verified (
+    host TEXT PRIMARY KEY,
+    at INTEGER NOT NULL           -- when all its snapshots were read back and found whole
+) STRICT, WITHOUT ROWID;
+"
+    };
+}
+pub(super) use results_tables;
+
+/// What a run came to in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunResult {
+    /// The snapshot that it committed.
+    pub snapshot: RecordId,
+    /// When.
+    pub committed: Timestamp,
+    /// Whether every pack of it was read back before.
+    pub verified: bool,
+    /// Its counts; `others` are counted among the files.
+    pub totals: SnapshotTotals,
+}
+
+impl State {
+    /// Notes what a run came to in numbers.
+    pub fn note_result(
+        &mut self,
+        host: &str,
+        run: RunId,
+        result: &RunResult,
+    ) -> Result<(), DatabaseError> {
+        let totals = &result.totals;
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO run_results (run, host, snapshot, committed, verified, files, directories, bytes,
+                 bytes_read, bytes_new, bytes_stored, problems)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
+                params![
+                    run.as_bytes(),
+                    host,
+                    result.snapshot.as_bytes(),
+                    to_nanos(result.committed),
+                    result.verified,
+                    signed(totals.files.saturating_add(totals.others))?,
+                    signed(totals.directories)?,
+                    signed(totals.bytes)?,
+                    signed(totals.bytes_read)?,
+                    signed(totals.bytes_new)?,
+                    signed(totals.bytes_stored)?,
+                    signed(totals.problems)?,
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// What a run came to in numbers; nothing for one that committed no snapshot.
+    pub fn result(&self, run: RunId) -> Result<Option<RunResult>, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM run_results WHERE run = ?1"))?
+                .query_row([run.as_bytes()], read_result)
+                .optional()
+        })
+    }
+
+    /// The last good run of a host: one that committed a snapshot, which does not wait for anybody.
+    pub fn last_good(&self, host: &str) -> Result<Option<(RunId, RunResult)>, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS}, run_results.run FROM run_results JOIN runs USING (run) WHERE run_results.host = ?1
+                     AND outcome IN ('ok', 'warnings') ORDER BY committed DESC LIMIT 1"
+                ))?
+                .query_row([host], |row| Ok((RunId(row.get(11)?), read_result(row)?)))
+                .optional()
+        })
+    }
+
+    /// Notes that all snapshots of a host were read back and found whole.
+    pub fn note_verified(&mut self, host: &str, at: Timestamp) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO verified (host, at) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at = excluded.at",
+                params![host, to_nanos(at)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// When all snapshots of a host were last read back and found whole, on somebody's order.
+    pub fn verified_at(&self, host: &str) -> Result<Option<Timestamp>, DatabaseError> {
+        self.database.read(|connection| {
+            let at: Option<i64> = connection
+                .prepare_cached("SELECT at FROM verified WHERE host = ?1")?
+                .query_row([host], |row| row.get(0))
+                .optional()?;
+            Ok(at.map(from_nanos))
+        })
+    }
+
+    /// A run.
+    pub fn run(&self, run: RunId) -> Result<Option<RunRow>, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT run, host, started, finished, outcome, error FROM runs WHERE run = ?1",
+                )?
+                .query_row([run.as_bytes()], read_run)
+                .optional()
+        })
+    }
+
+    /// Runs of all hosts that have not ended.
+    pub fn open_runs(&self) -> Result<Vec<RunRow>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT run, host, started, finished, outcome, error FROM runs WHERE finished IS NULL",
+            )?;
+            let rows = statement.query_map([], read_run)?;
+            rows.collect()
+        })
+    }
+}
+
+const COLUMNS: &str = "snapshot, committed, verified, files, directories, bytes, bytes_read, bytes_new, bytes_stored, \
+                       run_results.problems, run_results.host";
+
+fn read_result(row: &Row<'_>) -> rusqlite::Result<RunResult> {
+    Ok(RunResult {
+        snapshot: RecordId(row.get(0)?),
+        committed: from_nanos(row.get(1)?),
+        verified: row.get(2)?,
+        totals: SnapshotTotals {
+            files: unsigned(row, 3)?,
+            directories: unsigned(row, 4)?,
+            others: 0,
+            bytes: unsigned(row, 5)?,
+            bytes_read: unsigned(row, 6)?,
+            bytes_new: unsigned(row, 7)?,
+            bytes_stored: unsigned(row, 8)?,
+            problems: unsigned(row, 9)?,
+        },
+    })
+}
