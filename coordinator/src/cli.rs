@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and in which words. Only parses; `main` carries out.
 
 pub mod audit;
+pub mod daemon;
 pub mod destination;
 pub mod documents;
 pub mod hold;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::cli::audit::AuditCommand;
+use crate::cli::daemon::{CancelArgs, DaemonArgs, HistoryArgs, ReloadArgs, StatusArgs};
 use crate::cli::destination::DestinationCommand;
 use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::hold::HoldCommand;
@@ -122,8 +124,18 @@ Example:
     /// List hosts, pin their keys, try them out
     #[command(subcommand)]
     Host(HostCommand),
-    /// Back up a host now, verify what arrived, and commit a snapshot
+    /// Back up hosts now, verify what arrived, and commit snapshots
     Run(RunArgs),
+    /// Back up every host when it is due, until a signal ends it
+    Daemon(DaemonArgs),
+    /// Have the daemon read its configuration again
+    Reload(ReloadArgs),
+    /// Stop a host's run in the daemon
+    Cancel(CancelArgs),
+    /// Show how each host is doing
+    Status(StatusArgs),
+    /// Show the last runs
+    History(HistoryArgs),
     /// List snapshots, the newest last
     Snapshots(SnapshotsArgs),
     /// Show one snapshot: times, totals, problems

@@ -147,7 +147,7 @@ pub struct Coordinator {
     /// Where state is.
     pub state_dir: StateDir,
     /// The unlocked keys.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     /// The append-server's control socket.
     pub storage: StorageClient,
     /// Where tunnels' connections go.
@@ -155,7 +155,7 @@ pub struct Coordinator {
     /// The only clock.
     pub clock: Arc<dyn Clock>,
     /// Repositories and the history of runs.
-    pub state: Mutex<State>,
+    pub state: Arc<Mutex<State>>,
     /// What leases call it.
     pub id: CoordinatorId,
     /// Where what happens is told, as done by whoever runs this program. All of it is in the audit log when the coordinator
@@ -163,7 +163,7 @@ pub struct Coordinator {
     pub events: EventSink,
     /// Writes it there.
     pub recorder: Arc<Recorder>,
-    bundles: Vec<(UserName, Bytes)>,
+    bundles: Arc<[(UserName, Bytes)]>,
     embedded: Option<EmbeddedServer>,
     reading: Reading,
 }
@@ -249,18 +249,45 @@ impl Coordinator {
         Ok(Self {
             config,
             state_dir,
-            keyring,
+            keyring: Arc::new(keyring),
             storage,
             ingest,
             clock,
-            state: Mutex::new(state),
+            state: Arc::new(Mutex::new(state)),
             id,
             events,
             recorder,
-            bundles,
+            bundles: bundles.into(),
             embedded,
             reading,
         })
+    }
+
+    /// The same coordinator with another configuration, whose hosts alone differ: state, keys and storage are shared. It must
+    /// not be used any more once the one that was opened is closed.
+    pub fn with_config(&self, config: Config) -> Self {
+        Self {
+            config,
+            state_dir: self.state_dir.clone(),
+            keyring: Arc::clone(&self.keyring),
+            storage: self.storage.clone(),
+            ingest: self.ingest.clone(),
+            clock: Arc::clone(&self.clock),
+            state: Arc::clone(&self.state),
+            id: self.id,
+            events: self.events.clone(),
+            bundles: Arc::clone(&self.bundles),
+            embedded: None,
+            reading: self.reading.clone(),
+        }
+    }
+
+    /// The same coordinator, whose acts are told as somebody's.
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self {
+            events: self.events.acting_as(actor),
+            ..self.with_config(self.config.clone())
+        }
     }
 
     /// The users' sealed bundles that this coordinator has.

@@ -51,6 +51,16 @@ impl ExitCode {
         self as u8
     }
 
+    /// The worse of two, for a command that did several things: a failure is worse than warnings, whatever its number.
+    pub fn worse(self, other: Self) -> Self {
+        let rank = |code: Self| match code {
+            Self::Ok => (0, 0),
+            Self::Warnings => (1, 0),
+            failure => (2, failure.number()),
+        };
+        std::cmp::max_by_key(self, other, |code| rank(*code))
+    }
+
     /// What the number says, for `--help`.
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -86,6 +96,14 @@ impl fmt::Display for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::ExitCode;
+
+    #[test]
+    fn a_failure_is_worse_than_warnings() {
+        assert_eq!(ExitCode::Warnings.worse(ExitCode::Error), ExitCode::Error);
+        assert_eq!(ExitCode::Error.worse(ExitCode::Warnings), ExitCode::Error);
+        assert_eq!(ExitCode::Ok.worse(ExitCode::Warnings), ExitCode::Warnings);
+        assert_eq!(ExitCode::Quota.worse(ExitCode::Error), ExitCode::Quota);
+    }
 
     #[test]
     fn numbers_are_the_documented_ones() {

@@ -23,13 +23,16 @@ use coordinator::commands::audit::{AuditError, audit_check, audit_head, audit_re
 use coordinator::commands::audit_log::{AuditLogCommandError, audit_log, audit_verify};
 use coordinator::commands::cat::cat_command;
 use coordinator::commands::config_check::{ConfigCommandError, config_command};
+use coordinator::commands::daemon::{cancel_command, reload_command};
 use coordinator::commands::demo::demo_command;
 use coordinator::commands::destination::{
     DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
 };
 use coordinator::commands::destination_policy::destination_policy;
 use coordinator::commands::doctor::doctor_command;
+use coordinator::commands::history::history_command;
 use coordinator::commands::hold::{HoldError, hold_command};
+use coordinator::commands::host::explain::explain_command;
 use coordinator::commands::host::identity::{AcceptIdentityError, accept_identity_command};
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
@@ -45,9 +48,12 @@ use coordinator::commands::retention::{
 };
 use coordinator::commands::scan::{ScanCommandError, scan_command};
 use coordinator::commands::show::show_command;
+use coordinator::commands::status::status_command;
 use coordinator::commands::verify::verify_command;
 use coordinator::config::Config;
 use coordinator::config::coordinator_file::Log;
+use coordinator::config::raw::LogLevel;
+use coordinator::daemon::start::{DaemonError, run_daemon};
 use coordinator::exit_code::ExitCode;
 use coordinator::logging::{self, Screen};
 use coordinator::ssh::deploy::MissingAgent;
@@ -138,7 +144,11 @@ fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .context("cannot start the threads")?;
-    let result = runtime.block_on(until_interrupted(cli));
+    let result = match &cli.command {
+        // It heeds signals itself.
+        Command::Daemon(_) => runtime.block_on(daemon(&cli.global)),
+        _ => runtime.block_on(until_interrupted(cli)),
+    };
     // A thread that reads the terminal or a slow disk must not keep a program that is done.
     runtime.shutdown_timeout(WIND_DOWN);
     result
@@ -176,6 +186,21 @@ async fn until_interrupted(cli: &Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Cancelled)
         }
     }
+}
+
+async fn daemon(global: &GlobalArgs) -> Result<ExitCode, Failure> {
+    let config = Config::load(&global.config)?;
+    // Nobody watches it: the few lines of each run are its only trace.
+    let informs = config.log.level == LogLevel::Info && !global.quiet;
+    let global = GlobalArgs {
+        verbose: global.verbose.max(u8::from(informs)),
+        ..global.clone()
+    };
+    start_log(&global, config.log, &Screen::default())?;
+    config.check_files()?;
+    run_daemon(&global.config, config, Arc::new(SystemClock))
+        .await
+        .map_err(Failure::with(DaemonError::exit_code))
 }
 
 async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
@@ -226,6 +251,10 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Run(args) => {
             Ok(on_storage::run_command(args, open(global, screen)?, global, screen).await?)
         }
+        Command::Daemon(_) => daemon(global).await,
+        Command::Reload(_) | Command::Cancel(_) | Command::Status(_) | Command::History(_) => {
+            on_daemon(&cli.command, &open(global, screen)?, global.json).await
+        }
         Command::Destination(command) => {
             destination_command(command, open(global, screen)?, global.json)
                 .await
@@ -246,6 +275,21 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,
     }
+}
+
+/// The commands that ask the daemon, or the state that it keeps.
+async fn on_daemon(command: &Command, config: &Config, json: bool) -> Result<ExitCode, Failure> {
+    let out = &mut io::stdout();
+    match command {
+        Command::Reload(_) => reload_command(config, json, out).await?,
+        Command::Cancel(args) => cancel_command(args, config, out).await?,
+        Command::Status(args) => {
+            return Ok(status_command(args, config, &SystemClock, json, out).await?);
+        }
+        Command::History(args) => history_command(args, config, json, out)?,
+        other => return Err(anyhow::anyhow!("{other:?} does not ask the daemon").into()),
+    }
+    Ok(ExitCode::Ok)
 }
 
 async fn on_logs(command: &AuditCommand, config: Config, json: bool) -> Result<ExitCode, Failure> {
@@ -396,6 +440,10 @@ async fn host_command(
     match command {
         HostCommand::Ls(args) => {
             list::list_hosts(config, args, global.json, &mut io::stdout())?;
+            Ok(ExitCode::Ok)
+        }
+        HostCommand::Explain(args) => {
+            explain_command(args, config, &SystemClock, global.json, &mut io::stdout())?;
             Ok(ExitCode::Ok)
         }
         HostCommand::Trust(args) => trust_host(args, config, global)

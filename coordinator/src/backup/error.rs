@@ -16,6 +16,7 @@ use crate::agents::AgentError;
 use crate::backup::control::{AgentGone, ControlError};
 use crate::backup::login::LoginError;
 use crate::backup::pending::PendingError;
+use crate::backup::progress::Stop;
 use crate::catalog::CatalogError;
 use crate::coordinator::OpenError;
 use crate::coordinator::log::LogError;
@@ -247,8 +248,18 @@ pub enum RunError {
         limit: u64,
     },
     /// The run was stopped.
-    #[error("the run was cancelled")]
+    #[error("the run was cancelled; what was verified stays, the next run goes on from it")]
     Cancelled,
+    /// The host's window closed.
+    #[error(
+        "the host's window closed before the run was done; what was verified stays, the next run goes on from it"
+    )]
+    WindowClosed,
+    /// The coordinator was told to end.
+    #[error(
+        "the coordinator was told to end before the run was done; what was verified stays, the next run goes on from it"
+    )]
+    Ending,
 }
 
 fn said(stderr: &str) -> String {
@@ -261,6 +272,16 @@ fn said(stderr: &str) -> String {
 
 fn control_text(stderr: &str) -> String {
     format!("the conversation with the agent broke{}", said(stderr))
+}
+
+impl From<Stop> for RunError {
+    fn from(why: Stop) -> Self {
+        match why {
+            Stop::Cancelled => Self::Cancelled,
+            Stop::WindowClosed => Self::WindowClosed,
+            Stop::Ending => Self::Ending,
+        }
+    }
 }
 
 impl RunError {
@@ -280,7 +301,7 @@ impl RunError {
             Self::MissingKey(_) => ExitCode::WrongKey,
             Self::Open(error) => error.exit_code(),
             Self::Log(error) => error.exit_code(),
-            Self::Cancelled => ExitCode::Cancelled,
+            Self::Cancelled | Self::Ending => ExitCode::Cancelled,
             _ => ExitCode::Error,
         }
     }

@@ -14,6 +14,7 @@ pub mod parent;
 pub mod pending;
 pub mod reuse;
 pub mod sources;
+pub mod threaded;
 pub mod verdict;
 
 pub mod commit;

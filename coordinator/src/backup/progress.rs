@@ -1,7 +1,10 @@
-//! What a run tells while it goes on. The run only writes here; a terminal or a log reads when it likes.
+//! What a run tells while it goes on, and the one thing that it can be told: to stop. The run only writes here; a terminal or a
+//! log reads when it likes.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+
+use tokio::sync::watch;
 
 /// The steps of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,10 +66,22 @@ pub struct Counts {
     pub expected: (u64, u64),
 }
 
-/// Shared between a run and whoever shows it.
+/// Why a run is to stop before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A person said so.
+    Cancelled,
+    /// The host's window closes.
+    WindowClosed,
+    /// The coordinator is ending.
+    Ending,
+}
+
+/// Shared between a run and whoever watches it.
 #[derive(Debug)]
 pub struct Progress {
     counts: Mutex<Counts>,
+    stop: watch::Sender<Option<Stop>>,
 }
 
 impl Default for Progress {
@@ -83,6 +98,7 @@ impl Default for Progress {
                 problems: 0,
                 expected: (0, 0),
             }),
+            stop: watch::Sender::new(None),
         }
     }
 }
@@ -97,6 +113,34 @@ impl Progress {
     pub fn step(&self, step: Step) {
         tracing::info!(step = step.text(), "step");
         self.update(|counts| counts.step = step);
+    }
+
+    /// Asks the run to stop as soon as it can in an orderly way. One that commits already is let do so. The first reason stays.
+    pub fn ask_to_stop(&self, why: Stop) {
+        self.stop.send_if_modified(|asked| {
+            let is_first = asked.is_none();
+            asked.get_or_insert(why);
+            is_first
+        });
+    }
+
+    /// Why it was asked to stop, if it was.
+    pub fn asked_to_stop(&self) -> Option<Stop> {
+        *self.stop.borrow()
+    }
+
+    /// Waits until it is asked to stop.
+    pub async fn stopped(&self) -> Stop {
+        let mut asked = self.stop.subscribe();
+        loop {
+            if let Some(why) = *asked.borrow_and_update() {
+                return why;
+            }
+            // Never an error: the sender lives as long as this borrow of it.
+            if asked.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The counts now.

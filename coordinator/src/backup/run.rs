@@ -32,7 +32,8 @@ use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
 use crate::backup::verifier::{Verifier, VerifierKeys};
 use crate::catalog::state::Outcome as HistoryOutcome;
-use crate::clock::to_nanos;
+use crate::catalog::state::results::RunResult;
+use crate::clock::{from_nanos, to_nanos};
 use crate::config::host::Host;
 use crate::config::show::standalone_toml;
 use crate::coordinator::{Coordinator, HostRepository};
@@ -59,6 +60,8 @@ pub struct RunOptions {
     pub full_read: bool,
     /// It is asked for although the host's window is closed.
     pub outside_window: bool,
+    /// What it is called; a name of its own otherwise.
+    pub run: Option<RunId>,
 }
 
 /// Backs up one host and says what came of it; failures are in the report.
@@ -110,7 +113,10 @@ async fn run(
     seen: &mut Seen,
 ) -> Result<Committed, RunError> {
     progress.step(Step::Prepare);
-    let run = RunId(random()?);
+    let run = match options.run {
+        Some(run) => run,
+        None => RunId(random()?),
+    };
     let _lock = HostLock::take(
         &coordinator.state_dir.hosts_dir(),
         &host.name.to_string(),
@@ -119,7 +125,12 @@ async fn run(
     )?;
     // Held to the run's end: whatever it finds stored is not condemned before its snapshot is there.
     let locks = coordinator.state_dir.locks_dir();
-    let _in_use = RepositoryLock::share(&locks, &host.repository.to_string()).await?;
+    let repository = host.repository.to_string();
+    // Losing the wait is safe: nothing has begun.
+    let _in_use = tokio::select! {
+        lock = RepositoryLock::share(&locks, &repository) => lock?,
+        why = progress.stopped() => return Err(why.into()),
+    };
     let now = coordinator.clock.now();
     let name = host.name.to_string();
     coordinator
@@ -134,7 +145,8 @@ async fn run(
     coordinator.events.tell(started);
     // Of the highest level, so that every line says which run it is of, however little is logged.
     let span = tracing::error_span!("run", %run, host = name, snapshot = tracing::field::Empty);
-    let result = run_locked(coordinator, host, options, progress, run, seen)
+    let work = run_locked(coordinator, host, options, progress, run, seen);
+    let result = unless_stopped_early(work, coordinator, progress, run)
         .instrument(span)
         .await;
     let (outcome, error) = match &result {
@@ -143,6 +155,9 @@ async fn run(
             (HistoryOutcome::Warnings, None)
         }
         Ok(_) => (HistoryOutcome::Ok, None),
+        Err(error @ (RunError::Cancelled | RunError::Ending)) => {
+            (HistoryOutcome::Cancelled, Some(error.to_string()))
+        }
         Err(error) => (HistoryOutcome::Failed, Some(error.to_string())),
     };
     let finished = coordinator.clock.now();
@@ -151,7 +166,12 @@ async fn run(
     let ended = run_ended(outcome, totals, finished.duration_since(now), failure);
     let mut state = coordinator.state.lock().await;
     // The history is for people: what was committed stays committed when it cannot be written.
-    if let Err(error) = state.run_finished(run, finished, outcome, error.as_deref()) {
+    let noted = match result.as_ref().ok().map(run_result) {
+        Some(result) => state.note_result(&name, run, &result),
+        None => Ok(()),
+    };
+    let noted = noted.and(state.run_finished(run, finished, outcome, error.as_deref()));
+    if let Err(error) = noted {
         tracing::error!(%error, "the run's end is not in the history");
     }
     drop(state);
@@ -168,6 +188,42 @@ async fn run(
     let ended = Event::of_host(&name, ended).in_run(run);
     coordinator.events.tell(ended);
     result
+}
+
+/// The run's work, dropped when it is to stop while it still connects: connections close with it, and the host removes the
+/// agent when its input ends. Later it is the run itself that stops, once what arrived is in the index.
+async fn unless_stopped_early(
+    work: impl Future<Output = Result<Committed, RunError>>,
+    coordinator: &Coordinator,
+    progress: &Progress,
+    run: RunId,
+) -> Result<Committed, RunError> {
+    let stopped_early = async {
+        let why = progress.stopped().await;
+        if progress.counts().step >= Step::BackUp {
+            std::future::pending::<()>().await;
+        }
+        why
+    };
+    // Losing the work is safe before the agent sends anything, see above; losing the other arm too, it is asked again below.
+    let why = tokio::select! {
+        result = work => return result,
+        why = stopped_early => why,
+    };
+    if let Err(error) = coordinator.storage.close_run(run).await {
+        tracing::debug!(%error, "ending the run's grant, if it had one");
+    }
+    Err(why.into())
+}
+
+/// A run's numbers, as status shows them.
+fn run_result(committed: &Committed) -> RunResult {
+    RunResult {
+        snapshot: committed.id,
+        committed: from_nanos(committed.snapshot.committed_nanos),
+        verified: committed.snapshot.verified,
+        totals: committed.snapshot.totals,
+    }
 }
 
 /// A run's end, as it is told.
@@ -322,7 +378,7 @@ async fn back_up(
     .await?;
     conversation.tunnel = tunnel;
     let limit = host.limits.run.duration();
-    let outcome = match within(limit, converse(&mut conversation)).await {
+    let outcome = match within(limit, progress, converse(&mut conversation)).await {
         Ok(outcome) => outcome,
         Err(error) => {
             // What is stored and sound stays known, so that the next run does not send it again.
@@ -388,13 +444,19 @@ async fn send_away(outgoing: &Outgoing) {
     }
 }
 
+/// The conversation, unless it takes too long or is to stop.
 async fn within<T>(
     limit: Duration,
+    progress: &Progress,
     work: impl Future<Output = Result<T, RunError>>,
 ) -> Result<T, RunError> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => Err(RunError::TooLong { limit }),
+    // Losing the work is safe: what is verified of it is in the index, and nothing else is anywhere.
+    tokio::select! {
+        result = tokio::time::timeout(limit, work) => match result {
+            Ok(result) => result,
+            Err(_) => Err(RunError::TooLong { limit }),
+        },
+        why = progress.stopped() => Err(why.into()),
     }
 }
 

@@ -40,6 +40,11 @@ accepts what answered last, and ends the hold.
 Example:
   coordinator host accept-identity web1")]
     AcceptIdentity(AcceptIdentityArgs),
+    /// Show when a host is backed up next, and why then
+    #[command(after_help = "\
+Example:
+  coordinator host explain web1")]
+    Explain(HostExplainArgs),
 }
 
 /// `host accept-identity`.
@@ -68,6 +73,13 @@ pub struct HostTrustArgs {
     /// Pin only if the host shows this fingerprint
     #[arg(long, value_name = "SHA256:…", conflicts_with = "yes")]
     pub fingerprint: Option<String>,
+}
+
+/// `host explain`.
+#[derive(Debug, Clone, Args)]
+pub struct HostExplainArgs {
+    /// The host's name in hosts.toml
+    pub host: String,
 }
 
 /// `host test`.

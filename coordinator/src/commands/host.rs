@@ -1,6 +1,7 @@
 //! `host ls`, `host trust`, `host test` and `host accept-identity`: what there is to back up, whether it is the right
 //! machine, and whether a backup would work. Only `host trust` changes a file: it pins keys in the hosts file.
 
+pub mod explain;
 pub mod identity;
 pub mod list;
 pub mod trial;

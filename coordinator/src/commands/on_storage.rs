@@ -18,13 +18,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::init::report::InitReport;
 use crate::commands::init::{AdminPassword, InitError, InitOptions, InitPaths, init};
 use crate::commands::key::{KeyCommandError, KitProof, export_kit, record_proof, verify_kit};
-use crate::commands::run::{self, Presentation};
+use crate::commands::run::choose::choose_hosts;
+use crate::commands::run::here::{closed, run_hosts};
+use crate::commands::run::{self, Presentation, by_daemon};
 use crate::commands::snapshots::{SnapshotLine, write_snapshots};
 use crate::config::error::ConfigErrors;
 use crate::config::host::Host;
 use crate::config::sample::{HOSTS_TOML, InitValues, coordinator_toml};
 use crate::config::{Config, UnknownHost};
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
+use crate::daemon::client::{AskError, Asked};
 use crate::database::DatabaseError;
 use crate::events::Event;
 use crate::events::what::What;
@@ -73,6 +76,21 @@ pub enum CommandError {
         /// Where it is defined.
         file: String,
     },
+    /// No host has the tag.
+    #[error("no host has the tag {tag:?}: `coordinator host ls` lists hosts and their tags")]
+    NoSuchTag {
+        /// The tag.
+        tag: String,
+    },
+    /// The host's window is closed.
+    #[error("{why}")]
+    Closed {
+        /// Until when, and what to do.
+        why: String,
+    },
+    /// The daemon.
+    #[error(transparent)]
+    Daemon(#[from] AskError),
     /// Writing the answer failed.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
@@ -82,7 +100,8 @@ impl CommandError {
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::UnknownHost(_) => ExitCode::NotFound,
+            Self::UnknownHost(_) | Self::NoSuchTag { .. } => ExitCode::NotFound,
+            Self::Daemon(error) => error.exit_code(),
             Self::Open(error) => error.exit_code(),
             Self::Catalog(error) if error.is_not_found() => ExitCode::NotFound,
             Self::Key(error) if error.is_wrong_key() => ExitCode::WrongKey,
@@ -129,28 +148,45 @@ pub fn init_directory(args: &InitArgs) -> Result<InitReport, CommandError> {
     Ok(init(&options, create_destination)?)
 }
 
-/// `run HOST`: one backup, shown while it goes on; the number to end with.
+/// `run HOST…`: backups, shown while they go on; the number to end with. A daemon is asked where one runs.
 pub async fn run_command(
     args: &RunArgs,
     config: Config,
     global: &GlobalArgs,
     screen: &Screen,
 ) -> Result<ExitCode, CommandError> {
-    let host = config.host(&args.host)?.clone();
-    host.check_files()?;
-    if host.paths.is_empty() {
-        return Err(CommandError::NoPaths {
-            host: host.name.to_string(),
-            file: host.defined_at.file.display().to_string(),
-        });
+    let mut hosts = choose_hosts(args, &config)?;
+    for host in &hosts {
+        host.check_files()?;
+    }
+    let is_one = !args.all && matches!(args.hosts.as_slice(), [only] if !only.starts_with('@'));
+    let socket = StateDir::new(&config.state_dir).daemon_socket();
+    let out = &mut io::stdout();
+    match Asked::ask(&socket, by_daemon::question(args, &hosts)).await {
+        Ok(asked) => {
+            let errors = &mut io::stderr();
+            return Ok(by_daemon::follow(asked, is_one, global, out, errors).await?);
+        }
+        Err(AskError::NotRunning { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let clock = Arc::new(SystemClock);
+    if !is_one {
+        let coordinator = open_coordinator(config, None).await?;
+        return Ok(run_hosts(coordinator, hosts, args, global, screen, out).await?);
+    }
+    let Some(host) = hosts.pop() else {
+        return Ok(ExitCode::Ok);
+    };
+    if let Some(why) = closed(&host, args, clock.as_ref()) {
+        return Err(CommandError::Closed { why });
     }
     let presentation = Presentation {
         global,
         screen,
-        out: &mut io::stdout(),
+        out,
         errors: &mut io::stderr(),
     };
-    let clock = Arc::new(SystemClock);
     Ok(run::run_command(&config, &host, args, clock, presentation).await?)
 }
 

@@ -1,6 +1,9 @@
 //! `run`: shows a run while it goes on, and what came of it. Decides nothing about the run itself: that is
 //! `backup::run`.
 
+pub mod by_daemon;
+pub mod choose;
+pub mod here;
 pub mod live;
 pub mod pace;
 pub mod summary;
@@ -15,6 +18,7 @@ use crate::backup::run::{RunOptions, run_host};
 use crate::cli::GlobalArgs;
 use crate::cli::run::RunArgs;
 use crate::clock::Clock;
+use crate::commands::run::here::{options, within_window};
 use crate::commands::run::live::{Display, watch};
 use crate::commands::run::summary::{write_json_report, write_summary};
 use crate::config::Config;
@@ -32,11 +36,9 @@ pub async fn run_command(
     presentation: Presentation<'_>,
 ) -> io::Result<ExitCode> {
     let progress = Arc::new(Progress::default());
-    let options = RunOptions {
-        full_read: args.full_read,
-        ..RunOptions::default()
-    };
-    let run = open_and_run(config, host, options, clock, &progress);
+    let options = options(host, args, clock.as_ref());
+    let run = open_and_run(config, host, options, Arc::clone(&clock), &progress);
+    let run = within_window(run, host, args, clock.as_ref(), &progress);
     present_run(host.name.as_str(), run, &progress, presentation).await
 }
 

@@ -28,6 +28,16 @@ impl StateDir {
         self.root.join("state.db")
     }
 
+    /// The daemon's lock.
+    pub fn daemon_lock(&self) -> PathBuf {
+        self.root.join("daemon.lock")
+    }
+
+    /// Where the daemon is asked.
+    pub fn daemon_socket(&self) -> PathBuf {
+        self.root.join("daemon.sock")
+    }
+
     /// What scans have read.
     pub fn scan_file(&self) -> PathBuf {
         self.root.join("scan.db")

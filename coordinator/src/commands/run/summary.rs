@@ -107,6 +107,20 @@ fn problem_text(problem: &Problem) -> String {
     }
 }
 
+/// What `run --json` prints, as a value.
+pub fn result_json(report: &RunReport, counts: &Counts) -> serde_json::Value {
+    serde_json::to_value(run_json(report, counts)).unwrap_or_default()
+}
+
+/// What people read at the end: the result, and what is wrong.
+pub fn result_texts(report: &RunReport, counts: &Counts) -> (String, String) {
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    let written = write_result_texts(report, counts, &mut out, &mut errors);
+    debug_assert!(written.is_ok(), "writing to memory cannot fail");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (text(out), text(errors))
+}
+
 /// Writes the run's JSON object; a failed run has one, too.
 pub fn write_json_report(
     report: &RunReport,
@@ -191,6 +205,18 @@ pub fn write_summary(
     out: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> io::Result<()> {
+    match global.json || global.quiet {
+        true => write_result_texts(report, counts, &mut io::sink(), errors),
+        false => write_result_texts(report, counts, out, errors),
+    }
+}
+
+fn write_result_texts(
+    report: &RunReport,
+    counts: &Counts,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> io::Result<()> {
     match &report.result {
         Err(error) => {
             writeln!(
@@ -203,9 +229,7 @@ pub fn write_summary(
             write_error(errors, error)?;
         }
         Ok(run) => {
-            if !global.json && !global.quiet {
-                write_result(report, run, out)?;
-            }
+            write_result(report, run, out)?;
             write_problems(&report.host, run, errors)?;
             if let Some(why) = &run.held {
                 let host = &report.host;

@@ -1,0 +1,194 @@
+//! The daemon's control socket: who is at the other end, by the kernel's word, and what they ask. Only the daemon's own user and
+//! root are heard; everything that is read has a bound.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use append_server::grants::peer::{AdmittedPeer, AllowedUids};
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator::Coordinator;
+use crate::daemon::handle::{DaemonHandle, Ending, NEWS_MAX, RunOrder};
+use crate::daemon::protocol::{
+    Answer, Envelope, Live, PROTOCOL, QUESTION_BYTES_MAX, Question, RunNews, RunQuestion,
+};
+use crate::events::actor::Actor;
+use crate::exit_code::ExitCode;
+use crate::status::DestinationLag;
+use crate::status::json::DestinationJson;
+
+/// How many may ask at once.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a question may take to arrive, and an answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the append-server may take to say how its destinations are.
+const DESTINATIONS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Who knows what is asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The daemon's task.
+    pub daemon: DaemonHandle,
+    /// The coordinator with the configuration that is in force.
+    pub coordinator: watch::Receiver<Arc<Coordinator>>,
+}
+
+/// Answers at the socket until it is told to end.
+pub async fn answer_all(listener: UnixListener, asked: Asked, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        // Losing any arm is safe: connections wait in the socket, and a token stays cancelled.
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    let asked = asked.clone();
+                    connections.spawn(async move {
+                        if let Err(error) = answer(stream, &asked).await {
+                            tracing::debug!(%error, "a connection to the control socket ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Such as too many open files: waiting is all there is to do.
+                    tracing::error!(%error, "the control socket takes no connection");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            },
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, asked: &Asked) -> io::Result<()> {
+    let daemon = &asked.daemon;
+    let admitted = AdmittedPeer::admit(&stream, &AllowedUids::own_and(&[0]));
+    let (read, mut write) = stream.into_split();
+    let peer = match admitted {
+        Ok(peer) => peer,
+        Err(refused) => {
+            tracing::warn!(%refused, "the control socket");
+            return say(&mut write, &Answer::Refused(refused.to_string())).await;
+        }
+    };
+    let question = match read_question(read).await? {
+        Ok(question) => question,
+        Err(why) => return say(&mut write, &Answer::Refused(why)).await,
+    };
+    let done = |result: Result<Result<String, String>, Ending>| match result {
+        Ok(Ok(text)) => Answer::Done(text),
+        Ok(Err(why)) => Answer::Refused(why),
+        Err(ending) => Answer::Refused(ending.to_string()),
+    };
+    let answer = match question {
+        Question::Reload => done(daemon.reload().await),
+        Question::Cancel { host } => done(daemon.cancel(host).await),
+        Question::Live => match daemon.live().await {
+            Ok(live) => Answer::Live(Live {
+                destinations: destinations(asked).await,
+                ..live
+            }),
+            Err(ending) => Answer::Refused(ending.to_string()),
+        },
+        Question::Run(question) => {
+            return answer_run(question, Actor::user(peer.uid()), daemon, &mut write).await;
+        }
+    };
+    say(&mut write, &answer).await?;
+    say(&mut write, &Answer::End).await
+}
+
+/// How far destinations are behind, if the append-server says so soon.
+async fn destinations(asked: &Asked) -> Option<Vec<DestinationJson>> {
+    let storage = asked.coordinator.borrow().storage.clone();
+    let states = tokio::time::timeout(DESTINATIONS_PATIENCE, storage.destinations());
+    let states = states.await.ok()?.ok()?;
+    let lags = states.into_iter().map(DestinationLag::from);
+    Some(lags.map(|lag| DestinationJson::from(&lag)).collect())
+}
+
+async fn read_question(read: OwnedReadHalf) -> io::Result<Result<Question, String>> {
+    let mut line = Vec::new();
+    let mut bounded = BufReader::new(read.take(QUESTION_BYTES_MAX));
+    let read = tokio::time::timeout(PATIENCE, bounded.read_until(b'\n', &mut line));
+    read.await.map_err(io::Error::from)??;
+    // The version is looked at first: what else is different may not be readable.
+    let version: Result<VersionOnly, _> = serde_json::from_slice(&line);
+    if let Ok(VersionOnly { protocol }) = version
+        && protocol != PROTOCOL
+    {
+        return Ok(Err(format!(
+            "the daemon speaks version {PROTOCOL} of the control protocol and was asked in version {protocol}: start it again"
+        )));
+    }
+    let envelope = serde_json::from_slice::<Envelope>(&line);
+    Ok(envelope
+        .map(|envelope| envelope.question)
+        .map_err(|error| format!("not a question: {error}")))
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct VersionOnly {
+    protocol: u32,
+}
+
+/// Orders the runs and passes on what becomes of them, until the last one has ended. Whoever asked may leave: the runs go on.
+async fn answer_run(
+    question: RunQuestion,
+    by: Actor,
+    daemon: &DaemonHandle,
+    write: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    let (all, mut arrives) = mpsc::channel(NEWS_MAX);
+    let mut passing = JoinSet::new();
+    for host in question.hosts {
+        let (news, mut of_host) = mpsc::channel(NEWS_MAX);
+        let order = RunOrder {
+            host: host.clone(),
+            full_read: question.full_read,
+            first: question.first,
+            outside_window: question.outside_window,
+            by: by.clone(),
+            news,
+        };
+        if let Err(ending) = daemon.run(order).await {
+            return say(write, &Answer::Refused(ending.to_string())).await;
+        }
+        let all = all.clone();
+        passing.spawn(async move {
+            while let Some(news) = of_host.recv().await {
+                if all.send((host.clone(), news)).await.is_err() {
+                    return; // Nobody listens any more.
+                }
+            }
+        });
+    }
+    drop(all);
+    while let Some((host, news)) = arrives.recv().await {
+        say(write, &Answer::Run { host, news }).await?;
+    }
+    say(write, &Answer::End).await
+}
+
+async fn say(write: &mut OwnedWriteHalf, answer: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    let written = tokio::time::timeout(PATIENCE, write.write_all(&line));
+    written.await.map_err(io::Error::from)?
+}
+
+/// What a host that is not backed up is told with.
+pub fn refusal(code: ExitCode, why: impl Into<String>) -> RunNews {
+    RunNews::Refused {
+        code: code.number(),
+        why: why.into(),
+    }
+}

@@ -1,0 +1,60 @@
+//! What runs in the daemon beside the backups, for as long as it does. This is the one place where such services are started:
+//! a function that takes what it needs of [`Parts`], spawned onto the set. It ends when [`Parts::stop`] is cancelled; the daemon
+//! waits for it for a while, and goes on without it if it fails.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator::Coordinator;
+use crate::daemon::handle::DaemonHandle;
+use crate::events::{EventSink, EventStream};
+
+/// What a service has to work with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The coordinator with the configuration that is in force; changes when that does.
+    pub coordinator: watch::Receiver<Arc<Coordinator>>,
+    /// Where events are told. Who listens from within [`start`] hears all of them, the daemon's own start included.
+    pub events: EventSink,
+    /// Asks the daemon: what goes on, a reload, a run.
+    pub daemon: DaemonHandle,
+    /// Cancelled when the daemon ends, after the last run has.
+    pub stop: CancellationToken,
+}
+
+/// Starts all services.
+pub fn start(parts: &Parts) -> JoinSet<()> {
+    let mut services = JoinSet::new();
+    let events = parts.events.listen();
+    services.spawn(log_events(events, parts.stop.clone()));
+    services
+}
+
+/// Every event in the log, where nobody else keeps them.
+async fn log_events(mut events: EventStream, stop: CancellationToken) {
+    loop {
+        // Losing either arm is safe: an event stays in its channel, and a token stays cancelled.
+        let told = tokio::select! {
+            told = events.next() => told,
+            () = stop.cancelled() => return,
+        };
+        let Some(told) = told else { return };
+        let event = &told.event;
+        let details: Vec<String> = event
+            .what
+            .details()
+            .into_iter()
+            .map(|(name, text)| format!("{name}={text}"))
+            .collect();
+        tracing::info!(
+            what = event.what.word(),
+            host = event.host.as_deref(),
+            by = %told.actor,
+            details = details.join(" "),
+            "event"
+        );
+    }
+}
