@@ -276,6 +276,7 @@ impl Coordinator {
             state: Arc::clone(&self.state),
             id: self.id,
             events: self.events.clone(),
+            recorder: Arc::clone(&self.recorder),
             bundles: Arc::clone(&self.bundles),
             embedded: None,
             reading: self.reading.clone(),

@@ -217,23 +217,8 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
                     .await?,
             )
         }
-        Command::Completions(args) => {
-            write_completions(args.shell, &mut io::stdout())?;
-            Ok(ExitCode::Ok)
-        }
-        Command::Man(args) => {
-            write_man_pages(&args.directory)
-                .with_context(|| format!("cannot write into {}", args.directory.display()))?;
-            Ok(ExitCode::Ok)
-        }
-        Command::Init(args) => {
-            start_log(global, Log::default(), screen)?;
-            let report = on_storage::init_directory(args)?;
-            match global.json {
-                true => write_json(&mut io::stdout(), &report)?,
-                false => write!(io::stdout(), "{report}")?,
-            }
-            Ok(ExitCode::Ok)
+        Command::Completions(_) | Command::Man(_) | Command::Init(_) => {
+            write_files(&cli.command, global, screen)
         }
         Command::Recover(args) => {
             start_log(global, Log::default(), screen)?;
@@ -275,6 +260,29 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,
     }
+}
+
+/// The commands that write something which is not there yet, and need nothing.
+fn write_files(
+    command: &Command,
+    global: &GlobalArgs,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Completions(args) => write_completions(args.shell, &mut io::stdout())?,
+        Command::Man(args) => write_man_pages(&args.directory)
+            .with_context(|| format!("cannot write into {}", args.directory.display()))?,
+        Command::Init(args) => {
+            start_log(global, Log::default(), screen)?;
+            let report = on_storage::init_directory(args)?;
+            match global.json {
+                true => write_json(&mut io::stdout(), &report)?,
+                false => write!(io::stdout(), "{report}")?,
+            }
+        }
+        other => return Err(anyhow::anyhow!("{other:?} writes no file").into()),
+    }
+    Ok(ExitCode::Ok)
 }
 
 /// The commands that ask the daemon, or the state that it keeps.

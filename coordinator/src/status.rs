@@ -210,9 +210,19 @@ pub fn host_status(
         last_run: runs.into_iter().find_map(ended),
         running_since,
         verified: read_back.max(state.verified_at(name)?),
-        holds: Vec::new(),
+        holds: holds_of(state, name)?,
         next_run,
     })
+}
+
+fn holds_of(state: &State, host: &str) -> Result<Vec<HoldShown>, DatabaseError> {
+    let holds = state.holds(Some(host))?.into_iter();
+    let shown = holds.map(|hold| HoldShown {
+        kind: hold.kind.to_string(),
+        reason: hold.reason,
+        since: hold.since,
+    });
+    Ok(shown.collect())
 }
 
 /// Whether a snapshot of that age keeps what was promised.

@@ -13,7 +13,7 @@ use formats::seal::run_header::{Purpose, RunContext, RunHeader, RunKeys};
 use formats::wire::control::FromCoordinator;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::upload::OpenRun;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument as _, Span};
 
 use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
@@ -149,7 +149,19 @@ async fn run(
     let result = unless_stopped_early(work, coordinator, progress, run)
         .instrument(span)
         .await;
-    let (outcome, error) = match &result {
+    note_end(coordinator, &name, (run, now), seen, &result).await;
+    result
+}
+
+/// Writes into the history what a run came to, and tells it.
+async fn note_end(
+    coordinator: &Coordinator,
+    name: &str,
+    (run, began): (RunId, Timestamp),
+    seen: &Seen,
+    result: &Result<Committed, RunError>,
+) {
+    let (outcome, error) = match result {
         Ok(_) if seen.held.is_some() => (HistoryOutcome::Held, seen.held.clone()),
         Ok(committed) if committed.snapshot.totals.problems > 0 || !seen.warnings.is_empty() => {
             (HistoryOutcome::Warnings, None)
@@ -163,11 +175,11 @@ async fn run(
     let finished = coordinator.clock.now();
     let totals = result.as_ref().ok().map(|done| done.snapshot.totals);
     let failure = error.clone().filter(|_| result.is_err());
-    let ended = run_ended(outcome, totals, finished.duration_since(now), failure);
+    let ended = run_ended(outcome, totals, finished.duration_since(began), failure);
     let mut state = coordinator.state.lock().await;
     // The history is for people: what was committed stays committed when it cannot be written.
-    let noted = match result.as_ref().ok().map(run_result) {
-        Some(result) => state.note_result(&name, run, &result),
+    let noted = match result.as_ref().ok().map(|done| run_result(done, outcome)) {
+        Some(result) => state.note_result(name, run, &result),
         None => Ok(()),
     };
     let noted = noted.and(state.run_finished(run, finished, outcome, error.as_deref()));
@@ -175,19 +187,18 @@ async fn run(
         tracing::error!(%error, "the run's end is not in the history");
     }
     drop(state);
-    if let Err(RunError::Quota { scope, used, limit }) = &result {
+    if let Err(RunError::Quota { scope, used, limit }) = result {
         let passed = What::QuotaHard {
             scope: scope.as_str().to_owned(),
             used: *used,
             limit: *limit,
         };
-        let passed = Event::of_host(&name, passed).in_run(run);
+        let passed = Event::of_host(name, passed).in_run(run);
         coordinator.events.tell(passed);
     }
     // Whoever hears of it finds it in the history.
-    let ended = Event::of_host(&name, ended).in_run(run);
+    let ended = Event::of_host(name, ended).in_run(run);
     coordinator.events.tell(ended);
-    result
 }
 
 /// The run's work, dropped when it is to stop while it still connects: connections close with it, and the host removes the
@@ -217,10 +228,11 @@ async fn unless_stopped_early(
 }
 
 /// A run's numbers, as status shows them.
-fn run_result(committed: &Committed) -> RunResult {
+fn run_result(committed: &Committed, outcome: HistoryOutcome) -> RunResult {
     RunResult {
         snapshot: committed.id,
         committed: from_nanos(committed.snapshot.committed_nanos),
+        good: outcome != HistoryOutcome::Held,
         verified: committed.snapshot.verified,
         totals: committed.snapshot.totals,
     }

@@ -1,5 +1,5 @@
-//! Runs on threads of their own: a run holds open databases, which may not be shared between threads, over its waits. The thread
-//! waits most of the time; what a run waits for goes on in the runtime.
+//! Work on threads of their own: a run or a prune holds open databases, which may not be shared between threads, over its waits.
+//! The thread waits most of the time; what it waits for goes on in the runtime.
 
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};

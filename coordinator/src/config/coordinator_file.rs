@@ -16,6 +16,7 @@ use crate::config::name::KeyUser;
 use crate::config::path::resolve_local;
 use crate::config::prune_settings::{PruneSettings, read_prune};
 use crate::config::raw::{LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys};
+use crate::config::scan_settings::{ScanSettings, read_scan};
 use crate::config::secret_file::SecretFile;
 use crate::config::secret_keys::{RawSecret, read_secret};
 use crate::config::settings::ValueReader;
@@ -117,6 +118,7 @@ pub(super) struct CoordinatorFile {
     pub(super) keys: Keys,
     pub(super) limits: CoordinatorLimits,
     pub(super) prune: PruneSettings,
+    pub(super) scan: ScanSettings,
     pub(super) agents_dir: Option<PathBuf>,
     pub(super) append_server: AppendServer,
     pub(super) log: Log,
@@ -140,6 +142,7 @@ pub(super) fn read_coordinator(
     let keys = read_keys(&mut reader, &raw.keys);
     let limits = read_limits(&mut reader, &raw.limits);
     let prune = read_prune(&mut reader, &raw.prune);
+    let scan = read_scan(&mut reader, &raw.scan);
     let agents_dir = reader.local_path(raw.agents.directory.as_ref());
     let append_server = match reader.local_path(raw.append_server.socket_dir.as_ref()) {
         Some(socket_dir) => AppendServer::External { socket_dir },
@@ -157,6 +160,7 @@ pub(super) fn read_coordinator(
         keys,
         limits,
         prune,
+        scan,
         agents_dir,
         append_server,
         log: Log {

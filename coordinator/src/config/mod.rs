@@ -24,6 +24,7 @@ pub mod replace_file;
 pub mod revision;
 pub mod safety_settings;
 pub mod sample;
+pub mod scan_settings;
 pub mod schema;
 pub mod secret_file;
 mod secret_keys;
@@ -49,6 +50,7 @@ use crate::config::host::Host;
 use crate::config::hosts_file::read_hosts;
 use crate::config::name::HostName;
 use crate::config::prune_settings::PruneSettings;
+use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub limits: CoordinatorLimits,
     /// How packs that nothing needs are removed.
     pub prune: PruneSettings,
+    /// The scans that the daemon makes of its own accord.
+    pub scan: ScanSettings,
     /// Agents for architectures that are not built in, one file each, named by `uname -m`.
     pub agents_dir: Option<PathBuf>,
     /// Which append-server takes the data in.
@@ -100,6 +104,7 @@ impl Config {
             keys: file.keys,
             limits: file.limits,
             prune: file.prune,
+            scan: file.scan,
             agents_dir: file.agents_dir,
             append_server: file.append_server,
             log: file.log,

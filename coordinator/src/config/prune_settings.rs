@@ -11,11 +11,13 @@ use crate::config::error::ValueError;
 use crate::config::raw::Text;
 use crate::config::settings::ValueReader;
 use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
+use crate::schedule::calendar::Calendar;
 
 /// `[prune]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPrune {
+    pub(super) schedule: Option<Text>,
     pub(super) grace: Option<Text>,
     pub(super) delete_max: Option<Text>,
     pub(super) repack_above: Option<Spanned<u64>>,
@@ -40,6 +42,8 @@ pub(super) struct RawKeep {
 /// How packs that nothing needs are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PruneSettings {
+    /// When the daemon prunes every host that has keep rules; never without it.
+    pub schedule: Option<Calendar>,
     /// How long what is condemned stays, to be brought back.
     pub grace: Span,
     /// The most bytes that one prune has removed.
@@ -50,7 +54,7 @@ pub struct PruneSettings {
     pub repack_max: Size,
     /// Uploads to S3 that nobody completed are ended after this time.
     pub abort_uploads_after: Span,
-    /// Whose days, weeks, months and years keep rules mean.
+    /// Whose days, weeks, months and years keep rules mean, and whose clocks the schedule.
     pub timezone: Zone,
 }
 
@@ -93,6 +97,7 @@ impl Default for Zone {
 impl Default for PruneSettings {
     fn default() -> Self {
         Self {
+            schedule: None,
             grace: Span::from_secs(7 * 24 * 3600),
             delete_max: Size::from_bytes(1 << 40),
             repack_above: 30,
@@ -107,6 +112,7 @@ pub(super) fn read_prune(reader: &mut ValueReader<'_>, raw: &RawPrune) -> PruneS
     let built_in = PruneSettings::default();
     let above = reader.number(raw.repack_above.as_ref(), 100);
     PruneSettings {
+        schedule: reader.maybe(raw.schedule.as_ref()),
         grace: reader
             .deadline(raw.grace.as_ref())
             .unwrap_or(built_in.grace),

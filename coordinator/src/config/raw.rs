@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::prune_settings::{RawKeep, RawPrune};
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
+use crate::config::scan_settings::RawScan;
 use crate::config::secret_keys::SecretText;
 use crate::config::table_keys::Keyed;
 use crate::config::timing_settings::CatchUp;
@@ -33,6 +34,8 @@ pub(super) struct RawCoordinator {
     pub(super) limits: RawCoordinatorLimits,
     #[serde(default)]
     pub(super) prune: RawPrune,
+    #[serde(default)]
+    pub(super) scan: RawScan,
     #[serde(default)]
     pub(super) agents: RawAgents,
     #[serde(default)]

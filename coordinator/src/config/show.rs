@@ -13,6 +13,7 @@ use crate::config::host::{Host, HostLimits, Jump, Login};
 use crate::config::origin::{origin_json, origin_note};
 use crate::config::prune_settings::PruneSettings;
 use crate::config::safety_settings::safety_rows;
+use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_keys::secret_value;
 use crate::retention::keep::Keep;
 use crate::schedule::timing::Timing;
@@ -208,6 +209,7 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
         ("keys", keys),
         ("limits", limits),
         ("prune", prune_rows(&config.prune)),
+        ("scan", scan_rows(&config.scan)),
         ("agents", agents),
         ("append_server", present(vec![("socket_dir", socket_dir)])),
         ("log", log),
@@ -329,7 +331,10 @@ fn keep_value(keep: &Keep) -> Value {
 }
 
 fn prune_rows(prune: &PruneSettings) -> Rows {
-    vec![
+    let schedule = prune.schedule.as_ref();
+    let schedule = schedule.map(|calendar| ("schedule", json!(calendar.to_string())));
+    let mut rows: Rows = schedule.into_iter().collect();
+    rows.extend([
         ("grace", json!(prune.grace.to_string())),
         ("delete_max", json!(prune.delete_max.to_string())),
         ("repack_above", json!(prune.repack_above)),
@@ -339,7 +344,21 @@ fn prune_rows(prune: &PruneSettings) -> Rows {
             json!(prune.abort_uploads_after.to_string()),
         ),
         ("timezone", json!(prune.timezone.to_string())),
-    ]
+    ]);
+    rows
+}
+
+fn scan_rows(scan: &ScanSettings) -> Rows {
+    let schedule = scan.schedule.as_ref().map(ToString::to_string);
+    present(vec![
+        ("schedule", schedule.map(|text| json!(text))),
+        ("timezone", Some(json!(scan.timezone.to_string()))),
+        ("percent", scan.percent.map(|percent| json!(percent))),
+        ("verify", Some(json!(scan.verify))),
+        ("repair", Some(json!(scan.repair))),
+        ("extend_locks", Some(json!(scan.extend_locks))),
+        ("budget", scan.budget.map(|size| json!(size.to_string()))),
+    ])
 }
 
 fn limits_value(limits: &HostLimits) -> Value {

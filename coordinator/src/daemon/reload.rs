@@ -33,9 +33,10 @@ pub fn revision(config: &Config) -> String {
         .collect()
 }
 
-/// Reads the configuration again, if it can take the place of the one in force.
+/// Reads the configuration again, if it, and the keys that it names, can take the place of those in force.
 pub fn read_again(file: &Path, in_force: &Config) -> Result<Config, ReloadError> {
     let config = Config::load(file)?;
+    config.check_files()?;
     let changed = [
         ("state_dir", config.state_dir != in_force.state_dir),
         (

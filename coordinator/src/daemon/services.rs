@@ -2,14 +2,18 @@
 //! a function that takes what it needs of [`Parts`], spawned onto the set. It ends when [`Parts::stop`] is cancelled; the daemon
 //! waits for it for a while, and goes on without it if it fails.
 
+pub mod housekeeping;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::threaded::spawn;
 use crate::coordinator::Coordinator;
 use crate::daemon::handle::DaemonHandle;
+use crate::daemon::services::housekeeping::keep_house;
 use crate::events::{EventSink, EventStream};
 
 /// What a service has to work with.
@@ -30,6 +34,8 @@ pub fn start(parts: &Parts) -> JoinSet<()> {
     let mut services = JoinSet::new();
     let events = parts.events.listen();
     services.spawn(log_events(events, parts.stop.clone()));
+    let house = parts.clone();
+    spawn(&mut services, move || keep_house(house));
     services
 }
 

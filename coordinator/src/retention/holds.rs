@@ -71,6 +71,7 @@ pub async fn release(
         && hold.kind == HoldKind::Anomaly
     {
         state.accept_figures(&hold.host)?;
+        state.accept_results(&hold.host)?;
     }
     drop(state);
     if let Some(hold) = &released {

@@ -62,6 +62,7 @@ impl SetUp {
             let result = RunResult {
                 snapshot: RecordId([number; 32]),
                 committed: end,
+                good: outcome != Outcome::Held,
                 verified: true,
                 totals: SnapshotTotals {
                     files: 10,
@@ -111,6 +112,9 @@ fn a_held_or_failed_run_is_no_good_snapshot() {
         set_up.status(at("15T03:02:00")).verified,
         Some(at("15T02:30:00"))
     );
+    set_up.state.accept_results("web1").unwrap();
+    let good = set_up.status(at("15T03:02:00")).last_good.unwrap();
+    assert_eq!(good.at, at("15T01:01:00"));
     let json = HostStatusJson::of(&status, at("15T03:00:00"));
     assert_eq!((json.age_secs, json.sla_secs), (Some(93_540), Some(93_600)));
 }

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::catalog::state::{RunRow, State, read_run};
 use crate::clock::{from_nanos, to_nanos};
-use crate::database::{DatabaseError, signed, unsigned};
+use crate::database::{DatabaseError, unsigned};
 
 macro_rules! results_tables {
     () => {
@@ -18,6 +18,7 @@ CREATE TABLE run_results (
     host TEXT NOT NULL,
     snapshot BLOB NOT NULL,
     committed INTEGER NOT NULL,   -- nanoseconds since 1970
+    good INTEGER NOT NULL,        -- 0 if it waits for a person
     verified INTEGER NOT NULL,    -- 1 if every pack of it was read back before
     files INTEGER NOT NULL,       -- of the whole snapshot, like the next two
     directories INTEGER NOT NULL,
@@ -44,6 +45,8 @@ pub struct RunResult {
     pub snapshot: RecordId,
     /// When.
     pub committed: Timestamp,
+    /// Whether it counts as good: it does not wait for a person.
+    pub good: bool,
     /// Whether every pack of it was read back before.
     pub verified: bool,
     /// Its counts; `others` are counted among the files.
@@ -61,22 +64,23 @@ impl State {
         let totals = &result.totals;
         self.database.write(|transaction| {
             transaction.execute(
-                "INSERT INTO run_results (run, host, snapshot, committed, verified, files, directories, bytes,
+                "INSERT INTO run_results (run, host, snapshot, committed, good, verified, files, directories, bytes,
                  bytes_read, bytes_new, bytes_stored, problems)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING",
                 params![
                     run.as_bytes(),
                     host,
                     result.snapshot.as_bytes(),
                     to_nanos(result.committed),
+                    result.good,
                     result.verified,
-                    signed(totals.files.saturating_add(totals.others))?,
-                    signed(totals.directories)?,
-                    signed(totals.bytes)?,
-                    signed(totals.bytes_read)?,
-                    signed(totals.bytes_new)?,
-                    signed(totals.bytes_stored)?,
-                    signed(totals.problems)?,
+                    saturated(totals.files.saturating_add(totals.others)),
+                    saturated(totals.directories),
+                    saturated(totals.bytes),
+                    saturated(totals.bytes_read),
+                    saturated(totals.bytes_new),
+                    saturated(totals.bytes_stored),
+                    saturated(totals.problems),
                 ],
             )?;
             Ok(())
@@ -98,11 +102,19 @@ impl State {
         self.database.read(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS}, run_results.run FROM run_results JOIN runs USING (run) WHERE run_results.host = ?1
-                     AND outcome IN ('ok', 'warnings') ORDER BY committed DESC LIMIT 1"
+                    "SELECT {COLUMNS}, run FROM run_results WHERE host = ?1 AND good = 1
+                     ORDER BY committed DESC LIMIT 1"
                 ))?
                 .query_row([host], |row| Ok((RunId(row.get(11)?), read_result(row)?)))
                 .optional()
+        })
+    }
+
+    /// A person looked at what waited: it counts as good from now on.
+    pub fn accept_results(&mut self, host: &str) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute("UPDATE run_results SET good = 1 WHERE host = ?1", [host])?;
+            Ok(())
         })
     }
 
@@ -152,23 +164,29 @@ impl State {
     }
 }
 
-const COLUMNS: &str = "snapshot, committed, verified, files, directories, bytes, bytes_read, bytes_new, bytes_stored, \
-                       run_results.problems, run_results.host";
+const COLUMNS: &str = "snapshot, committed, good, verified, files, directories, bytes, bytes_read, bytes_new, bytes_stored, \
+                       problems";
+
+/// A host's counts reach 2^64 (a few sparse files do); SQLite's numbers end at half of it.
+fn saturated(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
 
 fn read_result(row: &Row<'_>) -> rusqlite::Result<RunResult> {
     Ok(RunResult {
         snapshot: RecordId(row.get(0)?),
         committed: from_nanos(row.get(1)?),
-        verified: row.get(2)?,
+        good: row.get(2)?,
+        verified: row.get(3)?,
         totals: SnapshotTotals {
-            files: unsigned(row, 3)?,
-            directories: unsigned(row, 4)?,
+            files: unsigned(row, 4)?,
+            directories: unsigned(row, 5)?,
             others: 0,
-            bytes: unsigned(row, 5)?,
-            bytes_read: unsigned(row, 6)?,
-            bytes_new: unsigned(row, 7)?,
-            bytes_stored: unsigned(row, 8)?,
-            problems: unsigned(row, 9)?,
+            bytes: unsigned(row, 6)?,
+            bytes_read: unsigned(row, 7)?,
+            bytes_new: unsigned(row, 8)?,
+            bytes_stored: unsigned(row, 9)?,
+            problems: unsigned(row, 10)?,
         },
     })
 }

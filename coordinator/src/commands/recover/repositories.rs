@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use toml_edit::{DocumentMut, Item};
 
+use crate::catalog::SnapshotRow;
+use crate::catalog::state::results::RunResult;
 use crate::clock::utc;
 use crate::commands::recover::RecoverError;
 use crate::config::name::HostName;
@@ -139,7 +141,31 @@ async fn recover_one(
         Ok(None) => return refused(false, &RecoverError::NothingThere { url: hex }),
         Err(error) => return Err(error.into()),
     };
+    note_results(coordinator, &opened.0).await?;
     Ok(Ok(describe(coordinator, id, opened)?))
+}
+
+/// Each host's last snapshot, for its status.
+async fn note_results(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+) -> Result<(), RecoverError> {
+    let rows = opened.catalog.snapshots(None)?;
+    // The last one of each host stands.
+    let last: BTreeMap<&str, &SnapshotRow> =
+        rows.iter().map(|row| (row.host.as_str(), row)).collect();
+    let mut state = coordinator.state.lock().await;
+    for (host, row) in last {
+        let result = RunResult {
+            snapshot: row.id,
+            committed: row.committed,
+            good: true,
+            verified: row.verified,
+            totals: row.totals,
+        };
+        state.note_result(host, row.run, &result)?;
+    }
+    Ok(())
 }
 
 fn describe(

@@ -97,6 +97,7 @@ fn samples_show_every_key() {
         (COORDINATOR_TOML, ""),
         (COORDINATOR_TOML, "[keys]\n"),
         (COORDINATOR_TOML, "[limits]\n"),
+        (COORDINATOR_TOML, "[scan]\n"),
         (COORDINATOR_TOML, "[agents]\n"),
         (COORDINATOR_TOML, "[append_server]\n"),
         (COORDINATOR_TOML, "[log]\n"),

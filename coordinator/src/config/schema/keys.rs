@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::state::figures::RUNS_COMPARED;
 use crate::retention::keep::KEEP_COUNT_MAX;
+use crate::schedule::timing::RETRIES_MAX;
 
 /// One key.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ pub(super) const COORDINATOR: &[Key] = &[
     key("keys", Kind::Table(&[KEYS])),
     key("limits", Kind::Table(&[LIMITS])),
     key("prune", Kind::Table(&[PRUNE])),
+    key("scan", Kind::Table(&[SCAN])),
     key("agents", Kind::Table(&[AGENTS])),
     key("append_server", Kind::Table(&[APPEND_SERVER])),
     key("log", Kind::Table(&[LOG])),
@@ -109,15 +111,27 @@ const LIMITS: &[Key] = &[
     key("reserve", Kind::Size).or("1GiB"),
     key("patience", Kind::Duration).or("2m"),
     key("min_copies", number(1, 255)).or("1"),
+    key("max_parallel", number(1, 256)).or("4"),
 ];
 
 const PRUNE: &[Key] = &[
+    key("schedule", Kind::Text),
     key("grace", Kind::Duration).or("1w"),
     key("delete_max", Kind::Size).or("1TiB"),
     key("repack_above", number(1, 100)).or("30"),
     key("repack_max", Kind::Size).or("20GiB"),
     key("abort_uploads_after", Kind::Duration).or("1w"),
     key("timezone", Kind::Text).or("UTC"),
+];
+
+const SCAN: &[Key] = &[
+    key("schedule", Kind::Text),
+    key("timezone", Kind::Text).or("UTC"),
+    key("percent", number(1, 100)),
+    key("verify", Kind::Flag).or("false"),
+    key("repair", Kind::Flag).or("true"),
+    key("extend_locks", Kind::Flag).or("true"),
+    key("budget", Kind::Size),
 ];
 
 const AGENTS: &[Key] = &[key("directory", Kind::Text)];
@@ -214,6 +228,15 @@ const SETTINGS: &[Key] = &[
     key("tags", Kind::Texts),
     key("keep", Kind::Table(&[KEEP])),
     key("keep_floor", number(1, KEEP_COUNT_MAX)).or("3"),
+    key("schedule", Kind::Text).or(""),
+    key("timezone", Kind::Text).or("UTC"),
+    key("jitter", Kind::Duration).or("0s"),
+    key("window", Kind::Text).or(""),
+    key("catch_up", Kind::Word(&["once", "no"])).or("once"),
+    key("retries", number(0, RETRIES_MAX)).or("2"),
+    key("retry_delay", Kind::Duration).or("15m"),
+    key("concurrency_key", Kind::Text).or(""),
+    key("sla", Kind::Duration),
     key("max_new", Kind::Or(&Kind::Size, &[QUOTA])),
     key("max_snapshot", Kind::Or(&Kind::Size, &[QUOTA])),
     key("quota", Kind::Or(&Kind::Size, &[QUOTA])),
