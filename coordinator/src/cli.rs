@@ -8,6 +8,7 @@ pub mod hold;
 pub mod host;
 pub mod keys;
 pub mod lease;
+pub mod notify;
 pub mod read_from;
 pub mod recover;
 pub mod rescue;
@@ -17,6 +18,7 @@ pub mod run;
 pub mod scan;
 pub mod setup;
 pub mod snapshot;
+pub mod token;
 
 use std::path::PathBuf;
 
@@ -30,6 +32,7 @@ use crate::cli::hold::HoldCommand;
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
 use crate::cli::lease::LeaseCommand;
+use crate::cli::notify::NotifyCommand;
 use crate::cli::recover::RecoverArgs;
 use crate::cli::rescue::RescueArgs;
 use crate::cli::restore::RestoreArgs;
@@ -38,6 +41,7 @@ use crate::cli::run::{DemoArgs, RunArgs};
 use crate::cli::scan::ScanArgs;
 use crate::cli::setup::{ConfigCommand, InitArgs};
 use crate::cli::snapshot::{CatArgs, LsArgs, ShowArgs, SnapshotsArgs, VerifyArgs};
+use crate::cli::token::TokenCommand;
 
 /// Where coordinator.toml is when nobody says.
 pub const CONFIG_FILE_DEFAULT: &str = "/etc/coordinator/coordinator.toml";
@@ -171,6 +175,12 @@ Example:
     /// Show which coordinator writes to which repository, take over from one that is gone
     #[command(subcommand)]
     Lease(LeaseCommand),
+    /// Make, list and take away tokens for health checks and metrics
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Try out who is told when something goes wrong
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Build a coordinator anew from the recovery kit and one destination
     Recover(RecoverArgs),
     /// Restore what can be restored from packs alone, without log or index

@@ -18,6 +18,9 @@ pub mod agents;
 pub mod backup;
 pub mod ssh;
 
+pub mod listener;
+pub mod notify;
+
 pub mod retention;
 pub mod safety;
 

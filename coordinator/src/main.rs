@@ -16,6 +16,7 @@ use coordinator::cli::hold::HoldCommand;
 use coordinator::cli::host::{HostCommand, HostTrustArgs};
 use coordinator::cli::keys::KeyCommand;
 use coordinator::cli::lease::LeaseCommand;
+use coordinator::cli::notify::NotifyCommand;
 use coordinator::cli::rescue::RescueArgs;
 use coordinator::cli::{Cli, Command, GlobalArgs};
 use coordinator::clock::SystemClock;
@@ -38,6 +39,7 @@ use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, t
 use coordinator::commands::host::{list, trial, trust as trusting};
 use coordinator::commands::lease::{LeaseError, lease_ls, lease_take};
 use coordinator::commands::ls::ls_command;
+use coordinator::commands::notify::{NotifyCommandError, notify_test};
 use coordinator::commands::on_storage::{self, CommandError};
 use coordinator::commands::opened_snapshot::SnapshotCommandError;
 use coordinator::commands::recover::{RecoverError, recover_command};
@@ -49,6 +51,7 @@ use coordinator::commands::retention::{
 use coordinator::commands::scan::{ScanCommandError, scan_command};
 use coordinator::commands::show::show_command;
 use coordinator::commands::status::status_command;
+use coordinator::commands::token::{TokenError, token_command};
 use coordinator::commands::verify::verify_command;
 use coordinator::config::Config;
 use coordinator::config::coordinator_file::Log;
@@ -256,6 +259,17 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         }
         Command::Hold(command) => on_holds(command, open(global, screen)?, global.json).await,
         Command::Audit(command) => on_logs(command, open(global, screen)?, global.json).await,
+        Command::Token(command) => {
+            let config = open(global, screen)?;
+            token_command(command, &config, global.json, &mut io::stdout())
+                .map_err(Failure::with(TokenError::exit_code))
+        }
+        Command::Notify(NotifyCommand::Test(args)) => {
+            let config = open(global, screen)?;
+            notify_test(args, &config, global.json, &mut io::stdout())
+                .await
+                .map_err(Failure::with(NotifyCommandError::exit_code))
+        }
         Command::Lease(command) => on_leases(command, open(global, screen)?, global.json).await,
         Command::Key(command) => key_command(command, open(global, screen)?, global).await,
         stored => on_snapshots(stored, open(global, screen)?, global).await,

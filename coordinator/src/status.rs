@@ -3,6 +3,7 @@
 //! not.
 
 pub mod json;
+pub mod severity;
 
 use append_server::quantity::Span;
 use formats::ids::{RecordId, RunId};

@@ -41,6 +41,14 @@ pub struct Catalog {
     epoch: Epoch,
 }
 
+/// The last record that the catalog at `path` knows, whichever repository it is of; nothing where there is none.
+pub fn last_known(path: &Path) -> Result<Option<(u64, RecordId)>, CatalogError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Database::open(path, &SCHEMA)?.read(last)?)
+}
+
 impl Catalog {
     /// Opens the catalog of a repository, or begins an empty one.
     pub fn open(path: &Path, repository: RepositoryId, epoch: Epoch) -> Result<Self, CatalogError> {

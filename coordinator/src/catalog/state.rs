@@ -15,16 +15,20 @@ use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsign
 pub mod figures;
 pub mod holds;
 pub mod identities;
+pub mod notifications;
 pub mod occasions;
 pub mod results;
 pub mod retention;
+pub mod tokens;
 
 use figures::figure_tables;
 use holds::hold_tables;
 use identities::identity_tables;
+use notifications::notification_tables;
 use occasions::occasions_tables;
 use results::results_tables;
 use retention::retention_tables;
+use tokens::token_tables;
 
 /// New in version 2.
 macro_rules! foreign_records {
@@ -57,7 +61,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 8,
+    version: 9,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -67,6 +71,7 @@ const SCHEMA: Schema = Schema {
         (5, figure_tables!()),
         (6, identity_tables!()),
         (7, concat!(occasions_tables!(), results_tables!())),
+        (8, concat!(token_tables!(), notification_tables!())),
     ],
     sql: concat!(
         "
@@ -93,7 +98,9 @@ CREATE INDEX runs_by_host ON runs (host, started);
         figure_tables!(),
         identity_tables!(),
         occasions_tables!(),
-        results_tables!()
+        results_tables!(),
+        token_tables!(),
+        notification_tables!()
     ),
 };
 

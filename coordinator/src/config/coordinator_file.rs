@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 use crate::config::error::{ErrorList, ValueError};
+use crate::config::listener_settings::{ListenAddress, read_listener};
 use crate::config::name::KeyUser;
+use crate::config::notify_settings::{NotifySettings, read_notify};
 use crate::config::path::resolve_local;
 use crate::config::prune_settings::{PruneSettings, read_prune};
 use crate::config::raw::{LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys};
@@ -122,6 +124,8 @@ pub(super) struct CoordinatorFile {
     pub(super) agents_dir: Option<PathBuf>,
     pub(super) append_server: AppendServer,
     pub(super) log: Log,
+    pub(super) listener: Option<ListenAddress>,
+    pub(super) notify: NotifySettings,
 }
 
 /// Checks every value of coordinator.toml; nothing when it is refused.
@@ -144,6 +148,13 @@ pub(super) fn read_coordinator(
     let prune = read_prune(&mut reader, &raw.prune);
     let scan = read_scan(&mut reader, &raw.scan);
     let agents_dir = reader.local_path(raw.agents.directory.as_ref());
+    let listener = read_listener(&mut reader, &raw.listener);
+    let directory = source.directory();
+    let file = FileFacts {
+        directory: &directory,
+        is_private: source.is_private(),
+    };
+    let notify = read_notify(&mut reader, &raw.notify, file);
     let append_server = match reader.local_path(raw.append_server.socket_dir.as_ref()) {
         Some(socket_dir) => AppendServer::External { socket_dir },
         None => AppendServer::Embedded,
@@ -167,6 +178,8 @@ pub(super) fn read_coordinator(
             level: raw.log.level.unwrap_or_default(),
             format: raw.log.format.unwrap_or_default(),
         },
+        listener,
+        notify,
     })
 }
 

@@ -10,8 +10,10 @@ use append_server::quantity::QuantityError;
 
 use crate::config::address::AddressError;
 use crate::config::exclude::ExcludeError;
+use crate::config::listener_settings::ListenAddressError;
 use crate::config::login_fields::LoginFieldError;
 use crate::config::name::NameError;
+use crate::config::notify_settings::TargetError;
 use crate::config::path::PathError;
 use crate::config::secret_file::SecretFileError;
 use crate::config::source_text::{FILE_BYTES_MAX, Location, Place};
@@ -148,6 +150,12 @@ pub enum ValueError {
     /// The keys of a secret.
     #[error(transparent)]
     Secret(#[from] KeyError),
+    /// Where the listener listens.
+    #[error(transparent)]
+    Listen(#[from] ListenAddressError),
+    /// Who is told.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// A number outside its range.
     #[error("{value} is out of range: write a number from {min} to {max}")]
     OutOfRange {

@@ -13,8 +13,10 @@ pub mod exclude;
 pub mod host;
 pub mod hosts_file;
 mod layers;
+pub mod listener_settings;
 pub mod login_fields;
 pub mod name;
+pub mod notify_settings;
 mod origin;
 pub mod path;
 pub mod pin;
@@ -48,7 +50,9 @@ use crate::config::coordinator_file::{
 use crate::config::error::{ConfigErrors, ErrorList};
 use crate::config::host::Host;
 use crate::config::hosts_file::read_hosts;
+use crate::config::listener_settings::ListenAddress;
 use crate::config::name::HostName;
+use crate::config::notify_settings::NotifySettings;
 use crate::config::prune_settings::PruneSettings;
 use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_file::SecretFile;
@@ -79,6 +83,10 @@ pub struct Config {
     pub append_server: AppendServer,
     /// How logs are written.
     pub log: Log,
+    /// Where health and metrics are asked for.
+    pub listener: Option<ListenAddress>,
+    /// Who is told of what.
+    pub notify: NotifySettings,
     /// What the tables of the destinations say, in the same order, without secrets.
     destination_keys: Vec<Map<String, Value>>,
     /// The hosts.
@@ -108,6 +116,8 @@ impl Config {
             agents_dir: file.agents_dir,
             append_server: file.append_server,
             log: file.log,
+            listener: file.listener,
+            notify: file.notify,
             hosts,
         })
     }

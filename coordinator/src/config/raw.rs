@@ -10,6 +10,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
+use crate::config::listener_settings::RawListener;
+use crate::config::notify_settings::RawNotify;
 use crate::config::prune_settings::{RawKeep, RawPrune};
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
 use crate::config::scan_settings::RawScan;
@@ -42,6 +44,10 @@ pub(super) struct RawCoordinator {
     pub(super) append_server: RawAppendServer,
     #[serde(default)]
     pub(super) log: RawLog,
+    #[serde(default)]
+    pub(super) listener: RawListener,
+    #[serde(default)]
+    pub(super) notify: RawNotify,
 }
 
 /// `[keys]`.

@@ -10,6 +10,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::{Host, HostLimits, Jump, Login};
+use crate::config::notify_settings::{Endpoint, NotifySettings, Target, Way};
 use crate::config::origin::{origin_json, origin_note};
 use crate::config::prune_settings::PruneSettings;
 use crate::config::safety_settings::safety_rows;
@@ -213,6 +214,17 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
         ("agents", agents),
         ("append_server", present(vec![("socket_dir", socket_dir)])),
         ("log", log),
+        (
+            "listener",
+            present(vec![(
+                "address",
+                config
+                    .listener
+                    .as_ref()
+                    .map(|address| json!(address.to_string())),
+            )]),
+        ),
+        ("notify", notify_rows(&config.notify)),
     ]
 }
 
@@ -359,6 +371,48 @@ fn scan_rows(scan: &ScanSettings) -> Rows {
         ("extend_locks", Some(json!(scan.extend_locks))),
         ("budget", scan.budget.map(|size| json!(size.to_string()))),
     ])
+}
+
+fn notify_rows(notify: &NotifySettings) -> Rows {
+    let digest = notify
+        .digest
+        .map(|at| json!(at.strftime("%H:%M").to_string()));
+    let targets = notify.targets.iter().map(target_value);
+    present(vec![
+        ("digest", digest),
+        ("timezone", Some(json!(notify.timezone.to_string()))),
+        ("target", Some(Value::Array(targets.collect()))),
+    ])
+}
+
+/// A target without its secret, and a URL without what may be one.
+fn target_value(target: &Target) -> Value {
+    let url = |endpoint: &Endpoint| json!(endpoint.shown());
+    let way = match &target.way {
+        Way::Mail(mail) => vec![
+            ("server", json!(format!("{}:{}", mail.server, mail.port))),
+            ("security", json!(mail.security.as_str())),
+            ("from", json!(mail.from)),
+            ("to", texts(mail.to.iter().map(String::as_str))),
+        ],
+        Way::Webhook(endpoint) | Way::Ntfy(endpoint) | Way::Gotify(endpoint) => {
+            vec![("url", url(endpoint))]
+        }
+        Way::Command { run, timeout } => vec![
+            ("run", texts(run.iter().map(String::as_str))),
+            ("timeout", json!(timeout.to_string())),
+        ],
+        Way::Ping { endpoint, every } => {
+            vec![("url", url(endpoint)), ("every", json!(every.to_string()))]
+        }
+    };
+    let all = [
+        ("name", json!(target.name)),
+        ("kind", json!(target.way.kind())),
+        ("digest", json!(target.digest)),
+        ("alerts", json!(target.alerts)),
+    ];
+    Value::Object(all.into_iter().chain(way).map(owned).collect())
 }
 
 fn limits_value(limits: &HostLimits) -> Value {

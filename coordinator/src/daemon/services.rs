@@ -2,7 +2,9 @@
 //! a function that takes what it needs of [`Parts`], spawned onto the set. It ends when [`Parts::stop`] is cancelled; the daemon
 //! waits for it for a while, and goes on without it if it fails.
 
+pub mod destinations;
 pub mod housekeeping;
+pub mod telling;
 
 use std::sync::Arc;
 
@@ -13,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::threaded::spawn;
 use crate::coordinator::Coordinator;
 use crate::daemon::handle::DaemonHandle;
+use crate::daemon::services::destinations::watch_destinations;
 use crate::daemon::services::housekeeping::keep_house;
+use crate::daemon::services::telling::{answer_others, tell_people};
 use crate::events::{EventSink, EventStream};
 
 /// What a service has to work with.
@@ -36,6 +40,12 @@ pub fn start(parts: &Parts) -> JoinSet<()> {
     services.spawn(log_events(events, parts.stop.clone()));
     let house = parts.clone();
     spawn(&mut services, move || keep_house(house));
+    services.spawn(answer_others(parts.coordinator.clone(), parts.stop.clone()));
+    services.spawn(watch_destinations(
+        parts.coordinator.clone(),
+        parts.stop.clone(),
+    ));
+    tell_people(&mut services, parts);
     services
 }
 

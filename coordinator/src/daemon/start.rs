@@ -23,9 +23,9 @@ use crate::daemon::reload::revision;
 use crate::daemon::serve::{Daemon, Inputs};
 use crate::daemon::services::{self, Parts};
 use crate::database::DatabaseError;
+use crate::events::Event;
 use crate::events::actor::Actor;
 use crate::events::what::What;
-use crate::events::{Event, EventSink};
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
 
@@ -115,7 +115,7 @@ pub async fn run_daemon(
     let state_dir = StateDir::new(&config.state_dir);
     let _lock = DaemonLock::take(&state_dir.daemon_lock())?;
     let mut opened = Coordinator::open(config.clone(), Arc::clone(&clock)).await?;
-    opened.events = EventSink::new(Arc::clone(&clock), Actor::Daemon);
+    opened.events = opened.events.acting_as(Actor::Daemon);
     note_the_dead(&opened).await?;
 
     let (handle, orders) = DaemonHandle::new();

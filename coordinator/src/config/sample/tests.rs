@@ -24,7 +24,7 @@ fn uncommented(sample: &str) -> String {
 
 /// Of the ways to have a secret, which exclude each other, the file.
 fn without_other_ways(sample: &str) -> String {
-    let others = ["secret_key", "password"].map(|secret| {
+    let others = ["secret_key", "secret", "password"].map(|secret| {
         ["", "_command", "_env", "_credential"].map(|way| format!("{secret}{way} = "))
     });
     let kept = sample
@@ -101,6 +101,12 @@ fn samples_show_every_key() {
         (COORDINATOR_TOML, "[agents]\n"),
         (COORDINATOR_TOML, "[append_server]\n"),
         (COORDINATOR_TOML, "[log]\n"),
+        (COORDINATOR_TOML, "[listener]\n"),
+        (COORDINATOR_TOML, "[notify]\n"),
+        (
+            COORDINATOR_TOML,
+            "[[notify.target]]\nname = \"a\"\nkind = \"mail\"\n",
+        ),
         (COORDINATOR_TOML, "[[destination]]\n"),
     ] {
         let probe = format!("{header}{unknown}");

@@ -92,6 +92,8 @@ pub(super) const COORDINATOR: &[Key] = &[
     key("agents", Kind::Table(&[AGENTS])),
     key("append_server", Kind::Table(&[APPEND_SERVER])),
     key("log", Kind::Table(&[LOG])),
+    key("listener", Kind::Table(&[LISTENER])),
+    key("notify", Kind::Table(&[NOTIFY])),
 ];
 
 const KEYS: &[Key] = &[
@@ -145,6 +147,42 @@ const LOG: &[Key] = &[
     )
     .or("info"),
     key("format", Kind::Word(&["text", "json"])).or("text"),
+];
+
+const LISTENER: &[Key] = &[
+    key("address", Kind::Text),
+    key("insecure", Kind::Flag).or("false"),
+];
+
+const NOTIFY: &[Key] = &[
+    key("digest", Kind::Text),
+    key("timezone", Kind::Text).or("UTC"),
+    key("target", Kind::Tables(&[TARGET])),
+];
+
+const TARGET: &[Key] = &[
+    key("name", Kind::Text).required(),
+    key(
+        "kind",
+        Kind::Word(&["mail", "webhook", "ntfy", "gotify", "command", "ping"]),
+    )
+    .required(),
+    key("digest", Kind::Flag).or("true"),
+    key("alerts", Kind::Flag).or("true"),
+    key("url", Kind::Text),
+    key("server", Kind::Text),
+    key("security", Kind::Word(&["starttls", "tls", "none"])).or("starttls"),
+    key("from", Kind::Text),
+    key("to", Kind::Texts),
+    key("user", Kind::Text),
+    key("run", Kind::Texts),
+    key("timeout", Kind::Duration).or("30s"),
+    key("every", Kind::Duration).or("5m"),
+    key("secret", Kind::Text),
+    key("secret_file", Kind::Text),
+    key("secret_command", Kind::Texts),
+    key("secret_env", Kind::Text),
+    key("secret_credential", Kind::Text),
 ];
 
 const DESTINATION: &[Key] = &[

@@ -216,6 +216,8 @@ async fn try_scan_all(coordinator: &Coordinator) -> Result<Outcome, DatabaseErro
         match scans {
             Ok(scan) => {
                 if let Some(scan) = scan {
+                    let events = scan.events().into_iter();
+                    events.for_each(|event| coordinator.events.tell(event));
                     outcome = worse(outcome, log_scan(&scan));
                 }
             }

@@ -1,0 +1,273 @@
+//! What was told to whom: conditions that hold, how far the audit log was gone through, and messages that wait to be
+//! delivered. All that one step finds is written at once, so that nothing is told twice or forgotten, whenever it ends.
+
+use formats::ids::RunId;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+
+use crate::catalog::state::State;
+use crate::clock::{from_nanos, to_nanos};
+use crate::database::{DatabaseError, signed, unsigned};
+
+macro_rules! notification_tables {
+    () => {
+        "
+CREATE TABLE conditions (
+    subject TEXT NOT NULL,        -- host:web1, destination:nas, coordinator
+    facet TEXT NOT NULL,          -- what is wrong with it
+    since INTEGER NOT NULL,       -- nanoseconds since 1970
+    detail TEXT NOT NULL,
+    run BLOB,
+    PRIMARY KEY (subject, facet)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE notify_position (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    sequence INTEGER NOT NULL,    -- the last audit record that was gone through
+    digest INTEGER NOT NULL       -- when the last digest was due
+) STRICT;
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,            -- what the message is of: told once to each target
+    target TEXT NOT NULL,
+    level TEXT NOT NULL,
+    title TEXT NOT NULL,
+    body TEXT NOT NULL,
+    json TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    UNIQUE (key, target)
+) STRICT;
+"
+    };
+}
+pub(super) use notification_tables;
+
+/// The most messages that wait for one target; the oldest make room.
+pub const OUTBOX_MESSAGES_MAX: u32 = 500;
+
+/// Something that is wrong, and of which was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// With what.
+    pub subject: String,
+    /// What.
+    pub facet: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What more is known.
+    pub detail: String,
+    /// In which run it was found.
+    pub run: Option<RunId>,
+}
+
+/// How far was gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The last audit record.
+    pub sequence: u64,
+    /// When the last digest was due.
+    pub digest: Timestamp,
+}
+
+/// A message to one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What it is of.
+    pub key: String,
+    /// To whom.
+    pub target: String,
+    /// How bad it is.
+    pub level: String,
+    /// In one line.
+    pub title: String,
+    /// In full.
+    pub body: String,
+    /// For programs.
+    pub json: String,
+}
+
+/// A message that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place.
+    pub id: i64,
+    /// The message.
+    pub message: Outgoing,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What one step changes.
+#[derive(Debug, Default)]
+pub struct NotifyStep {
+    /// Conditions that hold from now on, or hold with another detail.
+    pub raised: Vec<Condition>,
+    /// Conditions that hold no more, by subject and facet.
+    pub cleared: Vec<(String, String)>,
+    /// Messages to deliver.
+    pub messages: Vec<Outgoing>,
+}
+
+impl State {
+    /// Everything that is wrong, as far as was told.
+    pub fn conditions(&self) -> Result<Vec<Condition>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT subject, facet, since, detail, run FROM conditions ORDER BY subject, facet",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let run: Option<[u8; 16]> = row.get(4)?;
+                Ok(Condition {
+                    subject: row.get(0)?,
+                    facet: row.get(1)?,
+                    since: from_nanos(row.get(2)?),
+                    detail: row.get(3)?,
+                    run: run.map(RunId),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// How far was gone; nothing before the first step.
+    pub fn notify_position(&self) -> Result<Option<Position>, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .query_row("SELECT sequence, digest FROM notify_position", [], |row| {
+                    Ok(Position {
+                        sequence: unsigned(row, 0)?,
+                        digest: from_nanos(row.get(1)?),
+                    })
+                })
+                .optional()
+        })
+    }
+
+    /// Writes all that one step found, and how far it went. Says how many messages were dropped because too many wait.
+    pub fn notify_step(
+        &mut self,
+        step: &NotifyStep,
+        position: Position,
+        now: Timestamp,
+    ) -> Result<usize, DatabaseError> {
+        self.database.write(|transaction| {
+            for condition in &step.raised {
+                transaction.execute(
+                    "INSERT INTO conditions (subject, facet, since, detail, run)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO UPDATE SET detail = excluded.detail, run = excluded.run",
+                    params![
+                        condition.subject,
+                        condition.facet,
+                        to_nanos(condition.since),
+                        condition.detail,
+                        condition.run.map(|run| run.0)
+                    ],
+                )?;
+            }
+            for (subject, facet) in &step.cleared {
+                transaction.execute(
+                    "DELETE FROM conditions WHERE subject = ?1 AND facet = ?2",
+                    params![subject, facet],
+                )?;
+            }
+            transaction.execute(
+                "INSERT INTO notify_position (one, sequence, digest) VALUES (1, ?1, ?2)
+                 ON CONFLICT DO UPDATE SET sequence = ?1, digest = ?2",
+                params![signed(position.sequence)?, to_nanos(position.digest)],
+            )?;
+            enqueue(transaction, &step.messages, now)
+        })
+    }
+
+    /// Messages whose time has come, the oldest first.
+    pub fn due_messages(&self, now: Timestamp) -> Result<Vec<Waiting>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, key, target, level, title, body, json, created, attempts FROM outbox
+                 WHERE due <= ?1 ORDER BY id LIMIT 100",
+            )?;
+            let rows = statement.query_map([to_nanos(now)], read_waiting)?;
+            rows.collect()
+        })
+    }
+
+    /// How many messages wait.
+    pub fn messages_waiting(&self) -> Result<u64, DatabaseError> {
+        self.database.read(|connection| {
+            connection.query_row("SELECT count(*) FROM outbox", [], |row| unsigned(row, 0))
+        })
+    }
+
+    /// A message was delivered, or is given up.
+    pub fn message_done(&mut self, id: i64) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute("DELETE FROM outbox WHERE id = ?1", [id])?;
+            Ok(())
+        })
+    }
+
+    /// A message could not be delivered, and is tried again.
+    pub fn message_failed(&mut self, id: i64, due: Timestamp) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE outbox SET attempts = attempts + 1, due = ?2 WHERE id = ?1",
+                params![id, to_nanos(due)],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn enqueue(
+    transaction: &Transaction<'_>,
+    messages: &[Outgoing],
+    now: Timestamp,
+) -> rusqlite::Result<usize> {
+    for message in messages {
+        transaction.execute(
+            "INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?7) ON CONFLICT DO NOTHING",
+            params![
+                message.key,
+                message.target,
+                message.level,
+                message.title,
+                message.body,
+                message.json,
+                to_nanos(now)
+            ],
+        )?;
+    }
+    let mut dropped = 0;
+    let mut targets: Vec<&str> = messages.iter().map(|one| one.target.as_str()).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    for target in targets {
+        dropped += transaction.execute(
+            "DELETE FROM outbox WHERE target = ?1 AND id NOT IN
+             (SELECT id FROM outbox WHERE target = ?1 ORDER BY id DESC LIMIT ?2)",
+            params![target, OUTBOX_MESSAGES_MAX],
+        )?;
+    }
+    Ok(dropped)
+}
+
+fn read_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting {
+        id: row.get(0)?,
+        message: Outgoing {
+            key: row.get(1)?,
+            target: row.get(2)?,
+            level: row.get(3)?,
+            title: row.get(4)?,
+            body: row.get(5)?,
+            json: row.get(6)?,
+        },
+        created: from_nanos(row.get(7)?),
+        attempts: row.get(8)?,
+    })
+}

@@ -1,0 +1,149 @@
+//! Brings one message to one target, whatever kind that is.
+
+use append_server::places::secret::SecretError;
+use bytes::Bytes;
+use http::HeaderName;
+use serde_json::json;
+
+use crate::config::notify_settings::{Endpoint, Target, Way};
+use crate::notify::alert::{Level, Message};
+use crate::notify::command::{self, CommandError};
+use crate::notify::http::{Extra, HttpError, Poster};
+use crate::notify::mail::{self, MailError};
+
+const JSON: &str = "application/json";
+/// Where a secret goes in a URL.
+const PLACEHOLDER: &str = "{secret}";
+/// The longest text that ntfy takes as a message, and not as a file.
+const NTFY_BYTES_MAX: usize = 4_000;
+
+/// A message was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Over HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// By mail.
+    #[error(transparent)]
+    Mail(#[from] MailError),
+    /// To a program.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// What a dead-man switch is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ping {
+    /// The daemon began.
+    Start,
+    /// All is well.
+    Success,
+    /// It is not.
+    Fail,
+}
+
+/// Delivers a message; it is taken when this returns.
+pub async fn deliver(
+    target: &Target,
+    message: &Message,
+    coordinator: &str,
+    poster: &Poster,
+) -> Result<(), DeliverError> {
+    let json = Bytes::from(message.json.to_string());
+    match &target.way {
+        Way::Mail(mail) => mail::send(mail, message, coordinator).await?,
+        Way::Webhook(endpoint) => {
+            let (url, extra) = with_secret(endpoint)?;
+            poster.post(&url, JSON, json, &extra).await?;
+        }
+        Way::Ntfy(endpoint) => {
+            let (url, extra) = with_secret(endpoint)?;
+            let (server, topic) = url
+                .trim_end_matches('/')
+                .rsplit_once('/')
+                .unwrap_or((url.as_str(), ""));
+            let end = message.body.floor_char_boundary(NTFY_BYTES_MAX);
+            let body = json!({
+                "topic": topic,
+                "title": format!("{coordinator}: {}", message.title),
+                "message": message.body.get(..end),
+                "priority": priority(message.level),
+            });
+            let body = Bytes::from(body.to_string());
+            poster
+                .post(&format!("{server}/"), JSON, body, &extra)
+                .await?;
+        }
+        Way::Gotify(endpoint) => {
+            let (url, extra) = with_secret(endpoint)?;
+            let body = json!({
+                "title": format!("{coordinator}: {}", message.title),
+                "message": message.body,
+                "priority": 2 * priority(message.level) - 2,
+            });
+            let extra = Extra {
+                header: extra
+                    .bearer
+                    .map(|secret| (HeaderName::from_static("x-gotify-key"), secret)),
+                bearer: None,
+            };
+            let url = format!("{}/message", url.trim_end_matches('/'));
+            let body = Bytes::from(body.to_string());
+            poster.post(&url, JSON, body, &extra).await?;
+        }
+        Way::Command { run, timeout } => {
+            command::run(run, &json, timeout.duration()).await?;
+        }
+        Way::Ping { endpoint, .. } => {
+            let told = match message.level {
+                Level::Critical => Ping::Fail,
+                Level::Ok | Level::Warning => Ping::Success,
+            };
+            ping(endpoint, told, poster).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Calls a dead-man switch.
+pub async fn ping(endpoint: &Endpoint, told: Ping, poster: &Poster) -> Result<(), DeliverError> {
+    let (url, extra) = with_secret(endpoint)?;
+    let url = url.trim_end_matches('/');
+    let url = match told {
+        Ping::Start => format!("{url}/start"),
+        Ping::Success => url.to_owned(),
+        Ping::Fail => format!("{url}/fail"),
+    };
+    let text = "text/plain; charset=utf-8";
+    poster.post(&url, text, Bytes::new(), &extra).await?;
+    Ok(())
+}
+
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Ok => 3,
+        Level::Warning => 4,
+        Level::Critical => 5,
+    }
+}
+
+/// The URL with the secret in its place, or the secret beside it.
+fn with_secret(endpoint: &Endpoint) -> Result<(String, Extra), SecretError> {
+    let Some(source) = &endpoint.secret else {
+        return Ok((endpoint.url.clone(), Extra::default()));
+    };
+    let secret = source.fetch()?;
+    match endpoint.url.contains(PLACEHOLDER) {
+        true => Ok((endpoint.url.replace(PLACEHOLDER, &secret), Extra::default())),
+        false => {
+            let extra = Extra {
+                bearer: Some(secret),
+                header: None,
+            };
+            Ok((endpoint.url.clone(), extra))
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Posts to a URL, over TLS with the system's certificates where it is `https`. Follows no redirect: a secret goes where it
+//! was sent.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, InvalidHeaderValue};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use zeroize::Zeroizing;
+
+use crate::terminal::visible;
+
+/// How long a request may take in all.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The most of an answer that is looked at.
+const ANSWER_BYTES_MAX: usize = 4 << 10;
+/// How much of it is told.
+const ANSWER_CHARS_SHOWN: usize = 200;
+
+/// A request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The system's certificates.
+    #[error("could not read the system's certificates")]
+    Certificates(#[source] io::Error),
+    /// The URL, with the secret in its place, is none.
+    #[error("the URL is none with the secret in it")]
+    Url(#[from] http::uri::InvalidUri),
+    /// The secret is not one that fits in a header.
+    #[error("the secret does not fit into a header: it must be printable ASCII")]
+    Header(#[from] InvalidHeaderValue),
+    /// Nobody answered.
+    #[error("{host} could not be reached")]
+    Unreachable {
+        /// The host.
+        host: String,
+        /// Why.
+        source: hyper_util::client::legacy::Error,
+    },
+    /// Nobody answered in time.
+    #[error("{host} did not answer within {} s", DEADLINE.as_secs())]
+    Deadline {
+        /// The host.
+        host: String,
+    },
+    /// It said no.
+    #[error("{host} answered {status}: {answer}")]
+    Refused {
+        /// The host.
+        host: String,
+        /// With what.
+        status: StatusCode,
+        /// What it said, shortened.
+        answer: String,
+    },
+}
+
+/// What goes with a request.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// Sent as `Authorization: Bearer`.
+    pub bearer: Option<Zeroizing<String>>,
+    /// Another header with a secret in it.
+    pub header: Option<(HeaderName, Zeroizing<String>)>,
+}
+
+/// Makes requests.
+#[derive(Debug, Clone)]
+pub struct Poster {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Poster {
+    /// One with the system's certificates.
+    pub fn new() -> Result<Self, HttpError> {
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()
+            .map_err(HttpError::Certificates)?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Ok(Self { client })
+    }
+
+    /// Posts a body, and goes on only after an answer that says it was taken.
+    pub async fn post(
+        &self,
+        url: &str,
+        content_type: &'static str,
+        body: Bytes,
+        extra: &Extra,
+    ) -> Result<(), HttpError> {
+        let uri: Uri = url.parse()?;
+        let host = uri.host().unwrap_or_default().to_owned();
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let agent = concat!("capstan/", env!("CARGO_PKG_VERSION"));
+        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(bearer) = &extra.bearer {
+            let text = Zeroizing::new(format!("Bearer {}", **bearer));
+            headers.insert(AUTHORIZATION, secret_value(&text)?);
+        }
+        if let Some((name, secret)) = &extra.header {
+            headers.insert(name, secret_value(secret)?);
+        }
+        match tokio::time::timeout(DEADLINE, self.exchange(request, &host)).await {
+            Ok(done) => done,
+            Err(_) => Err(HttpError::Deadline { host }),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, host: &str) -> Result<(), HttpError> {
+        let answer = self.client.request(request).await;
+        let answer = answer.map_err(|source| HttpError::Unreachable {
+            host: host.to_owned(),
+            source,
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
+        // What cannot be read of it is not worth another error.
+        let body = body
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes);
+        let text = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        Err(HttpError::Refused {
+            host: host.to_owned(),
+            status,
+            answer: visible(text.trim())
+                .chars()
+                .take(ANSWER_CHARS_SHOWN)
+                .collect(),
+        })
+    }
+}
+
+fn secret_value(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
