@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::accounts::{self, AccountError};
 use crate::destination::DestinationName;
 use crate::fan_out::queue::QUEUE_FILE;
 use crate::io_faults::IoFaults;
@@ -29,6 +30,8 @@ use crate::spool::SpoolOptions;
 pub struct Config {
     control_socket: PathBuf,
     ingest_socket: PathBuf,
+    #[serde(default)]
+    allow_users: Vec<String>,
     #[serde(default)]
     allow_uids: Vec<u32>,
     #[serde(default = "one")]
@@ -131,6 +134,14 @@ pub enum ConfigError {
         /// Why.
         source: PlaceError,
     },
+    /// A user that may connect.
+    #[error("`allow_users` in {} cannot be used", path.display())]
+    User {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: AccountError,
+    },
     /// Two destinations are in one place.
     #[error("destination {name} is where {other} is; give each a place of its own")]
     DuplicateUrl {
@@ -173,11 +184,11 @@ impl Config {
     }
 
     /// What the server is started with.
-    pub fn server_options(&self) -> ServerOptions {
-        ServerOptions {
+    pub fn server_options(&self) -> Result<ServerOptions, ConfigError> {
+        Ok(ServerOptions {
             control_socket: self.control_socket.clone(),
             ingest_socket: self.ingest_socket.clone(),
-            allow_uids: self.allow_uids.clone(),
+            allow_uids: self.allowed_uids(Path::new(accounts::PASSWD))?,
             spool: SpoolOptions {
                 dir: self.spool.dir.clone(),
                 bytes_max: self.spool.bytes_max,
@@ -189,7 +200,17 @@ impl Config {
             patience: Duration::from_secs(self.patience_secs),
             pace: Pace::default(),
             spool_faults: IoFaults::none(),
-        }
+        })
+    }
+
+    fn allowed_uids(&self, passwd: &Path) -> Result<Vec<u32>, ConfigError> {
+        let named = accounts::uids_of(&self.allow_users, passwd);
+        let mut uids = named.map_err(|source| ConfigError::User {
+            path: self.path.clone(),
+            source,
+        })?;
+        uids.extend(&self.allow_uids);
+        Ok(uids)
     }
 
     /// A table that says something else than it may is told by [`Self::places`], and starts no server.
@@ -253,12 +274,26 @@ mod tests {
     #[test]
     fn the_sample_is_read_and_shows_the_defaults() {
         let config = Config::read(Path::new(SAMPLE)).unwrap();
-        let options = config.server_options();
+        let options = config.server_options().unwrap();
         assert_eq!(options.spool.bytes_max, SPOOL_BYTES_DEFAULT);
         assert_eq!(options.spool.reserve_bytes, RESERVE_BYTES_DEFAULT);
         let places = config.places().unwrap();
         assert_eq!(places.len(), 1);
         assert!(places.iter().all(|place| place.required));
+    }
+
+    #[test]
+    fn users_may_be_named_or_numbered() {
+        let sample = std::fs::read_to_string(SAMPLE).unwrap();
+        let named = sample.replace("allow_users = []", "allow_users = [\"root\"]");
+        let named = named.replace("allow_uids = []", "allow_uids = [998]");
+        let options = read(&named).unwrap().server_options().unwrap();
+        assert_eq!(options.allow_uids, [0, 998]);
+        let unknown = sample.replace("allow_users = []", "allow_users = [\"no-such-user\"]");
+        assert!(matches!(
+            read(&unknown).unwrap().server_options(),
+            Err(ConfigError::User { .. })
+        ));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub mod claimed_dir;
 pub mod io_faults;
 pub mod socket;
 
+pub mod accounts;
 pub mod config;
+pub mod credential_file;
 pub mod places;
 pub mod server;
+pub mod service_manager;

@@ -1,6 +1,7 @@
 //! The append-server program: reads its configuration, serves until it is told to end. Standard output is its
 //! own; logs go to standard error.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use anyhow::Context as _;
 use append_server::config::Config;
 use append_server::places::{Place, open_places};
 use append_server::server::{AppendServer, ServerHandle};
+use append_server::service_manager::ServiceManager;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "append-server", version)]
 struct Arguments {
     /// Configuration file.
-    #[arg(short, long, default_value = "/etc/capstan/append-server.toml")]
+    #[arg(short, long, default_value = "/etc/append-server/append-server.toml")]
     config: PathBuf,
     /// Make the configured destinations, which must be empty or missing directories, and end.
     #[arg(long)]
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
     match run(&arguments) {
@@ -53,6 +56,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.create_destinations {
         return runtime.block_on(create(&places));
     }
+    let options = config.server_options()?;
     let placements = open_places(&places)?;
     if arguments.check {
         tracing::info!("the configuration can be used");
@@ -61,14 +65,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
-        let server = AppendServer::start(config.server_options(), placements).await?;
+        let server = AppendServer::start(options, placements).await?;
         tracing::info!(control = %server.control_socket().display(), "serving");
+        let manager = ServiceManager::from_environment();
+        manager.ready();
         tokio::select! {
-            // Both only wait.
+            // These only wait.
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
+            // Never done.
+            () = manager.keep_alive() => {}
         }
         tracing::info!("ending");
+        manager.stopping();
         server.shutdown(ServerHandle::SHUTDOWN_DEADLINE).await;
         Ok(())
     })

@@ -5,7 +5,6 @@ pub mod client;
 pub mod control;
 pub mod handle;
 pub mod lock;
-pub mod notify;
 pub mod protocol;
 pub mod records;
 pub mod reload;

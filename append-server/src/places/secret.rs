@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
+use crate::credential_file::VARIABLE;
 use crate::places::FileFacts;
 use crate::places::table::KeyError;
 
@@ -175,9 +176,8 @@ impl SecretSource {
                 one_line(value.into_bytes(), &format!("the variable {name}"))
             }
             Self::Credential(name) => {
-                const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-                let directory = std::env::var_os(DIRECTORY).ok_or(SecretError::NotSet {
-                    name: DIRECTORY.to_owned(),
+                let directory = std::env::var_os(VARIABLE).ok_or(SecretError::NotSet {
+                    name: VARIABLE.to_owned(),
                 })?;
                 // systemd sees to who may read it.
                 read_file(&Path::new(&directory).join(name), false)

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::credential_file;
 use crate::destination::DestinationName;
 use crate::destination::bandwidth::Bandwidth;
 use crate::destination::sftp::options::SftpOptions;
@@ -64,7 +65,7 @@ impl SftpPlace {
             identity_file: table
                 .identity_file
                 .as_ref()
-                .map(|path| file.directory.join(path)),
+                .map(|path| credential_file::locate(file.directory, path)),
             password: table.password().source(file)?,
             bandwidth: table.bandwidth()?,
         })

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use russh::keys::{Algorithm, Certificate, PrivateKey, ssh_key};
 use zeroize::Zeroizing;
 
+use crate::credential_file;
 use crate::ssh::target::SshTarget;
 
 /// No key or certificate file is larger.
@@ -195,7 +196,7 @@ fn read_small(path: &Path, private: bool) -> Result<Zeroizing<String>, Credentia
     };
     let meta = std::fs::metadata(path).map_err(unreadable)?;
     let mode = meta.permissions().mode() & 0o7777;
-    if private && mode & 0o077 != 0 {
+    if private && mode & credential_file::exposing_bits(path) != 0 {
         return Err(CredentialError::Exposed {
             path: path.into(),
             mode,

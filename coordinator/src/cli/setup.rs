@@ -15,7 +15,9 @@ overwritten.
 
 Examples:
   coordinator init --dir /etc/coordinator
-  coordinator init --dir ~/capstan --destination /mnt/backup --no-users")]
+  coordinator init --dir ~/capstan --destination /mnt/backup --no-users
+  coordinator init --dir /etc/coordinator --state-dir /var/lib/coordinator \\
+    --socket-dir /run/append-server --destination /srv/backup")]
 pub struct InitArgs {
     /// The directory to create everything in; may exist
     #[arg(long, value_name = "DIR")]
@@ -23,6 +25,12 @@ pub struct InitArgs {
     /// Where to store backups [default: DIR/repository]
     #[arg(long, value_name = "DIR")]
     pub destination: Option<PathBuf>,
+    /// Where to keep the state [default: DIR/state]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Use the append-server that runs by itself and has its sockets there; it makes the destination, not this
+    #[arg(long, value_name = "DIR", requires = "destination")]
+    pub socket_dir: Option<PathBuf>,
     /// Where to write the recovery kit [default: DIR/recovery-kit.txt]
     #[arg(long, value_name = "FILE")]
     pub kit: Option<PathBuf>,

@@ -16,7 +16,7 @@ use formats::keys::bundle::PasswordCost;
 use formats::keys::secret::RandomError;
 use jiff::Timestamp;
 
-use crate::commands::init::stage::{Staging, stage};
+use crate::commands::init::stage::{Staging, make_dir, stage};
 use crate::keyring::KeyringError;
 use crate::keyring::private_file::PrivateFileError;
 
@@ -109,19 +109,28 @@ pub enum InitError {
 pub struct InitPaths {
     /// The directory.
     pub dir: PathBuf,
+    /// The state.
+    pub state: PathBuf,
     /// The first destination.
     pub destination: PathBuf,
     /// The recovery kit.
     pub kit: PathBuf,
 }
 
+/// What an operator wants elsewhere than inside the directory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Elsewhere<'a> {
+    /// The state.
+    pub state: Option<&'a Path>,
+    /// The first destination.
+    pub destination: Option<&'a Path>,
+    /// The recovery kit.
+    pub kit: Option<&'a Path>,
+}
+
 impl InitPaths {
     /// The operator's choice, with the places inside `dir` for what was not chosen.
-    pub fn resolve(
-        dir: &Path,
-        destination: Option<&Path>,
-        kit: Option<&Path>,
-    ) -> Result<Self, InitError> {
+    pub fn resolve(dir: &Path, elsewhere: Elsewhere<'_>) -> Result<Self, InitError> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|source| InitError::Io {
                 action: "find",
@@ -131,10 +140,15 @@ impl InitPaths {
         };
         let dir = absolute(dir)?;
         Ok(Self {
-            destination: absolute(destination.unwrap_or(&dir.join(REPOSITORY)))?,
-            kit: absolute(kit.unwrap_or(&dir.join(RECOVERY_KIT)))?,
+            state: absolute(elsewhere.state.unwrap_or(&dir.join(STATE)))?,
+            destination: absolute(elsewhere.destination.unwrap_or(&dir.join(REPOSITORY)))?,
+            kit: absolute(elsewhere.kit.unwrap_or(&dir.join(RECOVERY_KIT)))?,
             dir,
         })
+    }
+
+    fn state_inside(&self) -> bool {
+        self.state == self.dir.join(STATE)
     }
 
     fn destination_inside(&self) -> bool {
@@ -149,6 +163,7 @@ impl InitPaths {
     fn pieces(&self) -> Vec<&'static str> {
         PIECES
             .into_iter()
+            .filter(|piece| *piece != STATE || self.state_inside())
             .filter(|piece| *piece != REPOSITORY || self.destination_inside())
             .filter(|piece| *piece != RECOVERY_KIT || self.kit_inside())
             .collect()
@@ -196,6 +211,9 @@ where
 {
     let paths = options.paths;
     refuse_set_up(paths)?;
+    if !paths.state_inside() {
+        make_dir(&paths.state, "create the directory")?;
+    }
     let staging = Staging::begin(&paths.dir)?;
     // Again under the lock: another init may have finished in between.
     refuse_set_up(paths)?;

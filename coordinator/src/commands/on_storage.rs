@@ -2,8 +2,10 @@
 //! gives their results to be written. Decides nothing of its own.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
+use append_server::destination::local_root::RootError;
 use jiff::tz::TimeZone;
 
 use crate::audit::alone;
@@ -16,7 +18,7 @@ use crate::cli::setup::InitArgs;
 use crate::cli::snapshot::SnapshotsArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::init::report::InitReport;
-use crate::commands::init::{AdminPassword, InitError, InitOptions, InitPaths, init};
+use crate::commands::init::{AdminPassword, Elsewhere, InitError, InitOptions, InitPaths, init};
 use crate::commands::key::{KeyCommandError, KitProof, export_kit, record_proof, verify_kit};
 use crate::commands::run::choose::choose_hosts;
 use crate::commands::run::here::{closed, run_hosts};
@@ -124,12 +126,21 @@ pub async fn open_coordinator(
 
 /// `init`: makes everything and says where it is.
 pub fn init_directory(args: &InitArgs) -> Result<InitReport, CommandError> {
-    let paths = InitPaths::resolve(&args.dir, args.destination.as_deref(), args.kit.as_deref())?;
+    let elsewhere = Elsewhere {
+        state: args.state_dir.as_deref(),
+        destination: args.destination.as_deref(),
+        kit: args.kit.as_deref(),
+    };
+    let paths = InitPaths::resolve(&args.dir, elsewhere)?;
     let text = coordinator_toml(&InitValues {
-        state_dir: "state",
+        state_dir: args
+            .state_dir
+            .as_ref()
+            .map_or(Path::new("state"), |_| &paths.state),
         destination: &paths.destination,
         bundle: "keys/daemon.bundle",
         key_file: "keys/daemon.key",
+        socket_dir: args.socket_dir.as_deref(),
     })?;
     let admin = match (&args.admin_password_file, args.no_users) {
         (Some(file), _) => AdminPassword::File(file),
@@ -145,7 +156,11 @@ pub fn init_directory(args: &InitArgs) -> Result<InitReport, CommandError> {
         coordinator: &machine::name(),
         now: SystemClock.now(),
     };
-    Ok(init(&options, create_destination)?)
+    // An append-server of its own makes its destinations itself, as the user that owns them.
+    Ok(match args.socket_dir {
+        Some(_) => init(&options, |_| Ok::<(), RootError>(()))?,
+        None => init(&options, create_destination)?,
+    })
 }
 
 /// `run HOST…`: backups, shown while they go on; the number to end with. A daemon is asked where one runs.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use append_server::credential_file;
+
 /// The longest path, in bytes: PATH_MAX without its NUL.
 pub const PATH_BYTES_MAX: usize = 4095;
 
@@ -104,6 +106,16 @@ pub fn resolve_local(directory: &Path, text: &str) -> Result<PathBuf, PathError>
     check(text)?;
     Ok(directory
         .join(text)
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect())
+}
+
+/// The file with a secret that `text` names in a file that lies in `directory`: like any other, or a credential of systemd.
+pub fn resolve_secret(directory: &Path, text: &str) -> Result<PathBuf, PathError> {
+    check(text)?;
+    let path = credential_file::locate(directory, text);
+    Ok(path
         .components()
         .filter(|part| *part != Component::CurDir)
         .collect())

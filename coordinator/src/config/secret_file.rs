@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use append_server::credential_file;
 use zeroize::Zeroizing;
 
 use crate::config::source_text::Place;
@@ -100,6 +101,9 @@ impl SecretFile {
             .open(&self.path);
         let file = match opened {
             Ok(file) => file,
+            Err(_) if credential_file::is_unavailable(&self.path) => {
+                return Err(self.refuse(SecretFileReason::NoCredentials));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(self.refuse(SecretFileReason::Missing));
             }
@@ -112,7 +116,7 @@ impl SecretFile {
         if !metadata.is_file() {
             return Err(self.refuse(SecretFileReason::NotAFile));
         }
-        if mode & 0o077 != 0 {
+        if mode & credential_file::exposing_bits(&self.path) != 0 {
             return Err(self.refuse(SecretFileReason::OpenToOthers { mode }));
         }
         if metadata.len() == 0 {
@@ -153,6 +157,9 @@ impl fmt::Display for SecretFileError {
         write!(out, "{path}: {}", self.reason)?;
         match &self.reason {
             SecretFileReason::OpenToOthers { .. } => write!(out, ": run `chmod 600 {path}`"),
+            SecretFileReason::NoCredentials => {
+                out.write_str(": start this with systemd and LoadCredential, or name a file")
+            }
             SecretFileReason::Missing => out.write_str(": create it, or correct the path"),
             SecretFileReason::Empty => out.write_str(": write the secret into it"),
             SecretFileReason::NotAFile | SecretFileReason::TooLarge => {
@@ -169,6 +176,9 @@ pub enum SecretFileReason {
     /// There is none.
     #[error("secret file does not exist")]
     Missing,
+    /// It is a credential, and systemd did not start this process.
+    #[error("only systemd gives credentials, and it did not start this")]
+    NoCredentials,
     /// It cannot be read.
     #[error("secret file cannot be read: {source}")]
     Read {

@@ -15,7 +15,7 @@ use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{RepositoryName, Tag};
-use crate::config::path::{SourcePath, resolve_local};
+use crate::config::path::{SourcePath, resolve_local, resolve_secret};
 use crate::config::prune_settings::read_keep;
 use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text, Transport};
 use crate::config::safety_settings::{SafetySettings, read_safety};
@@ -154,8 +154,11 @@ impl<'a> ValueReader<'a> {
 
     /// A file on this machine that holds a secret.
     pub(super) fn secret_file(&mut self, text: Option<&Text>, key: &str) -> Option<SecretFile> {
-        let path = self.local_path(text)?;
-        let location = self.source.location(text?.span().start);
+        let text = text?;
+        let path = resolve_secret(&self.source.directory(), text.get_ref());
+        let path = path.map_err(|reason| self.refuse(&text.span(), reason));
+        let path = path.ok()?;
+        let location = self.source.location(text.span().start);
         let key = key.to_owned();
         Some(SecretFile::named_at(
             &path,

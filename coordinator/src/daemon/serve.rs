@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use append_server::service_manager::ServiceManager;
 use formats::ids::RunId;
 use formats::keys::secret::random;
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +22,6 @@ use crate::clock::utc;
 use crate::config::host::Host;
 use crate::coordinator::Coordinator;
 use crate::daemon::handle::{Order, RunOrder};
-use crate::daemon::notify::ServiceManager;
 use crate::daemon::protocol::RunNews;
 use crate::daemon::records::{attempted, records_of_all};
 use crate::daemon::runs::{Begin, End, Run, Runs};
@@ -104,9 +104,11 @@ impl Daemon {
             tokio::select! {
                 () = signals.end.wait() => break Ok(()),
                 _ = signals.hangup.recv() => {
+                    self.manager.reloading();
                     if let Err(why) = self.reload().await {
                         tracing::error!(why, "the configuration is not taken");
                     }
+                    self.manager.ready();
                 }
                 Some(order) = self.inputs.orders.recv() => self.carry_out(order).await,
                 Some((host, run, end)) = self.runs.next_ended(), if !self.runs.is_empty() => {

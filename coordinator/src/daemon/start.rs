@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use append_server::service_manager::ServiceManager;
 use append_server::socket::{Reach, SocketError, listen};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -17,7 +18,6 @@ use crate::coordinator::{Coordinator, OpenError};
 use crate::daemon::control::{Asked, answer_all};
 use crate::daemon::handle::DaemonHandle;
 use crate::daemon::lock::{DaemonLock, DaemonLockError};
-use crate::daemon::notify::ServiceManager;
 use crate::daemon::records::note_the_dead;
 use crate::daemon::reload::revision;
 use crate::daemon::serve::{Daemon, Inputs};

@@ -144,6 +144,8 @@ impl Play<'_> {
         let arguments = InitArgs {
             dir: dir.clone(),
             destination: None,
+            state_dir: None,
+            socket_dir: None,
             kit: None,
             no_users: true,
             admin_password_file: None,

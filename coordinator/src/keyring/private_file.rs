@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use append_server::credential_file;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
@@ -24,6 +25,17 @@ pub enum PrivateFileError {
         path: PathBuf,
         /// What to do.
         remedy: &'static str,
+    },
+    /// It is a credential, and systemd did not start this process.
+    #[error(
+        "{what} {} is a credential, which only systemd gives: start this with systemd and LoadCredential, or name a file",
+        path.display()
+    )]
+    NoCredentials {
+        /// What it should be.
+        what: &'static str,
+        /// Which one.
+        path: PathBuf,
     },
     /// Others can read or write it.
     #[error(
@@ -101,6 +113,12 @@ pub fn read_private(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, Priva
         .custom_flags(nonblocking)
         .open(path);
     let file = match opened {
+        Err(_) if credential_file::is_unavailable(path) => {
+            return Err(PrivateFileError::NoCredentials {
+                what,
+                path: path.to_owned(),
+            });
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(PrivateFileError::Missing {
                 what,
@@ -120,7 +138,7 @@ pub fn read_private(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, Priva
             bytes: metadata.len(),
         });
     }
-    if mode & 0o077 != 0 {
+    if mode & credential_file::exposing_bits(path) != 0 {
         return Err(PrivateFileError::OpenToOthers {
             what,
             path: path.to_owned(),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::commands::doctor::doctor_command;
-use crate::commands::init::{AdminPassword, InitOptions, InitPaths, init};
+use crate::commands::init::{AdminPassword, Elsewhere, InitOptions, InitPaths, init};
 use crate::commands::key::record_proof;
 use crate::config::sample::{HOSTS_TOML, InitValues, coordinator_toml};
 use crate::exit_code::ExitCode;
@@ -20,12 +20,14 @@ use crate::storage::embedded::create_destination;
 /// What `init` makes, with one host that is trusted.
 fn directory() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let paths = InitPaths::resolve(&directory.path().join("capstan"), None, None).unwrap();
+    let paths =
+        InitPaths::resolve(&directory.path().join("capstan"), Elsewhere::default()).unwrap();
     let text = coordinator_toml(&InitValues {
-        state_dir: "state",
+        state_dir: Path::new("state"),
         destination: &paths.destination,
         bundle: "keys/daemon.bundle",
         key_file: "keys/daemon.key",
+        socket_dir: None,
     })
     .unwrap();
     let options = InitOptions {

@@ -240,7 +240,7 @@ fn stage_kit(
     Ok(write_kit(&path, &facts, master)?)
 }
 
-fn make_dir(path: &Path, action: &'static str) -> Result<(), InitError> {
+pub(super) fn make_dir(path: &Path, action: &'static str) -> Result<(), InitError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

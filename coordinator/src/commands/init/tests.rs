@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use crate::commands::init::stage::{Staging, stage};
-use crate::commands::init::{AdminPassword, InitError, InitOptions, InitPaths, InitReport, init};
+use crate::commands::init::{
+    AdminPassword, Elsewhere, InitError, InitOptions, InitPaths, InitReport, init,
+};
 use crate::keyring::kit::verify_kit;
 use crate::keyring::unlock::UnlockFrom;
 use crate::keyring::{Keyring, KeyringError};
@@ -40,7 +42,7 @@ fn run(paths: &InitPaths, admin: AdminPassword<'_>) -> Result<InitReport, InitEr
 }
 
 fn inside(dir: &TempDir) -> InitPaths {
-    InitPaths::resolve(&dir.path().join("capstan"), None, None).unwrap()
+    InitPaths::resolve(&dir.path().join("capstan"), Elsewhere::default()).unwrap()
 }
 
 /// Everything below a directory with its mode.
@@ -129,7 +131,7 @@ fn the_password_can_come_from_a_file_and_the_admin_can_be_left_out() {
     let bundle = paths.dir.join("keys/admin.bundle");
     Keyring::unlock(&bundle, &UnlockFrom::PasswordFile(file)).unwrap();
 
-    let other = InitPaths::resolve(&dir.path().join("other"), None, None).unwrap();
+    let other = InitPaths::resolve(&dir.path().join("other"), Elsewhere::default()).unwrap();
     let report = run(&other, AdminPassword::NoAdmin).unwrap();
     assert!(report.admin.is_none());
     assert!(!other.dir.join("keys/admin.bundle").exists());
@@ -140,10 +142,17 @@ fn the_password_can_come_from_a_file_and_the_admin_can_be_left_out() {
 fn kit_and_destination_can_be_elsewhere() {
     let dir = TempDir::new().unwrap();
     let (destination, kit) = (dir.path().join("backup"), dir.path().join("kit.txt"));
-    let paths =
-        InitPaths::resolve(&dir.path().join("capstan"), Some(&destination), Some(&kit)).unwrap();
+    let state = dir.path().join("var/state");
+    let elsewhere = Elsewhere {
+        state: Some(&state),
+        destination: Some(&destination),
+        kit: Some(&kit),
+    };
+    let paths = InitPaths::resolve(&dir.path().join("capstan"), elsewhere).unwrap();
     run(&paths, AdminPassword::NoAdmin).unwrap();
     assert!(destination.join("marker").exists());
+    assert!(!paths.dir.join("state").exists());
+    assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
     verify_kit(&kit, &unlock_daemon(&paths.dir).unwrap()).unwrap();
     let left: Vec<String> = tree(&paths.dir).into_keys().collect();
     let expected = [
@@ -152,7 +161,6 @@ fn kit_and_destination_can_be_elsewhere() {
         "keys",
         "keys/daemon.bundle",
         "keys/daemon.key",
-        "state",
     ];
     assert_eq!(left, expected);
 }
@@ -240,7 +248,11 @@ fn a_crash_at_each_move_can_be_repeated() {
 fn a_crash_does_not_make_the_next_init_take_what_is_not_its_own() {
     let dir = TempDir::new().unwrap();
     let kit = dir.path().join("kit.txt");
-    let paths = InitPaths::resolve(&dir.path().join("capstan"), None, Some(&kit)).unwrap();
+    let elsewhere = Elsewhere {
+        kit: Some(&kit),
+        ..Elsewhere::default()
+    };
+    let paths = InitPaths::resolve(&dir.path().join("capstan"), elsewhere).unwrap();
     let staging = Staging::begin(&paths.dir).unwrap();
     stage(&options(&paths, AdminPassword::NoAdmin), &staging).unwrap();
     staging.mark_whole(&paths.pieces()).unwrap();

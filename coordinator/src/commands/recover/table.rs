@@ -1,5 +1,7 @@
 //! The destination's table of a recovered coordinator.toml, from a URL and `--set`.
 
+use std::path::Path;
+
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
 
 use crate::config::sample::{InitValues, coordinator_toml as sample};
@@ -28,10 +30,11 @@ pub enum TableError {
 /// The sample coordinator.toml over this one destination. Paths become absolute: the file is written elsewhere.
 pub(super) fn coordinator_toml(url: &str, settings: &[String]) -> Result<String, TableError> {
     let text = sample(&InitValues {
-        state_dir: "state",
-        destination: std::path::Path::new("/"),
+        state_dir: Path::new("state"),
+        destination: Path::new("/"),
         bundle: "keys/daemon.bundle",
         key_file: "keys/daemon.key",
+        socket_dir: None,
     })?;
     let mut document: DocumentMut = text.parse()?;
     let mut tables = ArrayOfTables::new();

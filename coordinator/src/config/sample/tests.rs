@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::config::coordinator_file::{CoordinatorLimits, Log};
+use crate::config::coordinator_file::{AppendServer, CoordinatorLimits, Log};
 use crate::config::host::HostLimits;
 use crate::config::sample::{
     APPEND_SERVER_TOML, COORDINATOR_TOML, HOSTS_TOML, InitValues, coordinator_toml,
@@ -140,10 +140,11 @@ fn assert_shows(sample: &str, complaint: &str) {
 #[test]
 fn init_values_replace_the_samples_and_comments_stay() {
     let text = coordinator_toml(&InitValues {
-        state_dir: "state",
+        state_dir: Path::new("state"),
         destination: Path::new("/data/it's \"here\""),
         bundle: "keys/d.bundle",
         key_file: "keys/d.key",
+        socket_dir: Some(Path::new("/run/it's \"there\"")),
     })
     .unwrap();
     assert_eq!(text.lines().count(), COORDINATOR_TOML.lines().count());
@@ -151,4 +152,6 @@ fn init_values_replace_the_samples_and_comments_stay() {
     let config = load(&text, HOSTS_TOML);
     assert!(config.state_dir.ends_with("state"));
     assert_eq!(config.destinations[0].url, "file:///data/it's \"here\"");
+    let socket_dir = PathBuf::from("/run/it's \"there\"");
+    assert_eq!(config.append_server, AppendServer::External { socket_dir });
 }
