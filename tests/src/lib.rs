@@ -8,6 +8,7 @@ pub mod coordinator_process;
 pub mod corpus;
 pub mod escape;
 pub mod fault_proxy;
+pub mod host_network;
 pub mod hostile_agent;
 pub mod hostile_sshd;
 pub mod http_client;

@@ -9,12 +9,13 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use formats::keys::secret::random;
 
+use crate::host_network::HostNetwork;
 use crate::processes;
 
 mod namespace;
@@ -39,6 +40,8 @@ pub struct SshdOptions {
     pub setup: Vec<String>,
     /// Lines of the target's sudoers file; without any, only root may use sudo.
     pub sudoers: Vec<String>,
+    /// A network of the target's own, instead of this machine's loopback.
+    pub network: Option<Arc<HostNetwork>>,
 }
 
 /// A running sshd.
@@ -74,7 +77,9 @@ impl Sshd {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        let network = self.options.network.as_ref();
+        let ip = network.map_or(Ipv4Addr::LOCALHOST, |network| network.address());
+        SocketAddr::from((ip, self.port))
     }
 
     /// The private key that may log in as root and as [`UNPRIVILEGED_USER`].
@@ -208,7 +213,7 @@ impl Sshd {
         let directory = self.directory.display();
         let mut lines = self.options.config.clone();
         lines.extend([
-            format!("ListenAddress 127.0.0.1:{}", self.port),
+            format!("ListenAddress {}", self.address()),
             format!("HostKey {directory}/host_key"),
             format!("AuthorizedKeysFile {directory}/authorized_keys"),
             format!("PidFile {directory}/pid"),

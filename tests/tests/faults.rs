@@ -38,7 +38,7 @@ fn sshd(config: &[&str], setup: &[&str]) -> WorldOptions {
         sshd: SshdOptions {
             config: owned(config),
             setup: owned(setup),
-            sudoers: vec![],
+            ..SshdOptions::default()
         },
         ..WorldOptions::default()
     }

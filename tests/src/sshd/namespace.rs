@@ -86,7 +86,7 @@ pub(super) fn command(
     config: &Path,
 ) -> Command {
     if !namespaces_work() {
-        let mut command = Command::new(sshd);
+        let mut command = in_network(options, sshd);
         command.args(["-D", "-e", "-f"]).arg(config);
         return command;
     }
@@ -106,7 +106,7 @@ pub(super) fn command(
         script.push('\n');
     }
     script.push_str("exec \"$2\" -D -e -f \"$3\"\n");
-    let mut command = Command::new("unshare");
+    let mut command = in_network(options, Path::new("unshare"));
     command
         .args([
             "--mount",
@@ -122,5 +122,18 @@ pub(super) fn command(
         .arg(directory)
         .arg(sshd)
         .arg(config);
+    command
+}
+
+/// Starts a program as the same process in the target's own network, where it has one.
+fn in_network(options: &SshdOptions, program: &Path) -> Command {
+    let Some(network) = &options.network else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{}", network.namespace()))
+        .arg("--")
+        .arg(program);
     command
 }

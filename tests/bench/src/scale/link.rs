@@ -93,7 +93,7 @@ pub fn measure(place: &Place, options: &LinkOptions) -> Result<()> {
         SshdOptions {
             config: vec![LISTEN_LINE.into()],
             setup: vec![network.sshd_setup()],
-            sudoers: Vec::new(),
+            ..SshdOptions::default()
         },
     )?;
     let mut ends = Ends {

@@ -109,7 +109,7 @@ impl Stores {
             SshdOptions {
                 config: vec![LISTEN_LINE.into(), "Subsystem sftp internal-sftp".into()],
                 setup: vec![network.sshd_setup()],
-                sudoers: Vec::new(),
+                ..SshdOptions::default()
             },
         )?;
         let kind = match s3 {
