@@ -3,6 +3,7 @@
 
 pub mod shapes;
 
+pub mod booted_root;
 pub mod compare;
 pub mod coordinator_process;
 pub mod corpus;
@@ -13,6 +14,7 @@ pub mod hostile_agent;
 pub mod hostile_sshd;
 pub mod http_client;
 pub mod killer;
+pub mod package_root;
 pub mod places;
 pub mod processes;
 pub mod receivers;
