@@ -25,10 +25,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload::ConditionalWrites;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::examination::Finding;
+use crate::fan_out::probes::Probes;
 use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::spool::SpooledObject;
 use crate::ssh::escape::escape_for_log;
@@ -119,6 +121,14 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// What there is to say about this kind of destination in particular, tried out with an object of the caller's own.
     fn findings(&self, _key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {
         Box::pin(async { Vec::new() })
+    }
+
+    /// Where to keep what is found out of conditional writes; for services that have such.
+    fn keep_probes(&self, _probes: &Probes) {}
+
+    /// What is known of its conditional writes, in this process or from an earlier one. Asks nobody.
+    fn known_conditional_writes(&self) -> ConditionalWrites {
+        ConditionalWrites::NoneNeeded
     }
 
     /// Bytes that can still be stored, where that is known.

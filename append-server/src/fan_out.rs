@@ -12,6 +12,7 @@ mod filling;
 mod followers;
 mod heal;
 mod patience;
+pub mod probes;
 pub mod queue;
 mod remove;
 mod settle;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::Queued;
+use formats::wire::upload::{ConditionalWrites, Queued};
 use futures_util::future::join_all;
 
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ use crate::destination::{
 use crate::fan_out::failures::Failures;
 use crate::fan_out::followers::Followers;
 use crate::fan_out::patience::patiently;
+use crate::fan_out::probes::{Probes, probes_beside};
 use crate::fan_out::queue::{Lag, Queue};
 use crate::grants::RepairGrant;
 use crate::limits::READ_PATIENCE_MAX;
@@ -96,6 +98,8 @@ pub struct DestinationStatus {
     pub lag: Lag,
     /// Why it does not take anything at present.
     pub problem: Option<String>,
+    /// What is known of its conditional writes.
+    pub conditional_writes: ConditionalWrites,
 }
 
 impl FanOut {
@@ -107,6 +111,10 @@ impl FanOut {
         tools: &FanOutTools,
     ) -> Result<Self, FanOutError> {
         let destinations = placements.len();
+        let probes = Probes::new(probes_beside(&tools.queue));
+        for placement in &placements {
+            placement.destination.keep_probes(&probes);
+        }
         let (required, followers): (Vec<_>, Vec<_>) = placements
             .into_iter()
             .partition(|placement| placement.required);
@@ -286,6 +294,7 @@ impl FanOut {
                 required: true,
                 lag: Lag::default(),
                 problem: None,
+                conditional_writes: destination.known_conditional_writes(),
             });
             return Ok(alone.collect());
         };

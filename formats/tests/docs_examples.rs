@@ -641,8 +641,12 @@ fn describe_destinations(bytes: &[u8]) -> String {
         let problem = state.problem.as_deref().unwrap_or("nothing");
         let since = state.oldest_unix_secs.unwrap_or_default();
         format!(
-            "{} required {} lacks {} of {} since {since} for {problem}",
-            state.name, state.required, state.objects_behind, state.bytes_behind
+            "{} required {} lacks {} of {} since {since} for {problem} writes {:?}",
+            state.name,
+            state.required,
+            state.objects_behind,
+            state.bytes_behind,
+            state.conditional_writes
         )
     })
 }

@@ -39,8 +39,8 @@ use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
-    DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
-    Refusal, RefusalKind, Stored,
+    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage,
+    OpenRun, Queued, Refusal, RefusalKind, Stored, TriedWrites,
 };
 
 /// Runs a property and prints what a failure needs to be seen again.
@@ -824,6 +824,20 @@ fn bodies_of_repairs_round_trip() {
     });
 }
 
+fn conditional_writes() -> impl Strategy<Value = ConditionalWrites> {
+    let found = proptest::sample::select(TriedWrites::ALL.to_vec());
+    let tried = (found, any::<u64>()).prop_map(|(found, at_unix_secs)| ConditionalWrites::Tried {
+        found,
+        at_unix_secs,
+    });
+    prop_oneof![
+        Just(ConditionalWrites::NoneNeeded),
+        Just(ConditionalWrites::NotTried),
+        Just(ConditionalWrites::Off),
+        tried,
+    ]
+}
+
 #[test]
 fn bodies_of_the_append_server_round_trip() {
     check(
@@ -852,9 +866,10 @@ fn bodies_of_the_append_server_round_trip() {
         text(),
         any::<(bool, u64, u64, Option<u64>)>(),
         proptest::option::of(text()),
+        conditional_writes(),
     );
     check(proptest::collection::vec(state, 0..5), |states| {
-        let states = states.into_iter().map(|(name, facts, problem)| {
+        let states = states.into_iter().map(|(name, facts, problem, conditional_writes)| {
             let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
             DestinationState {
                 name,
@@ -863,6 +878,7 @@ fn bodies_of_the_append_server_round_trip() {
                 bytes_behind,
                 oldest_unix_secs,
                 problem,
+                conditional_writes,
             }
         });
         let states = DestinationStates(states.collect());

@@ -25,6 +25,7 @@ pub(super) async fn states(State(control): State<Arc<Control>>, _grant: ReadGran
                 bytes_behind: state.lag.bytes,
                 oldest_unix_secs: state.lag.oldest_unix_secs,
                 problem: state.problem,
+                conditional_writes: state.conditional_writes,
             });
             let body = DestinationStates(states.collect()).encode();
             small(answer::with_body(StatusCode::OK, body))

@@ -1,18 +1,20 @@
 //! A destination that could not be opened when the server started, such as a disk that is not mounted: every use tries
 //! again, so that it takes part from the moment it is back. Never an empty destination meanwhile.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload::ConditionalWrites;
 use futures_util::future::BoxFuture;
 
 use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
     ObjectRead, PutOutcome,
 };
+use crate::fan_out::probes::Probes;
 use crate::grants::{MaintenanceGrant, RepairGrant};
-use crate::places::Place;
+use crate::places::{Place, PlaceKind};
 use crate::spool::SpooledObject;
 
 /// A configured place that is opened once it can be.
@@ -20,6 +22,7 @@ use crate::spool::SpooledObject;
 pub struct LateDestination {
     place: Place,
     opened: Mutex<Option<Arc<dyn Destination>>>,
+    probes: OnceLock<Probes>,
 }
 
 impl LateDestination {
@@ -28,6 +31,7 @@ impl LateDestination {
         Self {
             place,
             opened: Mutex::new(None),
+            probes: OnceLock::new(),
         }
     }
 
@@ -45,6 +49,9 @@ impl LateDestination {
                 subject: self.place.url.clone(),
                 source: Box::new(source),
             })?;
+        if let Some(probes) = self.probes.get() {
+            destination.keep_probes(probes);
+        }
         *opened = Some(Arc::clone(&destination));
         Ok(destination)
     }
@@ -130,6 +137,19 @@ impl Destination for LateDestination {
 
     fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepositoryId>, DestinationError>> {
         Box::pin(async move { self.open()?.repositories().await })
+    }
+
+    fn keep_probes(&self, probes: &Probes) {
+        self.probes.get_or_init(|| probes.clone());
+    }
+
+    fn known_conditional_writes(&self) -> ConditionalWrites {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*opened, &self.place.kind) {
+            (Some(destination), _) => destination.known_conditional_writes(),
+            (None, PlaceKind::S3(_)) => ConditionalWrites::NotTried,
+            (None, PlaceKind::Local(_) | PlaceKind::Sftp(_)) => ConditionalWrites::NoneNeeded,
+        }
     }
 
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {

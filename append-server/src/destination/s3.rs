@@ -16,11 +16,12 @@ mod repair;
 mod role_trial;
 mod unfinished;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicBool;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
+use formats::wire::upload;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
@@ -34,6 +35,7 @@ use crate::destination::{
     ObjectRead, PutOutcome,
 };
 use crate::examination::Finding;
+use crate::fan_out::probes::Probes;
 use crate::grants::{MaintenanceGrant, RepairGrant};
 use crate::spool::SpooledObject;
 
@@ -65,6 +67,8 @@ struct Inner {
     throttle: Arc<Throttle>,
     /// What the service does with a conditional write; found out before the first put.
     conditional: OnceCell<ConditionalWrites>,
+    /// Where that is kept for later processes.
+    probes: OnceLock<Probes>,
     /// Whether a lock was asked for and did not show.
     lock_missed: AtomicBool,
 }
@@ -84,6 +88,7 @@ impl S3Destination {
             clients,
             clock,
             conditional: OnceCell::new(),
+            probes: OnceLock::new(),
             lock_missed: AtomicBool::new(false),
         })))
     }
@@ -201,6 +206,14 @@ impl Destination for S3Destination {
 
     fn findings(&self, key: ObjectKey) -> BoxFuture<'_, Vec<Finding>> {
         Box::pin(async move { self.0.findings(&key).await })
+    }
+
+    fn keep_probes(&self, probes: &Probes) {
+        self.0.probes.get_or_init(|| probes.clone());
+    }
+
+    fn known_conditional_writes(&self) -> upload::ConditionalWrites {
+        self.0.known_conditional()
     }
 
     fn free_bytes(&self) -> BoxFuture<'_, Result<Option<u64>, DestinationError>> {

@@ -129,6 +129,7 @@ impl Followers {
                 required: false,
                 lag: self.queue.lag(name)?,
                 problem,
+                conditional_writes: courier.destination.known_conditional_writes(),
             })
         })
     }
@@ -182,6 +183,7 @@ impl Followers {
                 required: true,
                 lag: self.queue.lag(name)?.and(self.queue.owed(name)?),
                 problem,
+                conditional_writes: courier.destination.known_conditional_writes(),
             })
         })
     }

@@ -9,8 +9,12 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `destination …`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DestinationCommand {
-    /// List destinations, and what each is behind by
+    /// List destinations, what each is behind by, and what its service does with conditional writes
     #[command(after_help = "\
+Of a bucket it says whether real puts showed that names cannot be given twice there:
+enforced, ignored or refused, and in --json when that was found out last; \"off\" where
+the configuration goes without them, and \"not tried\" before anything was put.
+
 Example:
   coordinator destination ls --json")]
     Ls,

@@ -11,7 +11,7 @@ use append_server::io_faults::IoFaults;
 use append_server::limits::SPOOL_BYTES_DEFAULT;
 use append_server::places::Place;
 use append_server::spool::{Spool, SpoolError, SpoolOptions};
-use formats::wire::upload::{DestinationState, Queued};
+use formats::wire::upload::{ConditionalWrites, DestinationState, Queued};
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
 
@@ -94,7 +94,30 @@ struct DestinationLine {
     objects_behind: u64,
     bytes_behind: u64,
     behind_since: Option<String>,
+    /// Nothing for a kind of destination that has none.
+    conditional_writes: Option<&'static str>,
+    conditional_writes_found: Option<String>,
     problem: Option<String>,
+}
+
+/// Seconds since 1970 as they are printed.
+fn time_text(unix_secs: u64) -> Option<String> {
+    let secs = i64::try_from(unix_secs).ok()?;
+    let time = Timestamp::UNIX_EPOCH.checked_add(secs.seconds()).ok()?;
+    Some(utc(time))
+}
+
+/// What is known of conditional writes, and since when.
+fn conditional_writes(known: ConditionalWrites) -> (Option<&'static str>, Option<String>) {
+    match known {
+        ConditionalWrites::NoneNeeded => (None, None),
+        ConditionalWrites::NotTried => (Some("not tried"), None),
+        ConditionalWrites::Off => (Some("off"), None),
+        ConditionalWrites::Tried {
+            found,
+            at_unix_secs,
+        } => (Some(found.word()), time_text(at_unix_secs)),
+    }
 }
 
 impl DestinationLine {
@@ -102,17 +125,16 @@ impl DestinationLine {
         let place = places
             .iter()
             .find(|place| place.name.to_string() == state.name);
-        let since = state
-            .oldest_unix_secs
-            .and_then(|secs| i64::try_from(secs).ok())
-            .and_then(|secs| Timestamp::UNIX_EPOCH.checked_add(secs.seconds()).ok());
+        let (writes, writes_found) = conditional_writes(state.conditional_writes);
         Self {
             url: place.map_or_else(String::new, |place| place.url.clone()),
             name: state.name,
             required: state.required,
             objects_behind: state.objects_behind,
             bytes_behind: state.bytes_behind,
-            behind_since: since.map(utc),
+            behind_since: state.oldest_unix_secs.and_then(time_text),
+            conditional_writes: writes,
+            conditional_writes_found: writes_found,
             problem: state.problem,
         }
     }
@@ -126,6 +148,7 @@ impl DestinationLine {
             count_text(self.objects_behind),
             size_text(self.bytes_behind),
             self.behind_since.clone().unwrap_or_else(|| "-".to_owned()),
+            self.conditional_writes.unwrap_or("-").to_owned(),
             self.problem.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }
@@ -147,13 +170,23 @@ pub async fn destination_ls(
     if json {
         write_json(out, &lines)?;
     } else {
-        let head = ["name", "url", "role", "behind", "bytes", "since", "problem"];
+        let head = [
+            "name",
+            "url",
+            "role",
+            "behind",
+            "bytes",
+            "since",
+            "conditional writes",
+            "problem",
+        ];
         let aligned = [
             Align::Left,
             Align::Left,
             Align::Left,
             Align::Right,
             Align::Right,
+            Align::Left,
             Align::Left,
             Align::Left,
         ];

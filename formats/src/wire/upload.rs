@@ -250,6 +250,97 @@ pub struct DestinationState {
     pub oldest_unix_secs: Option<u64>,
     /// Why it does not take anything at present.
     pub problem: Option<String>,
+    /// What keeps its names from being given twice.
+    pub conditional_writes: ConditionalWrites,
+}
+
+/// What a destination does with conditional writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalWrites {
+    /// This kind of destination creates names in a way of its own.
+    NoneNeeded,
+    /// Nothing was put there yet.
+    NotTried,
+    /// The configuration goes without them.
+    Off,
+    /// Real puts showed it.
+    Tried {
+        /// What they showed.
+        found: TriedWrites,
+        /// When, in seconds since 1970.
+        at_unix_secs: u64,
+    },
+}
+
+/// What real puts showed of a service's conditional writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriedWrites {
+    /// A second put of a name fails.
+    Enforced,
+    /// It succeeds, as if nothing had been asked.
+    Ignored,
+    /// The service does not take the header at all.
+    Refused,
+}
+
+impl TriedWrites {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Enforced, Self::Ignored, Self::Refused];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Ignored => "ignored",
+            Self::Refused => "refused",
+        }
+    }
+
+    fn tag(self) -> u8 {
+        match self {
+            Self::Enforced => 3,
+            Self::Ignored => 4,
+            Self::Refused => 5,
+        }
+    }
+}
+
+impl ConditionalWrites {
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::NoneNeeded => out.put_u8(0),
+            Self::NotTried => out.put_u8(1),
+            Self::Off => out.put_u8(2),
+            Self::Tried {
+                found,
+                at_unix_secs,
+            } => {
+                out.put_u8(found.tag());
+                out.put_varint(at_unix_secs);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let tag = reader.u8("conditional writes")?;
+        match tag {
+            0 => return Ok(Self::NoneNeeded),
+            1 => return Ok(Self::NotTried),
+            2 => return Ok(Self::Off),
+            _ => {}
+        }
+        let found = TriedWrites::ALL
+            .into_iter()
+            .find(|found| found.tag() == tag)
+            .ok_or(DecodeError::UnknownTag {
+                what: "conditional writes",
+                tag: tag.into(),
+            })?;
+        Ok(Self::Tried {
+            found,
+            at_unix_secs: reader.varint("conditional writes")?,
+        })
+    }
 }
 
 /// Every destination, in the order of the configuration.
@@ -283,6 +374,7 @@ impl DestinationStates {
             if let Some(problem) = &state.problem {
                 put_text(&mut out, problem);
             }
+            state.conditional_writes.put(&mut out);
         }
         out
     }
@@ -290,7 +382,7 @@ impl DestinationStates {
     /// Reads it.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let count = reader.count("destinations", DESTINATIONS_MAX, 6)?;
+        let count = reader.count("destinations", DESTINATIONS_MAX, 7)?;
         let mut states = Vec::with_capacity(count);
         for _ in 0..count {
             let name = reader.text("destination", DESTINATION_TEXT_BYTES_MAX)?;
@@ -312,6 +404,7 @@ impl DestinationStates {
                 bytes_behind,
                 oldest_unix_secs,
                 problem,
+                conditional_writes: ConditionalWrites::read(&mut reader)?,
             });
         }
         reader.finish("destinations")?;

@@ -14,8 +14,8 @@ use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
-    DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued,
-    Refusal, RefusalKind, RemovalReport, RemovalsWaiting, Stored,
+    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage,
+    OpenRun, Queued, Refusal, RefusalKind, RemovalReport, RemovalsWaiting, Stored, TriedWrites,
 };
 
 use super::{
@@ -285,6 +285,7 @@ pub fn destination_states() -> DestinationStates {
             bytes_behind: 0,
             oldest_unix_secs: None,
             problem: None,
+            conditional_writes: ConditionalWrites::NoneNeeded,
         },
         DestinationState {
             name: "s3".into(),
@@ -293,6 +294,10 @@ pub fn destination_states() -> DestinationStates {
             bytes_behind: 1_700,
             oldest_unix_secs: Some(1_000),
             problem: Some("full".into()),
+            conditional_writes: ConditionalWrites::Tried {
+                found: TriedWrites::Enforced,
+                at_unix_secs: 900,
+            },
         },
     ])
 }

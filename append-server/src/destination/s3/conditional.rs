@@ -2,14 +2,17 @@
 //! some services ignore the header and overwrite. Never takes ignored for enforced.
 
 use std::fmt;
+use std::error::Error;
 
 use aws_sdk_s3::primitives::ByteStream;
+use formats::wire::upload::{self, TriedWrites};
 use sha2::{Digest as _, Sha256};
 
 use crate::destination::DestinationError;
 use crate::destination::s3::failure::S3Failure;
 use crate::destination::s3::options::{Checksums, ConditionalPolicy};
 use crate::destination::s3::{Inner, within_deadline};
+use crate::fan_out::probes::Probe;
 use crate::limits::S3_REQUEST_DEADLINE;
 
 /// The object that is put for it, beside the repositories. It stays: the credentials that put may not remove.
@@ -44,6 +47,16 @@ impl ConditionalWrites {
     pub(super) fn is_used(self) -> bool {
         self == Self::Enforced
     }
+
+    /// What real puts showed, if there were any.
+    fn tried(self) -> Option<TriedWrites> {
+        match self {
+            Self::Enforced => Some(TriedWrites::Enforced),
+            Self::Ignored => Some(TriedWrites::Ignored),
+            Self::Refused => Some(TriedWrites::Refused),
+            Self::Off => None,
+        }
+    }
 }
 
 impl Inner {
@@ -62,6 +75,9 @@ impl Inner {
             .probe()
             .await
             .map_err(|failure| self.error("try a conditional write of", PROBE, failure))?;
+        if let Some(tried) = found.tried() {
+            self.keep(tried).await;
+        }
         if found.is_used() {
             return Ok(found);
         }
@@ -82,6 +98,67 @@ impl Inner {
             "the service does not keep names from being overwritten: who has its credentials can; prefer one that does"
         );
         Ok(found)
+    }
+
+    /// Keeps what was found out, and says so when it was better before. Storing does not depend on it.
+    async fn keep(&self, found: TriedWrites) {
+        let Some(probes) = self.probes.get().cloned() else {
+            return;
+        };
+        let (destination, place) = (self.name.clone(), self.place());
+        let probe = Probe {
+            found,
+            at_unix_secs: self.clock.now_unix_secs(),
+        };
+        let keeping =
+            tokio::task::spawn_blocking(move || probes.note(&destination, &place, probe));
+        let not_kept = |error: &(dyn Error + 'static)| {
+            tracing::warn!(destination = %self.name, error, "what conditional writes do there is not kept");
+        };
+        match keeping.await {
+            Ok(Ok(Some(before)))
+                if before.found == TriedWrites::Enforced && found != TriedWrites::Enforced =>
+            {
+                tracing::error!(
+                    destination = %self.name,
+                    conditional_writes = found.word(),
+                    "the service enforced conditional writes before and does not now: whoever has its credentials can \
+                     overwrite backups; ask its provider, or set conditional_writes = \"require\""
+                );
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => not_kept(&error),
+            Err(error) => not_kept(&error),
+        }
+    }
+
+    /// What is known without asking anybody.
+    pub(super) fn known_conditional(&self) -> upload::ConditionalWrites {
+        if self.options.conditional_writes == ConditionalPolicy::Off {
+            return upload::ConditionalWrites::Off;
+        }
+        let Some(probes) = self.probes.get() else {
+            return upload::ConditionalWrites::NotTried;
+        };
+        match probes.last(&self.name, &self.place()) {
+            Ok(Some(probe)) => upload::ConditionalWrites::Tried {
+                found: probe.found,
+                at_unix_secs: probe.at_unix_secs,
+            },
+            Ok(None) => upload::ConditionalWrites::NotTried,
+            Err(error) => {
+                let error = &error as &(dyn Error + 'static);
+                tracing::warn!(destination = %self.name, error, "what conditional writes do there is not known");
+                upload::ConditionalWrites::NotTried
+            }
+        }
+    }
+
+    /// Which bucket of which service this is, whoever asks.
+    fn place(&self) -> String {
+        let options = &self.options;
+        let endpoint = options.endpoint.as_deref().unwrap_or(&options.region);
+        format!("{endpoint} {}/{}", options.bucket, options.prefix)
     }
 
     async fn probe(&self) -> Result<ConditionalWrites, S3Failure> {
