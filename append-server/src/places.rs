@@ -4,6 +4,7 @@
 pub mod s3;
 pub mod secret;
 pub mod sftp;
+pub mod storage_class;
 pub mod table;
 
 use std::path::{Path, PathBuf};

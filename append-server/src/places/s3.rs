@@ -9,6 +9,7 @@ use crate::destination::s3::options::{
     RoleCredentials, S3Credentials, S3Options, StorageClasses,
 };
 use crate::places::secret::{SecretError, SecretSource};
+use crate::places::storage_class::storage_classes;
 use crate::places::table::{DestinationTable, KeyError, RoleTable};
 use crate::places::{FileFacts, PlaceError};
 use crate::role::Role;
@@ -75,10 +76,7 @@ impl S3Place {
                 &[("sha256", Checksums::Sha256), ("off", Checksums::Off)],
             )?,
             lock: lock(table)?,
-            storage_classes: StorageClasses {
-                packs: table.storage_class.clone(),
-                meta: table.storage_class_meta.clone(),
-            },
+            storage_classes: storage_classes(table, provider)?,
             ca_file: table.ca_file.as_ref().map(|path| file.directory.join(path)),
             bandwidth: table.bandwidth()?,
             credentials: credentials(table, file)?,

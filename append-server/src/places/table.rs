@@ -10,6 +10,7 @@ use toml::Spanned;
 use crate::destination::bandwidth::Bandwidth;
 use crate::places::PlaceError;
 use crate::places::secret::SecretKeys;
+use crate::places::storage_class::StorageClassKey;
 use crate::quantity::Span;
 use crate::removals::RemovalRule;
 
@@ -50,9 +51,9 @@ pub struct DestinationTable {
     pub retain_mode: Option<String>,
     /// S3: a hold besides, without an end.
     pub legal_hold: Option<bool>,
-    /// S3: the storage class of data packs.
-    pub storage_class: Option<String>,
-    /// S3: the storage class of everything else.
+    /// S3: the storage class of data packs, or of each kind of object.
+    pub storage_class: Option<StorageClassKey>,
+    /// S3: the storage class of everything but data packs.
     pub storage_class_meta: Option<String>,
     /// S3: a PEM file with the only authorities that are trusted.
     pub ca_file: Option<String>,

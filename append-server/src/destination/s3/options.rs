@@ -99,20 +99,19 @@ pub enum LockMode {
 
 /// Storage classes by kind of object, as the provider spells them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StorageClasses {
-    /// Of data packs.
-    pub packs: Option<String>,
-    /// Of everything else, which is read at every run.
-    pub meta: Option<String>,
-}
+pub struct StorageClasses(Vec<(ObjectKind, String)>);
 
 impl StorageClasses {
-    /// The class of one kind of object.
+    /// Objects of this kind are put in this class.
+    pub fn set(&mut self, kind: ObjectKind, class: String) {
+        self.0.retain(|(other, _)| *other != kind);
+        self.0.push((kind, class));
+    }
+
+    /// The class of one kind of object; nothing for the bucket's own.
     pub fn of(&self, kind: ObjectKind) -> Option<&str> {
-        match kind {
-            ObjectKind::Pack => self.packs.as_deref(),
-            _ => self.meta.as_deref(),
-        }
+        let found = self.0.iter().find(|(other, _)| *other == kind);
+        found.map(|(_, class)| class.as_str())
     }
 }
 
