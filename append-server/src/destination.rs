@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::ConditionalWrites;
+use formats::wire::upload::{ConditionalWrites, LockOutcome};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
@@ -74,7 +74,7 @@ pub trait Destination: Send + Sync + fmt::Debug {
         grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>>;
 
-    /// Forbids removing an object before this many seconds since 1970.
+    /// Forbids removing an object before this many seconds since 1970; refuses to where that is past the configured limit.
     fn extend_lock<'a>(
         &'a self,
         key: ObjectKey,
@@ -82,7 +82,8 @@ pub trait Destination: Send + Sync + fmt::Debug {
         grant: &'a MaintenanceGrant,
     ) -> BoxFuture<'a, Result<(), DestinationError>>;
 
-    /// Prolongs an object's lock to the configured time from `now_unix_secs` when less than half of that time is left.
+    /// Prolongs an object's lock to the configured time from `now_unix_secs` when less than half of that time is left, and
+    /// never past the configured limit.
     fn renew_lock<'a>(
         &'a self,
         _key: ObjectKey,
@@ -236,8 +237,10 @@ pub struct ObjectRead {
 pub struct LockState {
     /// Until when nobody may remove it.
     pub until_unix_secs: u64,
-    /// Whether it was prolonged just now.
-    pub renewed: bool,
+    /// What was done about that, or why nothing was.
+    pub outcome: LockOutcome,
+    /// Whether it is held besides, until a person lifts that.
+    pub is_held: bool,
 }
 
 /// The folder of a repository where damaged objects are kept that good ones took the place of; no kind of object has it.

@@ -105,6 +105,10 @@ pub const S3_LIST_PAGES_MAX: usize = 10_000;
 pub const S3_UNFINISHED_PAGES_MAX: usize = 10;
 /// Unfinished uploads whose bytes are asked for, one by one.
 pub const S3_UNFINISHED_MEASURED_MAX: usize = 16;
+/// Objects that are looked at for legal holds when a bucket is tried out…
+pub const S3_HOLDS_LOOKED_AT: i32 = 200;
+/// …and how many of them at once.
+pub const S3_HOLDS_AT_ONCE: usize = 8;
 /// How long the trial of a role locks its own object: longer than two machines' clocks may differ.
 pub const TRIAL_LOCK_SECS: u64 = 3_600;
 /// Connections to an SFTP server, made as they are needed: some storage services allow an account ten.

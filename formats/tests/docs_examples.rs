@@ -743,8 +743,8 @@ fn describe_repair(name: &str, bytes: &[u8]) -> String {
         _ => {
             let locked = LockedObject::decode(bytes).expect("a body");
             format!(
-                "until {} renewed {}",
-                locked.until_unix_secs, locked.renewed
+                "until {} {:?} held {}",
+                locked.until_unix_secs, locked.outcome, locked.is_held
             )
         }
     }

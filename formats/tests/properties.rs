@@ -39,8 +39,8 @@ use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
-    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage,
-    OpenRun, Queued, Refusal, RefusalKind, Stored, TriedWrites,
+    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
+    LockedObject, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, Stored, TriedWrites,
 };
 
 /// Runs a property and prints what a failure needs to be seen again.
@@ -806,10 +806,13 @@ fn messages_of_the_coordinator_round_trip_and_no_prefix_reads() {
 
 #[test]
 fn bodies_of_repairs_round_trip() {
-    check(any::<(u64, bool)>(), |(until_unix_secs, renewed)| {
+    let outcome = proptest::sample::select(LockOutcome::ALL.to_vec());
+    let locked = (any::<u64>(), outcome, any::<bool>());
+    check(locked, |(until_unix_secs, outcome, is_held)| {
         let locked = LockedObject {
             until_unix_secs,
-            renewed,
+            outcome,
+            is_held,
         };
         assert_eq!(LockedObject::decode(&locked.encode()), Ok(locked));
     });
@@ -869,18 +872,20 @@ fn bodies_of_the_append_server_round_trip() {
         conditional_writes(),
     );
     check(proptest::collection::vec(state, 0..5), |states| {
-        let states = states.into_iter().map(|(name, facts, problem, conditional_writes)| {
-            let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
-            DestinationState {
-                name,
-                required,
-                objects_behind,
-                bytes_behind,
-                oldest_unix_secs,
-                problem,
-                conditional_writes,
-            }
-        });
+        let states = states
+            .into_iter()
+            .map(|(name, facts, problem, conditional_writes)| {
+                let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
+                DestinationState {
+                    name,
+                    required,
+                    objects_behind,
+                    bytes_behind,
+                    oldest_unix_secs,
+                    problem,
+                    conditional_writes,
+                }
+            });
         let states = DestinationStates(states.collect());
         assert_eq!(DestinationStates::decode(&states.encode()), Ok(states));
     });

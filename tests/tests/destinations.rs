@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use append_server::clock::SystemClock;
+use append_server::clock::{Clock as _, SystemClock};
 use append_server::destination::bandwidth::Bandwidth;
 use append_server::destination::contract::{Workbench, check};
 use append_server::destination::s3::options::{
@@ -21,8 +21,10 @@ use append_server::grants::{MaintenanceGrant, RepairGrant};
 use append_server::io_faults::IoFaults;
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use append_server::ssh::target::{SshTarget, Timeouts};
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus};
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
+use formats::wire::upload::LockOutcome;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use tests::corpus::bytes::incompressible;
@@ -220,6 +222,7 @@ async fn ceph_keeps_the_contract_and_its_locks() -> Result<()> {
         bucket: "locked".to_owned(),
         lock: Some(ObjectLock {
             retain: std::time::Duration::from_secs(86_400),
+            longest: std::time::Duration::from_secs(100 * 86_400),
             mode: LockMode::Compliance,
             legal_hold: false,
         }),
@@ -252,19 +255,66 @@ async fn ceph_keeps_the_contract_and_its_locks() -> Result<()> {
         until.is_some_and(|until| until.secs().unsigned_abs() == later),
         "{until:?}"
     );
+    let past_the_limit = locked.extend_lock(key(1), now + 101 * 86_400, &grant).await;
+    ensure!(
+        matches!(&past_the_limit, Err(DestinationError::Unsupported { action, .. }) if action.contains("lock_max")),
+        "{past_the_limit:?}"
+    );
     // Renewed for another day only once less than half a day is left of the one it has.
     let repair = RepairGrant::of_this_process();
-    for (at, until_unix_secs, renewed) in [
-        (later - 43_200, later, false),
-        (later - 43_199, later + 43_201, true),
+    for (at, until_unix_secs, outcome) in [
+        (later - 43_200, later, LockOutcome::Enough),
+        (later - 43_199, later + 43_201, LockOutcome::Renewed),
+        // As if it had been looked at a month ago.
+        (now, later + 43_201, LockOutcome::Longer),
     ] {
         let state = locked.renew_lock(key(1), at, &repair).await?;
         let expected = LockState {
             until_unix_secs,
-            renewed,
+            outcome,
+            is_held: false,
         };
         ensure!(state == expected, "{state:?}");
     }
+    holds_are_seen(&server, &locked, &spool).await
+}
+
+/// Without any other lock a hold keeps an object, and is named as what does.
+async fn holds_are_seen(
+    server: &S3Server,
+    locked: &S3Destination,
+    spool: &Arc<Spool>,
+) -> Result<()> {
+    let unlocked = destination(S3Options {
+        bucket: "locked".to_owned(),
+        ..options(server)
+    })?;
+    let body = spool_bytes(spool, "record".into(), Purpose::Commit).await?;
+    unlocked.put_if_absent(key(2), body).await?;
+    let hold = |status| {
+        let hold = ObjectLockLegalHold::builder().status(status).build();
+        let client = admin(server);
+        async move {
+            let put = client.put_object_legal_hold().bucket("locked");
+            let put = put.key(format!("some/prefix/{}", key(2)));
+            put.legal_hold(hold).send().await
+        }
+    };
+    hold(ObjectLockLegalHoldStatus::On).await?;
+    let grant = MaintenanceGrant::of_this_process();
+    let refused = unlocked.delete(key(2), &grant).await;
+    ensure!(
+        matches!(&refused, Err(DestinationError::Locked { until, .. }) if until.contains("legal hold")),
+        "{refused:?}"
+    );
+    let findings = unlocked.findings(key(3)).await;
+    let found = findings.iter().find(|row| row.what == "legal holds");
+    let found = found.context("a finding")?;
+    ensure!(found.found.starts_with("on 1 of"), "{found:?}");
+    let now = SystemClock.now_unix_secs();
+    let repair = RepairGrant::of_this_process();
+    let state = locked.renew_lock(key(2), now, &repair).await?;
+    ensure!(state.is_held, "{state:?}");
     Ok(())
 }
 

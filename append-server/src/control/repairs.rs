@@ -106,7 +106,8 @@ pub(super) async fn lock(
         Ok(state) => {
             let locked = LockedObject {
                 until_unix_secs: state.until_unix_secs,
-                renewed: state.renewed,
+                outcome: state.outcome,
+                is_held: state.is_held,
             };
             small(answer::with_body(StatusCode::OK, locked.encode()))
         }

@@ -7,8 +7,10 @@ mod client;
 mod conditional;
 mod failure;
 mod findings;
+mod holds;
 mod lifecycle;
 mod lock;
+mod lock_limit;
 pub mod options;
 mod put;
 mod read;
@@ -16,8 +18,8 @@ mod repair;
 mod role_trial;
 mod unfinished;
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};

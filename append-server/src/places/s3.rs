@@ -1,13 +1,13 @@
 //! The S3 keys of a `[[destination]]` table.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::destination::bandwidth::Bandwidth;
 use crate::destination::s3::options::{
-    Addressing, Checksums, ConditionalPolicy, LockMode, ObjectLock, PROVIDERS, Provider,
-    RoleCredentials, S3Credentials, S3Options, StorageClasses,
+    Addressing, Checksums, ConditionalPolicy, ObjectLock, PROVIDERS, Provider, RoleCredentials,
+    S3Credentials, S3Options, StorageClasses,
 };
+use crate::places::object_lock::lock;
 use crate::places::secret::{SecretError, SecretSource};
 use crate::places::storage_class::storage_classes;
 use crate::places::table::{DestinationTable, KeyError, RoleTable};
@@ -292,45 +292,6 @@ fn endpoint(
         .replace("{account}", account.unwrap_or_default()))
 }
 
-fn lock(table: &DestinationTable) -> Result<Option<ObjectLock>, KeyError> {
-    let mode = choose(
-        "retain_mode",
-        table.retain_mode.as_deref(),
-        LockMode::Governance,
-        &[
-            ("governance", LockMode::Governance),
-            ("compliance", LockMode::Compliance),
-        ],
-    )?;
-    let legal_hold = table.legal_hold.unwrap_or(false);
-    let Some(retain) = &table.retain else {
-        let alone = [
-            ("retain_mode", table.retain_mode.is_some()),
-            ("legal_hold", legal_hold),
-        ];
-        return match alone.into_iter().find(|(_, given)| *given) {
-            None => Ok(None),
-            Some((key, _)) => Err(KeyError {
-                key,
-                problem: "needs `retain`, such as \"30d\"".to_owned(),
-            }),
-        };
-    };
-    let days = retain
-        .strip_suffix('d')
-        .and_then(|days| days.parse::<u64>().ok())
-        .filter(|days| (1..=36_500).contains(days));
-    let days = days.ok_or_else(|| KeyError {
-        key: "retain",
-        problem: format!("is {retain:?}: write days, as in \"30d\", up to 36500"),
-    })?;
-    Ok(Some(ObjectLock {
-        retain: Duration::from_secs(days * 86_400),
-        mode,
-        legal_hold,
-    }))
-}
-
 fn credentials(
     table: &DestinationTable,
     file: FileFacts<'_>,
@@ -392,7 +353,7 @@ fn role_credentials(
     ))
 }
 
-fn choose<T: Copy>(
+pub(super) fn choose<T: Copy>(
     key: &'static str,
     text: Option<&str>,
     default: T,

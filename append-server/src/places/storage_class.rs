@@ -47,7 +47,8 @@ pub(super) fn storage_classes(
         if matches!(table.storage_class, Some(StorageClassKey::ByKind(_))) {
             return Err(KeyError {
                 key: "storage_class_meta",
-                problem: "says again what `storage_class` says by kind: keep one of them".to_owned(),
+                problem: "says again what `storage_class` says by kind: keep one of them"
+                    .to_owned(),
             });
         }
         let class = checked("storage_class_meta", class)?;
@@ -166,7 +167,11 @@ mod tests {
     fn what_would_be_frozen_or_is_unknown_is_refused_with_the_reason() {
         for (provider, keys, words) in [
             ("aws", "storage_class = \"GLACIER\"", "thawed"),
-            ("aws", "storage_class = { log = \"DEEP_ARCHIVE\" }", "thawed"),
+            (
+                "aws",
+                "storage_class = { log = \"DEEP_ARCHIVE\" }",
+                "thawed",
+            ),
             ("ceph", "storage_class = { packs = \"glacier\" }", "thawed"),
             ("aws", "storage_class_meta = \"GLACIER\"", "thawed"),
             ("aws", "storage_class = \"STANDARD-IA\"", "STANDARD_IA"),

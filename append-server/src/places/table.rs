@@ -47,6 +47,8 @@ pub struct DestinationTable {
     pub checksums: Option<String>,
     /// S3: how long nobody may remove what is stored, such as `30d`.
     pub retain: Option<String>,
+    /// S3: how long after an object was stored its lock may last at most, however often it is prolonged.
+    pub lock_max: Option<String>,
     /// S3: `governance` or `compliance`.
     pub retain_mode: Option<String>,
     /// S3: a hold besides, without an end.
@@ -176,6 +178,7 @@ impl DestinationTable {
             ("conditional_writes", self.conditional_writes.is_some()),
             ("checksums", self.checksums.is_some()),
             ("retain", self.retain.is_some()),
+            ("lock_max", self.lock_max.is_some()),
             ("retain_mode", self.retain_mode.is_some()),
             ("legal_hold", self.legal_hold.is_some()),
             ("storage_class", self.storage_class.is_some()),

@@ -12,6 +12,10 @@ on where the last scan of a destination stopped. --repair copies what is missing
 damaged from a destination that has it whole, and keeps the damaged bytes beside it,
 in the folder `damaged` of the repository or as an older version.
 
+--extend-locks asks for the lock of every object that is needed, which takes a request
+each: --locks-max bounds them. Locks that reached lock_max, that are longer than this
+configuration makes them, or that are under a legal hold are counted and told.
+
 What no destination has whole is lost: the files that need it are named, and with
 --repair the next run reads them again where the host still has them.
 
@@ -44,9 +48,12 @@ pub struct ScanArgs {
     /// Put right what is missing or damaged
     #[arg(long)]
     pub repair: bool,
-    /// Prolong locks of which less than half of `retain` is left
+    /// Prolong locks of which less than half of `retain` is left, as far as `lock_max` goes
     #[arg(long)]
     pub extend_locks: bool,
+    /// Look at no more than N locks of each repository at each destination; the next scan goes on there
+    #[arg(long, value_name = "N", requires = "extend_locks", value_parser = clap::value_parser!(u64).range(1..))]
+    pub locks_max: Option<u64>,
     /// Read no more than this of each destination, such as 20GiB
     #[arg(long, value_name = "SIZE", requires = "depth")]
     pub budget: Option<Size>,

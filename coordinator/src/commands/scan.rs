@@ -110,6 +110,7 @@ fn options(args: &ScanArgs) -> ScanOptions {
         verify: args.verify,
         repair: args.repair,
         extend_locks: args.extend_locks,
+        locks_max: args.locks_max,
         budget_bytes: args.budget.map(|size| size.bytes()),
     }
 }
@@ -245,6 +246,9 @@ fn write_scan(scan: &RepositoryScan, out: &mut dyn Write) -> io::Result<()> {
         for problem in here.problems.iter().chain(&here.error) {
             writeln!(out, "  {}: {problem}", here.name)?;
         }
+        for line in about_locks(here) {
+            writeln!(out, "  {}: {line}", here.name)?;
+        }
     }
     for lost in &scan.lost {
         writeln!(out, "  lost everywhere: {lost}")?;
@@ -264,6 +268,37 @@ fn write_scan(scan: &RepositoryScan, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What there is to say of locks besides how many were prolonged.
+fn about_locks(here: &DestinationScan) -> Vec<String> {
+    let mut lines = Vec::new();
+    if here.locks_at_limit > 0 {
+        lines.push(format!(
+            "{} locks reach as far as lock_max allows, and their objects are still needed: whoever may remove objects can \
+             remove them when they end; a larger lock_max prolongs them",
+            count_text(here.locks_at_limit)
+        ));
+    }
+    if here.locks_longer > 0 {
+        lines.push(format!(
+            "{} locks are longer than `retain` makes them: another program prolonged them, or `retain` was longer once",
+            count_text(here.locks_longer)
+        ));
+    }
+    if here.locks_held > 0 {
+        lines.push(format!(
+            "{} objects are under a legal hold besides, and stay until a person lifts it",
+            count_text(here.locks_held)
+        ));
+    }
+    if here.locks_left {
+        lines.push(format!(
+            "{} locks were looked at; the next scan goes on there",
+            count_text(here.locks_seen)
+        ));
+    }
+    lines
 }
 
 fn row(here: &DestinationScan) -> Vec<String> {

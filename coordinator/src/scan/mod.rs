@@ -57,6 +57,8 @@ pub struct ScanOptions {
     pub repair: bool,
     /// Whether locks are prolonged.
     pub extend_locks: bool,
+    /// The most locks of each destination that are looked at.
+    pub locks_max: Option<u64>,
     /// The most bytes that are read of each destination.
     pub budget_bytes: Option<u64>,
 }

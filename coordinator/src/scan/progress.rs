@@ -12,14 +12,31 @@ use rusqlite::{OptionalExtension as _, params};
 use crate::clock::to_nanos;
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
 
+/// Came with version 2.
+macro_rules! lock_positions {
+    () => {
+        "
+CREATE TABLE lock_positions (
+    repository BLOB NOT NULL,
+    destination TEXT NOT NULL,
+    position TEXT NOT NULL,             -- the last object whose lock was looked at
+    PRIMARY KEY (repository, destination)
+) STRICT, WITHOUT ROWID;
+"
+    };
+}
+
+const LOCK_POSITIONS: &str = lock_positions!();
+
 const SCHEMA: Schema = Schema {
     what: "file of what scans have read",
     remedy: "delete it, and the next scan begins anew",
     application_id: 0x4361_5363, // "CaSc"
-    version: 1,
+    version: 2,
     cache_kib: 1 << 10,
-    upgrades: &[],
-    sql: "
+    upgrades: &[(1, LOCK_POSITIONS)],
+    sql: concat!(
+        "
 CREATE TABLE progress (
     repository BLOB NOT NULL,
     destination TEXT NOT NULL,
@@ -34,6 +51,8 @@ CREATE TABLE reference_checks (
     sequence INTEGER NOT NULL           -- snapshots up to this record have all they name
 ) STRICT, WITHOUT ROWID;
 ",
+        lock_positions!()
+    ),
 };
 
 /// What scans have read.
@@ -168,6 +187,49 @@ impl ScanState {
                  ON CONFLICT DO UPDATE SET rows_read = excluded.rows_read",
                 params![repository.as_bytes(), destination.to_string(), row],
             )?;
+            Ok(())
+        })
+    }
+
+    /// The last object whose lock was looked at, when a scan stopped before it had seen all of them.
+    pub(super) fn lock_position(
+        &self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+    ) -> Result<Option<ObjectName>, DatabaseError> {
+        self.database.read(|connection| {
+            let position: Option<String> = connection
+                .query_row(
+                    "SELECT position FROM lock_positions WHERE repository = ?1 AND destination = ?2",
+                    params![repository.as_bytes(), destination.to_string()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let parsed = position.map(|text| text.parse::<ObjectName>());
+            parsed.transpose().map_err(|source| bad_value(0, source))
+        })
+    }
+
+    /// Notes where looking at locks stopped; nothing once all were seen.
+    pub(super) fn note_lock_position(
+        &mut self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+        name: Option<&ObjectName>,
+    ) -> Result<(), DatabaseError> {
+        let destination = destination.to_string();
+        self.database.write(|transaction| {
+            match name {
+                Some(name) => transaction.execute(
+                    "INSERT INTO lock_positions (repository, destination, position) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET position = excluded.position",
+                    params![repository.as_bytes(), destination, name.to_string()],
+                )?,
+                None => transaction.execute(
+                    "DELETE FROM lock_positions WHERE repository = ?1 AND destination = ?2",
+                    params![repository.as_bytes(), destination],
+                )?,
+            };
             Ok(())
         })
     }

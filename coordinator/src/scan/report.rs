@@ -29,8 +29,18 @@ pub struct DestinationScan {
     pub unknown: u64,
     /// Objects that were put right.
     pub healed: u64,
+    /// Locks that were looked at.
+    pub locks_seen: u64,
     /// Locks that were prolonged.
     pub locks_renewed: u64,
+    /// Locks that reach as far as `lock_max` allows, so that they were not prolonged any more, or by less.
+    pub locks_at_limit: u64,
+    /// Locks that are longer than this coordinator makes any.
+    pub locks_longer: u64,
+    /// Objects under a legal hold.
+    pub locks_held: u64,
+    /// Whether some locks are left for the next scan, which goes on there.
+    pub locks_left: bool,
     /// What was wrong, one line each; not all of it.
     pub problems: Vec<String>,
     /// Why it could not be scanned to the end.

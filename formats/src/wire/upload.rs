@@ -519,8 +519,46 @@ impl HealedObject {
 pub struct LockedObject {
     /// Until when nobody may remove it, in seconds since 1970.
     pub until_unix_secs: u64,
-    /// Whether that was prolonged just now.
-    pub renewed: bool,
+    /// What was done about that, or why nothing was.
+    pub outcome: LockOutcome,
+    /// Whether it is held besides, until a person lifts that.
+    pub is_held: bool,
+}
+
+/// What was done about a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockOutcome {
+    /// Nothing: enough of it is left.
+    Enough,
+    /// It was prolonged.
+    Renewed,
+    /// It reaches as far as the configuration allows, which is less than it would be prolonged to.
+    AtLimit,
+    /// Nothing: it is longer than this configuration makes any.
+    Longer,
+}
+
+impl LockOutcome {
+    /// Every one, in the order of their tags.
+    pub const ALL: [Self; 4] = [Self::Enough, Self::Renewed, Self::AtLimit, Self::Longer];
+
+    fn tag(self) -> u8 {
+        match self {
+            Self::Enough => 0,
+            Self::Renewed => 1,
+            Self::AtLimit => 2,
+            Self::Longer => 3,
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let tag = reader.u8("lock")?;
+        let known = Self::ALL.into_iter().find(|outcome| outcome.tag() == tag);
+        known.ok_or(DecodeError::UnknownTag {
+            what: "lock",
+            tag: tag.into(),
+        })
+    }
 }
 
 impl LockedObject {
@@ -528,7 +566,8 @@ impl LockedObject {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u64(self.until_unix_secs);
-        out.put_flag(self.renewed);
+        out.put_u8(self.outcome.tag());
+        out.put_flag(self.is_held);
         out
     }
 
@@ -537,7 +576,8 @@ impl LockedObject {
         let mut reader = Reader::new(bytes);
         let locked = Self {
             until_unix_secs: reader.u64("until")?,
-            renewed: reader.flag("renewed")?,
+            outcome: LockOutcome::read(&mut reader)?,
+            is_held: reader.flag("held")?,
         };
         reader.finish("locked object")?;
         Ok(locked)

@@ -14,8 +14,9 @@ use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
-    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage,
-    OpenRun, Queued, Refusal, RefusalKind, RemovalReport, RemovalsWaiting, Stored, TriedWrites,
+    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
+    LockedObject, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, RemovalReport,
+    RemovalsWaiting, Stored, TriedWrites,
 };
 
 use super::{
@@ -334,7 +335,8 @@ pub fn removal_report() -> RemovalReport {
 pub fn locked_object() -> LockedObject {
     LockedObject {
         until_unix_secs: 86_400,
-        renewed: true,
+        outcome: LockOutcome::Renewed,
+        is_held: false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Whether a service enforces conditional writes (`If-None-Match: *`, RFC 9110 §13.1.2): found out by real puts, for
 //! some services ignore the header and overwrite. Never takes ignored for enforced.
 
-use std::fmt;
 use std::error::Error;
+use std::fmt;
 
 use aws_sdk_s3::primitives::ByteStream;
 use formats::wire::upload::{self, TriedWrites};
@@ -110,8 +110,7 @@ impl Inner {
             found,
             at_unix_secs: self.clock.now_unix_secs(),
         };
-        let keeping =
-            tokio::task::spawn_blocking(move || probes.note(&destination, &place, probe));
+        let keeping = tokio::task::spawn_blocking(move || probes.note(&destination, &place, probe));
         let not_kept = |error: &(dyn Error + 'static)| {
             tracing::warn!(destination = %self.name, error, "what conditional writes do there is not kept");
         };

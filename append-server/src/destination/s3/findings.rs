@@ -1,5 +1,7 @@
-//! What a bucket does besides storing, as far as its service tells: conditional writes, versions, locks, rules that
+//! What a bucket does besides storing, as far as its service tells: conditional writes, versions, locks, holds, rules that
 //! remove objects, and what the credentials that put may do beyond that.
+
+use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
@@ -18,6 +20,7 @@ impl Inner {
             self.conditional_finding().await,
             self.versioning_finding().await,
             self.lock_finding().await,
+            self.hold_finding(key).await,
             self.lifecycle_finding().await,
             self.unfinished_finding().await,
             self.overwrite_finding(key).await,
@@ -75,8 +78,13 @@ impl Inner {
         };
         match (enabled, self.options.lock) {
             (true, Some(lock)) => {
-                let days = lock.retain.as_secs() / 86_400;
-                Finding::new(WHAT, format!("on, for {days} days each"), Verdict::Good)
+                let days = |time: Duration| time.as_secs() / 86_400;
+                let found = format!(
+                    "on, for {} days each, and prolonged for no more than {} days in all",
+                    days(lock.retain),
+                    days(lock.longest)
+                );
+                Finding::new(WHAT, found, Verdict::Good)
             }
             (true, None) => {
                 let found = "on in the bucket and not used: set `retain`";

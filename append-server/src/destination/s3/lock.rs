@@ -2,9 +2,14 @@
 //! one: nothing is wrong then, and nothing helps but time.
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{
+    ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
+};
 
 use crate::destination::s3::failure::S3Failure;
+use crate::destination::s3::lock_limit::{Renewal, ShownLock, limit, renewal};
 use crate::destination::s3::options::{LockMode, ObjectLock};
 use crate::destination::s3::put::{date, date_text};
 use crate::destination::s3::{Inner, within_deadline};
@@ -95,15 +100,13 @@ impl Inner {
                 .key(self.bucket_key(key))
         );
         let facts = facts.ok()?;
-        let held = facts
-            .object_lock_legal_hold_status()
-            .is_some_and(|status| status.as_str() == "ON");
         let until = facts.object_lock_retain_until_date();
         let mode = facts.object_lock_mode().map(ObjectLockMode::as_str);
-        if !held && until.is_none() {
+        let is_held = shown(&facts).is_held;
+        if !is_held && until.is_none() {
             return None;
         }
-        let until = if held {
+        let until = if is_held {
             "a legal hold is lifted".to_owned()
         } else {
             format!(
@@ -125,12 +128,18 @@ impl Inner {
         key: &ObjectKey,
         until_unix_secs: u64,
     ) -> Result<(), DestinationError> {
-        let mode = self.lock_options()?.mode;
-        let present = self.locked_until(key).await?;
-        if present.is_some_and(|already| already >= until_unix_secs) {
+        let lock = self.lock_options()?;
+        let shown = self.shown_lock(key).await?;
+        if shown.until_unix_secs >= until_unix_secs {
             return Ok(());
         }
-        self.set_lock(key, mode, until_unix_secs).await
+        if until_unix_secs > limit(lock, shown, self.clock.now_unix_secs()) {
+            return Err(DestinationError::Unsupported {
+                destination: self.name.clone(),
+                action: "lock an object for longer than `lock_max`",
+            });
+        }
+        self.set_lock(key, mode(lock, shown), until_unix_secs).await
     }
 
     /// Locks an object for the configured time from now when less than half of that time is left.
@@ -140,20 +149,13 @@ impl Inner {
         now_unix_secs: u64,
     ) -> Result<LockState, DestinationError> {
         let lock = self.lock_options()?;
-        let retain = lock.retain.as_secs();
-        let present = self.locked_until(key).await?.unwrap_or_default();
-        if present >= now_unix_secs.saturating_add(retain / 2) {
-            return Ok(LockState {
-                until_unix_secs: present,
-                renewed: false,
-            });
+        let shown = self.shown_lock(key).await?;
+        let Renewal { prolong_to, state } = renewal(lock, shown, now_unix_secs);
+        if let Some(until_unix_secs) = prolong_to {
+            self.set_lock(key, mode(lock, shown), until_unix_secs)
+                .await?;
         }
-        let until_unix_secs = now_unix_secs.saturating_add(retain);
-        self.set_lock(key, lock.mode, until_unix_secs).await?;
-        Ok(LockState {
-            until_unix_secs,
-            renewed: true,
-        })
+        Ok(state)
     }
 
     fn lock_options(&self) -> Result<ObjectLock, DestinationError> {
@@ -163,8 +165,8 @@ impl Inner {
         })
     }
 
-    /// Until when nobody may remove the object, if there is a time.
-    async fn locked_until(&self, key: &ObjectKey) -> Result<Option<u64>, DestinationError> {
+    /// The object's lock as the service shows it.
+    async fn shown_lock(&self, key: &ObjectKey) -> Result<ShownLock, DestinationError> {
         let fail = |failure| self.error("look at the lock of", key, failure);
         let client = self.clients.maintain().await;
         let present = within_deadline!(
@@ -174,10 +176,7 @@ impl Inner {
                 .key(self.bucket_key(key))
         );
         match present {
-            Ok(facts) => {
-                let until = facts.object_lock_retain_until_date();
-                Ok(until.and_then(|date| u64::try_from(date.secs()).ok()))
-            }
+            Ok(facts) => Ok(shown(&facts)),
             Err(failure) if failure.is_status(404) => {
                 self.head(key).await?;
                 let what = "it says that the object exists and that it does not".to_owned();
@@ -217,5 +216,26 @@ impl Inner {
         )
         .map(drop)
         .map_err(|failure| self.error("extend the lock of", key, failure))
+    }
+}
+
+/// What the answer to a HEAD says of a lock.
+fn shown(facts: &HeadObjectOutput) -> ShownLock {
+    let secs = |date: &DateTime| u64::try_from(date.secs()).ok();
+    let until = facts.object_lock_retain_until_date().and_then(secs);
+    let is_on = |status: &ObjectLockLegalHoldStatus| status.as_str() == "ON";
+    ShownLock {
+        until_unix_secs: until.unwrap_or_default(),
+        is_compliance: facts.object_lock_mode() == Some(&ObjectLockMode::Compliance),
+        is_held: facts.object_lock_legal_hold_status().is_some_and(is_on),
+        stored_unix_secs: facts.last_modified().and_then(secs),
+    }
+}
+
+/// A lock that nobody may lift stays one.
+fn mode(lock: ObjectLock, shown: ShownLock) -> LockMode {
+    match shown.is_compliance {
+        true => LockMode::Compliance,
+        false => lock.mode,
     }
 }

@@ -74,6 +74,8 @@ pub enum Checksums {
 pub struct ObjectLock {
     /// From the put on.
     pub retain: Duration,
+    /// Past which no lock is prolonged, from when an object was stored (`lock_max`).
+    pub longest: Duration,
     /// Who may lift it.
     pub mode: LockMode,
     /// A hold without an end besides, which only a person lifts.
