@@ -67,7 +67,9 @@ Example:
     /// Print the rights that one role's credentials need at a destination, and no more
     #[command(after_help = "\
 For a bucket: the policy of one role, filled in from coordinator.toml, what it
-cannot see to, and lifecycle rules that remove no object. For an SFTP server: its
+cannot see to, and lifecycle rules that remove no object; at Backblaze B2 the
+application key and its capabilities, at Cloudflare R2 the API token and the bucket's
+lock. For an SFTP server: its
 sshd_config block, directories and authorized_keys line. For a directory: owner and
 mode. Nothing is changed anywhere; a role's own credentials are set in
 [destination.role.ROLE].
@@ -172,6 +174,10 @@ pub enum PolicyFlavour {
     Minio,
     /// Ceph's gateway's
     Ceph,
+    /// Backblaze's application keys
+    B2,
+    /// Cloudflare's API tokens
+    R2,
 }
 
 /// Whom a bucket policy names.

@@ -4,7 +4,7 @@
 //! | call | where | role | actions |
 //! |---|---|---|---|
 //! | put of an object, of the probe for conditional writes | `s3/put.rs`, `s3/conditional.rs` | ingest | `PutObject`; with `retain` also `PutObjectRetention`, with `legal_hold` also `PutObjectLegalHold` |
-//! | a look at what was put; at what is there; at its lock | `s3/put.rs`, `s3/read.rs`, `s3/lock.rs` | restore | `GetObject`; to be shown a lock `GetObjectRetention`, a hold `GetObjectLegalHold` |
+//! | a look at what was put; at what is there; at its lock | `s3/put.rs`, `s3/read.rs`, `s3/lock.rs` | restore | `GetObject`; with `retain`, to be shown a lock and a hold, `GetObjectRetention`, `GetObjectLegalHold` |
 //! | a read, as after the 412 that says a name is taken, for "the same bytes are there" | `s3/put.rs`, `s3/read.rs` | restore | `GetObject` |
 //! | a listing; "nothing is there" instead of "not allowed" | `s3/read.rs` | restore | `ListBucket` |
 //! | extending a lock | `s3/lock.rs` | maintain | `GetObject`, `GetObjectRetention`, `PutObjectRetention` |
@@ -29,20 +29,28 @@ use append_server::places::s3::S3Place;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cli::destination::{DestinationPolicyArgs, DestinationRole, PolicyFlavour, Principal};
+use crate::cli::destination::{DestinationPolicyArgs, DestinationRole, Principal};
 use crate::commands::destination_policy::policy_document::Effect::{Allow, Deny};
 use crate::commands::destination_policy::policy_document::{PolicyDocument, Statement};
-use crate::commands::destination_policy::{PolicyError, does};
+use crate::commands::destination_policy::{ABANDONED_DAYS, PolicyError, does};
 
-/// After so many days the parts of an upload that was never completed are nobody's any more.
-const ABANDONED_DAYS: u32 = 7;
+/// Whose kind of document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// Amazon's.
+    Aws,
+    /// MinIO's.
+    Minio,
+    /// Ceph's gateway's.
+    Ceph,
+}
 
 /// A role at a bucket.
 #[derive(Debug)]
 pub(super) struct BucketRole<'a> {
     bucket: &'a S3Place,
     lock: Option<ObjectLock>,
-    flavour: PolicyFlavour,
+    flavour: Flavour,
     role: DestinationRole,
     principal: Option<&'a Principal>,
 }
@@ -51,16 +59,10 @@ impl<'a> BucketRole<'a> {
     /// Checks that a policy can be written for it.
     pub(super) fn of(
         bucket: &'a S3Place,
+        flavour: Flavour,
         args: &'a DestinationPolicyArgs,
     ) -> Result<Self, PolicyError> {
-        let flavour = match (args.flavour, bucket.provider()) {
-            (Some(flavour), _) => flavour,
-            (None, None | Some("aws")) => PolicyFlavour::Aws,
-            (None, Some("minio")) => PolicyFlavour::Minio,
-            (None, Some("ceph")) => PolicyFlavour::Ceph,
-            (None, Some(provider)) => return Err(PolicyError::OwnForm { provider }),
-        };
-        if flavour == PolicyFlavour::Minio && args.principal.is_some() {
+        if flavour == Flavour::Minio && args.principal.is_some() {
             return Err(PolicyError::NoPrincipals);
         }
         if bucket.prefix().contains(['*', '?', '$']) {
@@ -94,7 +96,7 @@ impl<'a> BucketRole<'a> {
                 Statement::new("NeverOverwrite", Deny, vec!["s3:PutObject"], self.objects());
             statements.push(never.when("Null", "s3:if-none-match", "true"));
         }
-        if self.flavour == PolicyFlavour::Ceph {
+        if self.flavour == Flavour::Ceph {
             // Whoever put an object there owns it, and may read and share it unless that is refused.
             let owner = vec![
                 "s3:GetObject",
@@ -112,11 +114,9 @@ impl<'a> BucketRole<'a> {
 
     fn restore(&self) -> Vec<Statement> {
         let mut read = vec!["s3:GetObject"];
-        if let Some(lock) = self.lock {
-            read.push("s3:GetObjectRetention");
-            if lock.legal_hold {
-                read.push("s3:GetObjectLegalHold");
-            }
+        if self.lock.is_some() {
+            // A hold may be anybody's, and nothing else says why an object cannot be removed.
+            read.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
         }
         vec![
             Statement::new("ReadObjects", Allow, read, self.objects()),
@@ -194,10 +194,10 @@ impl<'a> BucketRole<'a> {
             let hold = Statement::new("HoldObjects", Allow, hold, self.objects());
             // The same action lifts a hold, which is for people alone.
             statements.push(match self.flavour {
-                PolicyFlavour::Aws | PolicyFlavour::Minio => {
+                Flavour::Aws | Flavour::Minio => {
                     hold.when("StringEquals", "s3:object-lock-legal-hold", "ON")
                 }
-                PolicyFlavour::Ceph => hold,
+                Flavour::Ceph => hold,
             });
         }
         statements
@@ -226,7 +226,7 @@ impl<'a> BucketRole<'a> {
     /// Whether the policy itself can refuse a put that would replace something.
     fn refuses_overwriting(&self) -> bool {
         let conditional = self.bucket.conditional_writes() != ConditionalPolicy::Off;
-        self.flavour == PolicyFlavour::Aws && conditional
+        self.flavour == Flavour::Aws && conditional
     }
 
     fn beneath_the_prefix(&self, statement: Statement) -> Statement {
@@ -239,8 +239,8 @@ impl<'a> BucketRole<'a> {
     fn bucket_arn(&self) -> String {
         let region = self.bucket.region();
         let partition = match self.flavour {
-            PolicyFlavour::Aws if region.starts_with("cn-") => "aws-cn",
-            PolicyFlavour::Aws if region.starts_with("us-gov-") => "aws-us-gov",
+            Flavour::Aws if region.starts_with("cn-") => "aws-cn",
+            Flavour::Aws if region.starts_with("us-gov-") => "aws-us-gov",
             _ => "aws",
         };
         format!("arn:{partition}:s3:::{}", self.bucket.bucket())
@@ -256,7 +256,7 @@ impl<'a> BucketRole<'a> {
 
     /// Rules that clear away parts of uploads and remove no object; nothing where the service does that by itself.
     fn lifecycle(&self) -> Option<Value> {
-        (self.flavour != PolicyFlavour::Minio).then(|| {
+        (self.flavour != Flavour::Minio).then(|| {
             json!({ "Rules": [{
                 "ID": "capstan-abandoned-uploads",
                 "Status": "Enabled",
@@ -320,12 +320,12 @@ impl<'a> BucketRole<'a> {
              # is missing; `--json` prints it alone, to be saved as {role}.json."
         )?;
         match self.flavour {
-            PolicyFlavour::Minio => writeln!(
+            Flavour::Minio => writeln!(
                 out,
                 "#   mc admin policy create ALIAS capstan-{role} {role}.json\n\
                  #   mc admin policy attach ALIAS capstan-{role} --user USER"
             ),
-            PolicyFlavour::Aws | PolicyFlavour::Ceph => writeln!(
+            Flavour::Aws | Flavour::Ceph => writeln!(
                 out,
                 "#   {aws} iam put-user-policy --user-name USER --policy-name capstan-{role} --policy-document file://{role}.json"
             ),
@@ -334,7 +334,7 @@ impl<'a> BucketRole<'a> {
 
     fn aws_command(&self) -> String {
         match self.flavour {
-            PolicyFlavour::Aws => "aws".to_owned(),
+            Flavour::Aws => "aws".to_owned(),
             _ => format!("aws --endpoint-url {}", self.bucket.endpoint()),
         }
     }

@@ -59,6 +59,43 @@ secret_key_file = "secret"
 required = false
 
 [[destination]]
+name = "b2-locked"
+url = "s3://backups-3/cap stan"
+provider = "b2"
+region = "eu-central-003"
+access_key_id = "key"
+secret_key_file = "secret"
+required = false
+retain = "30d"
+
+[[destination]]
+name = "r2"
+url = "s3://backups-4/capstan"
+provider = "r2"
+account = "0123456789abcdef"
+access_key_id = "key"
+secret_key_file = "secret"
+required = false
+
+[[destination]]
+name = "r2-eu"
+url = "s3://backups-5/capstan"
+endpoint = "https://0123456789abcdef.eu.r2.cloudflarestorage.com"
+access_key_id = "key"
+secret_key_file = "secret"
+required = false
+retain = "60d"
+
+[[destination]]
+name = "exoscale"
+url = "s3://backups-6"
+provider = "exoscale"
+region = "ch-gva-2"
+access_key_id = "key"
+secret_key_file = "secret"
+required = false
+
+[[destination]]
 name = "pattern"
 url = "s3://backups/all*"
 endpoint = "https://s3.example.org"
@@ -238,6 +275,77 @@ fn lifecycle_rules_expire_nothing() {
 }
 
 #[test]
+fn backblaze_gets_an_application_key_with_what_the_role_needs() {
+    let text = print("b2 --role ingest").unwrap();
+    let line = "\nb2 key create --bucket backups-2 capstan-ingest writeFiles\n";
+    assert!(text.contains(line), "{text}");
+    let text = print("b2-locked --role restore").unwrap();
+    let line = "\nb2 key create --bucket backups-3 --name-prefix 'cap stan/' capstan-restore \
+                listFiles,readFiles,readFileRetentions,readFileLegalHolds\n";
+    assert!(text.contains(line), "{text}");
+    let ingest = json!({
+        "keyName": "capstan-ingest",
+        "capabilities": ["writeFiles", "writeFileRetentions"],
+        "namePrefix": "cap stan/",
+    });
+    assert_eq!(document("b2-locked --role ingest"), ingest);
+    for (role, may_remove) in [
+        ("ingest", false),
+        ("restore", false),
+        ("maintain", false),
+        ("prune", true),
+    ] {
+        let capabilities = &document(&format!("b2-locked --role {role}"))["capabilities"];
+        let capabilities: Vec<_> = capabilities.as_array().unwrap().iter().collect();
+        let has = |word: &str| capabilities.iter().any(|one| *one == word);
+        assert_eq!(has("deleteFiles"), may_remove, "{role}: {capabilities:?}");
+        for nobodys in [
+            "bypassGovernance",
+            "writeBuckets",
+            "writeKeys",
+            "writeFileLegalHolds",
+        ] {
+            assert!(!has(nobodys), "{role}: {capabilities:?}");
+        }
+    }
+    // The rules that are proposed expire nothing.
+    let text = print("b2 --role prune").unwrap();
+    assert!(
+        !text.contains("daysFromHiding") && !text.contains("daysFromUploading"),
+        "{text}"
+    );
+}
+
+#[test]
+fn cloudflare_gets_a_token_and_the_bucket_a_lock() {
+    let expected = json!({
+        "name": "capstan-restore",
+        "policies": [{
+            "effect": "allow",
+            "resources": { "com.cloudflare.edge.r2.bucket.0123456789abcdef_default_backups-4": "*" },
+            "permission_groups": [{
+                "id": "6a018a9f2fc74eb6b293b0c548f38b39",
+                "name": "Workers R2 Storage Bucket Item Read",
+            }],
+        }],
+    });
+    assert_eq!(document("r2 --role restore"), expected);
+    let text = print("r2 --role ingest").unwrap();
+    for words in [
+        "Object Read & Write",
+        "accounts/0123456789abcdef/tokens",
+        "\nnpx wrangler r2 bucket lock add backups-4 capstan capstan/ --retention-days 30\n",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!print("r2 --role restore").unwrap().contains("bucket lock"));
+    let text = print("r2-eu --role prune --flavour r2").unwrap();
+    assert!(text.contains("_eu_backups-5"), "{text}");
+    assert!(text.contains("--retention-days 60 -J eu\n"), "{text}");
+    assert!(text.contains("leave out `retain`"), "{text}");
+}
+
+#[test]
 fn an_sftp_login_gets_a_block_for_its_role() {
     let text = print("nas --role ingest").unwrap();
     for words in [
@@ -275,7 +383,11 @@ fn what_cannot_be_printed_says_why() {
         ("nas --role prune --chroot relative", "absolute path"),
         ("nas --role prune --chroot /a%u", "absolute path"),
         ("aws --role prune --chroot /srv", "leave out --chroot"),
-        ("b2 --role prune", "--flavour aws"),
+        ("exoscale --role prune", "--flavour aws"),
+        (
+            "b2 --role prune --principal arn:aws:iam::1:user/p",
+            "leave out --principal",
+        ),
         ("pattern --role prune", "choose another prefix"),
         (
             "minio --role prune --principal arn:aws:iam::1:user/p",

@@ -1,7 +1,7 @@
 //! What a bucket's policy cannot see to, and what to do about it.
 
-use crate::cli::destination::{DestinationRole, PolicyFlavour};
-use crate::commands::destination_policy::s3::BucketRole;
+use crate::cli::destination::DestinationRole;
+use crate::commands::destination_policy::s3::{BucketRole, Flavour};
 
 impl BucketRole<'_> {
     /// What whoever attaches it should know.
@@ -9,7 +9,7 @@ impl BucketRole<'_> {
         match self.role {
             DestinationRole::Ingest => {
                 let reads = match self.flavour {
-                    PolicyFlavour::Ceph => {
+                    Flavour::Ceph => {
                         "It reads nothing, not even what it put: give restore a user of its own."
                     }
                     _ => {
@@ -56,7 +56,7 @@ impl BucketRole<'_> {
         notes.push(
             "Let the bucket keep versions: what was there stays as an earlier one, which this role cannot remove.",
         );
-        if self.flavour == PolicyFlavour::Ceph {
+        if self.flavour == Flavour::Ceph {
             notes.push(
                 "Ceph 16 ignores conditional writes in a bucket that keeps versions; see `destination test`.",
             );
@@ -68,7 +68,7 @@ impl BucketRole<'_> {
             None => notes.push(
                 "Nothing is locked: `retain` in coordinator.toml keeps whoever has more rights from removing, too.",
             ),
-            Some(lock) if lock.legal_hold && self.flavour == PolicyFlavour::Ceph => notes.push(
+            Some(lock) if lock.legal_hold && self.flavour == Flavour::Ceph => notes.push(
                 "It may lift legal holds as well: Ceph cannot tell putting one from lifting it.",
             ),
             Some(_) => {}
