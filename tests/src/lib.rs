@@ -4,6 +4,7 @@
 pub mod shapes;
 
 pub mod booted_root;
+pub mod certificates;
 pub mod compare;
 pub mod coordinator_process;
 pub mod corpus;
@@ -15,6 +16,7 @@ pub mod hostile_sshd;
 pub mod http_client;
 pub mod killer;
 pub mod package_root;
+pub mod own_network;
 pub mod places;
 pub mod processes;
 pub mod receivers;

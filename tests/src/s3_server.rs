@@ -14,6 +14,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use crate::certificates::ServerCertificate;
 use crate::processes;
 use crate::sshd::free_port;
 
@@ -61,6 +62,7 @@ pub struct S3Server {
     kind: S3Kind,
     directory: PathBuf,
     seat: S3Seat,
+    tls: Option<ServerCertificate>,
     port: u16,
     child: Option<Child>,
 }
@@ -73,10 +75,30 @@ impl S3Server {
 
     /// Starts it to be reached at another address.
     pub fn start_at(kind: S3Kind, directory: &Path, seat: S3Seat) -> Result<Self> {
+        Self::start_with(kind, directory, seat, None)
+    }
+
+    /// Starts moto with TLS, and this certificate.
+    pub fn start_moto_with_tls(directory: &Path, certificate: ServerCertificate) -> Result<Self> {
+        Self::start_with(
+            S3Kind::Moto,
+            directory,
+            S3Seat::default(),
+            Some(certificate),
+        )
+    }
+
+    fn start_with(
+        kind: S3Kind,
+        directory: &Path,
+        seat: S3Seat,
+        tls: Option<ServerCertificate>,
+    ) -> Result<Self> {
         let mut server = Self {
             kind,
             directory: directory.to_owned(),
             seat,
+            tls,
             port: free_port()?,
             child: None,
         };
@@ -137,7 +159,18 @@ impl S3Server {
             S3Kind::Moto => {
                 let port = self.port.to_string();
                 let address = self.listens_on().to_string();
-                self.spawn("moto_server", &["-H", &address, "-p", &port])?;
+                let mut arguments = vec!["-H".to_owned(), address, "-p".to_owned(), port];
+                if let Some(tls) = &self.tls {
+                    arguments.extend([
+                        "-s".to_owned(),
+                        "-c".to_owned(),
+                        tls.certificate.display().to_string(),
+                        "-k".to_owned(),
+                        tls.key.display().to_string(),
+                    ]);
+                }
+                let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+                self.spawn("moto_server", &arguments)?;
             }
             S3Kind::Rclone => {
                 let store = self.directory.join("store");

@@ -13,6 +13,7 @@ use tests::coordinator_process::{DEADLINE, Finished, Running, binary};
 use tests::places::{leave_only, make_bucket, s3_table, sftp_server, sftp_table, write_secret};
 use tests::s3_server::{S3Kind, S3Server, SECRET_KEY};
 use tests::shapes::exit;
+use tests::sshd::{Sshd, SshdOptions, UNPRIVILEGED_USER, namespaces_work};
 use tests::world::{HOST, World};
 
 /// Runs the coordinator with these variables in its environment.
@@ -163,5 +164,108 @@ fn an_sftp_server_is_logged_in_to_with_an_agents_key_and_only_with_its_own_host_
     refused.expect_stderr(&[&sshd.fingerprint()?])?;
     leave_only(&world, &table)?;
     world.expect_restores("latest", "in-the-end")?;
+    Ok(())
+}
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// Lets [`UNPRIVILEGED_USER`] in with [`PASSWORD`], and nobody with anything else.
+fn password_sshd(directory: &Path) -> Result<Sshd> {
+    fs::create_dir(directory)?;
+    let hashed = Command::new("openssl")
+        .args(["passwd", "-6", PASSWORD])
+        .output()
+        .context("running openssl: tests/run installs it")?;
+    ensure!(hashed.status.success(), "openssl passwd");
+    let hash = String::from_utf8(hashed.stdout)?;
+    let options = SshdOptions {
+        config: vec![
+            "Subsystem sftp internal-sftp".into(),
+            "PasswordAuthentication yes".into(),
+            "PubkeyAuthentication no".into(),
+        ],
+        setup: vec![format!(
+            "printf '%s\\n' 'root:*:19000::::::' '{UNPRIVILEGED_USER}:{}:19000::::::' > /etc/shadow",
+            hash.trim()
+        )],
+        ..SshdOptions::default()
+    };
+    Sshd::start(directory, options)
+}
+
+#[test]
+fn an_sftp_server_is_logged_in_to_with_a_password_from_wherever_it_is_kept() -> Result<()> {
+    if !namespaces_work() {
+        return Ok(()); // The account, and its password, are of the target's own view alone.
+    }
+    let world = World::new()?;
+    let dir = tests::world::temporary_directory()?;
+    // The account must reach its home.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let sshd = password_sshd(&dir.path().join("sshd"))?;
+    let root = sshd.home_of(UNPRIVILEGED_USER).join("backups");
+    let file = world.coordinator_dir().join("keys/nas.password");
+    fs::write(&file, format!("{PASSWORD}\n"))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    let credentials = world.directory().join("credentials");
+    fs::create_dir(&credentials)?;
+    fs::write(credentials.join("nas"), PASSWORD)?;
+    let credentials = credentials.display().to_string();
+    let environment = [
+        ("NAS_PASSWORD", PASSWORD),
+        ("CREDENTIALS_DIRECTORY", credentials.as_str()),
+    ];
+    let table = |line: &str| -> Result<String> {
+        Ok(format!(
+            "[[destination]]\nname = \"nas\"\nurl = \"sftp://{UNPRIVILEGED_USER}@{}{}\"\n\
+             host_key = [\"{}\"]\n{line}\n",
+            sshd.address(),
+            root.display(),
+            sshd.fingerprint()?
+        ))
+    };
+    let set = |line: &str| -> Result<()> {
+        leave_only(&world, &table(line)?)?;
+        Ok(fs::set_permissions(
+            world.config(),
+            fs::Permissions::from_mode(0o600),
+        )?)
+    };
+    let printed = format!("password_command = [\"cat\", \"{}\"]", file.display());
+    let inline = format!("password = \"{PASSWORD}\"");
+    let ways = [
+        "password_file = \"keys/nas.password\"",
+        &printed,
+        "password_env = \"NAS_PASSWORD\"",
+        "password_credential = \"nas\"",
+        &inline,
+    ];
+    set(ways[0])?;
+    world
+        .coordinator(&["destination", "create", "nas"])?
+        .expect_code(exit::OK)?;
+    for (number, way) in ways.into_iter().enumerate() {
+        set(way)?;
+        fs::write(world.source().join("file"), format!("{number}"))?;
+        with_environment(&world, &environment, &["run", HOST])?
+            .expect_code(exit::OK)
+            .with_context(|| way.to_owned())?;
+    }
+    world.expect_restores("latest", "by-password")?;
+    for (line, told) in [
+        ("password = \"another\"", "the password"),
+        ("password_env = \"NO_SUCH_PASSWORD\"", "NO_SUCH_PASSWORD"),
+        ("password_command = [\"false\"]", "false"),
+        ("password_credential = \"other\"", "other"),
+    ] {
+        set(line)?;
+        let failed = with_environment(&world, &environment, &["snapshots", HOST])?;
+        ensure!(failed.code != Some(exit::OK), "{line} is taken");
+        let said = failed.stderr_text();
+        ensure!(!said.contains(PASSWORD), "{said}");
+        failed
+            .expect_stderr(&[told])
+            .with_context(|| line.to_owned())?;
+    }
     Ok(())
 }

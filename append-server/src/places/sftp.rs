@@ -38,18 +38,19 @@ impl SftpPlace {
         let wrong = || PlaceError::Url {
             url: without_user(url),
         };
-        // A path after the host begins at the root; scp's, without a slash, where the login does.
-        let (place, path) = match url.strip_prefix("sftp://") {
-            Some(rest) => {
-                let slash = rest.find('/').ok_or_else(wrong)?;
-                rest.split_at_checked(slash).ok_or_else(wrong)?
-            }
-            None => url.split_once(':').ok_or_else(wrong)?,
-        };
+        let (place, path) = place_and_path(url).ok_or_else(wrong)?;
         let (user, address) = place.rsplit_once('@').ok_or_else(wrong)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if user.is_empty() || user.starts_with('-') || !user.chars().all(plain) {
             return Err(wrong());
+        }
+        if path.starts_with('~') {
+            return Err(PlaceError::Key(KeyError {
+                key: "url",
+                problem: "has a path that begins with \"~\": leave that out, for a path without a slash begins where the login \
+                          does"
+                    .to_owned(),
+            }));
         }
         let path = path.trim_end_matches('/');
         let climbs = path.split('/').any(|part| part == ".." || part == ".");
@@ -75,7 +76,12 @@ impl SftpPlace {
         if self.path.starts_with('/') {
             format!("sftp://{}@{}{}", self.user, self.address, self.path)
         } else {
-            format!("{}@{}:{}", self.user, self.address, self.path)
+            // This form has no port, and so is never read with another.
+            let host = self.address.host();
+            match host.contains(':') {
+                true => format!("{}@[{host}]:{}", self.user, self.path),
+                false => format!("{}@{host}:{}", self.user, self.path),
+            }
         }
     }
 
@@ -131,6 +137,22 @@ impl SftpPlace {
     }
 }
 
+/// The two parts of an address. A path after the host begins at the root; scp's, without a slash, where the login does.
+fn place_and_path(url: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = url.strip_prefix("sftp://") {
+        return rest.split_at_checked(rest.find('/')?);
+    }
+    let host = url.find('@')? + 1;
+    let rest = url.get(host..)?;
+    // An IPv6 address has colons of its own.
+    let colon = match rest.starts_with('[') {
+        true => rest.find("]:")? + 1,
+        false => rest.find(':')?,
+    };
+    let (place, path) = url.split_at_checked(host + colon)?;
+    Some((place, path.strip_prefix(':')?))
+}
+
 fn host_keys(table: &DestinationTable) -> Result<Vec<Fingerprint>, KeyError> {
     let wrong = |problem: String| KeyError {
         key: "host_key",
@@ -146,4 +168,93 @@ fn host_keys(table: &DestinationTable) -> Result<Vec<Fingerprint>, KeyError> {
     parsed
         .collect::<Result<_, _>>()
         .map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::{SftpPlace, is_scp_style};
+    use crate::places::table::DestinationTable;
+    use crate::places::{FileFacts, Place, PlaceError};
+
+    fn read(url: &str) -> Result<SftpPlace, PlaceError> {
+        let key = "SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQwHR9kVYQ2dXsV0Y";
+        let text = format!("name = \"nas\"\nurl = \"{url}\"\nhost_key = [\"{key}\"]\n");
+        let table: DestinationTable = toml::from_str(&text).unwrap();
+        let file = FileFacts {
+            directory: Path::new("/etc"),
+            is_private: true,
+        };
+        SftpPlace::read(&table, file)
+    }
+
+    #[test]
+    fn addresses_are_read_as_scp_reads_them() {
+        for (url, shown, host, path) in [
+            (
+                "backup@nas:/volume1/b/",
+                "sftp://backup@nas:22/volume1/b",
+                "nas",
+                "/volume1/b",
+            ),
+            ("backup@nas:b/c", "backup@nas:b/c", "nas", "b/c"),
+            (
+                "backup@[2001:db8::1]:b",
+                "backup@[2001:db8::1]:b",
+                "2001:db8::1",
+                "b",
+            ),
+            (
+                "backup@nas:with:colon@at",
+                "backup@nas:with:colon@at",
+                "nas",
+                "with:colon@at",
+            ),
+            (
+                "sftp://backup@[::1]:2222/b",
+                "sftp://backup@[::1]:2222/b",
+                "::1",
+                "/b",
+            ),
+        ] {
+            assert_eq!(is_scp_style(url), !url.starts_with("sftp:"), "{url}");
+            let place = read(url).unwrap();
+            assert_eq!(place.url(), shown);
+            assert_eq!(place.address.host(), host);
+            assert_eq!(place.path(), path);
+            // One spelling: what is shown is read as the same place.
+            assert!(read(shown).unwrap().is_where(&place), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for url in [
+            "backup@nas:",
+            "backup@nas:../up",
+            "backup@nas:a//b",
+            "backup@[::1:b",
+            "-oProxyCommand=x@nas:b",
+            "backup@-nas:b",
+            "backup@nas:a\\nb",
+        ] {
+            assert!(matches!(read(url), Err(PlaceError::Url { .. })), "{url}");
+        }
+        let home = read("backup@nas:~/b").unwrap_err().to_string();
+        assert!(home.contains("leave that out"), "{home}");
+    }
+
+    #[test]
+    fn a_table_with_such_an_address_is_a_destination() {
+        let text = "name = \"nas\"\nurl = \"backup@nas:b\"\n\
+                    host_key = [\"SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQwHR9kVYQ2dXsV0Y\"]\n";
+        let table: DestinationTable = toml::from_str(text).unwrap();
+        let file = FileFacts {
+            directory: Path::new("/etc"),
+            is_private: true,
+        };
+        assert_eq!(Place::read(&table, file).unwrap().url, "backup@nas:b");
+    }
 }
