@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
@@ -12,11 +13,12 @@ use tests::compare::expect_equal;
 use tests::coordinator_process::Finished;
 use tests::corpus::bytes::incompressible;
 use tests::places::{
-    Stored, add_to_config, make_bucket, s3_table, sftp_server, sftp_table, write_secret,
+    Stored, add_to_config, files_below, make_bucket, repository_in, s3_table, sftp_server,
+    sftp_table, write_secret,
 };
 use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server};
 use tests::shapes::{RunReport, SnapshotLine, exit};
-use tests::world::{HOST, World, below, copy_tree};
+use tests::world::{HOST, World, WorldOptions, below, copy_tree};
 
 /// What `recover --json` prints.
 #[derive(Debug, Deserialize)]
@@ -325,5 +327,45 @@ fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Res
     ensure!(checked(exit::INTEGRITY)?.contains("CHANGED"));
     fs::write(&witness, heads.replace(" 5 ", " 50 "))?;
     ensure!(checked(exit::INTEGRITY)?.contains("ROLLED BACK"));
+    Ok(())
+}
+
+/// A destination that was pruned brings back what was kept, misses nothing, and is pruned on.
+#[test]
+fn a_pruned_repository_is_recovered_and_misses_nothing() -> Result<()> {
+    let world = World::with(WorldOptions {
+        host_lines: vec!["keep = { last = 2 }".into(), "keep_floor = 1".into()],
+        ..WorldOptions::default()
+    })?;
+    world.replace_config_line("#grace = ", "grace = \"1s\"")?;
+    let gone = world.source().join("gone");
+    fs::write(&gone, incompressible(9, 5 << 20))?;
+    world.run()?;
+    fs::remove_file(&gone)?;
+    let trees = back_up_twice(&world)?;
+    let packs = || -> Result<usize> {
+        let repository = repository_in(&world.repository())?;
+        Ok(files_below(&repository.join("packs"))?.len())
+    };
+    let before = packs()?;
+    let prune = ["prune", HOST, "--yes"];
+    world.coordinator(&prune)?.expect_code(exit::OK)?;
+    std::thread::sleep(Duration::from_millis(2_200));
+    world.coordinator(&prune)?.expect_code(exit::OK)?;
+    ensure!(packs()? < before, "{before} packs, and none was removed");
+    let url = format!("file://{}", world.repository().display());
+    let ruin = Ruin::of(world, trees)?;
+    ensure!(ruin.snapshots.len() == 2, "{:?}", ruin.snapshots);
+    let dir = ruin.drill("pruned", &url, &[])?;
+    let config = dir.join("coordinator.toml");
+    let with = |arguments: &[&str]| -> Result<Finished> {
+        let mut all: Vec<&OsStr> = vec![OsStr::new("-c"), config.as_os_str()];
+        all.extend(arguments.iter().map(OsStr::new));
+        ruin.call(&all)
+    };
+    with(&["lease", "take", "--all"])?.expect_code(exit::OK)?;
+    with(&["run", HOST])?.expect_code(exit::OK)?;
+    with(&prune)?.expect_code(exit::OK)?;
+    with(&["scan", "--full", "--verify"])?.expect_code(exit::OK)?;
     Ok(())
 }

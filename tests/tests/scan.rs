@@ -671,3 +671,61 @@ fn a_fork_is_told_and_never_healed_over() -> Result<()> {
     ensure!(record(&world.repository())? == here && record(&disk)? == there);
     Ok(())
 }
+
+/// Of all objects a record alone can have an older version that was valid under its name: one of a history that was given up.
+/// Put back at one destination it is told, nothing takes its place, and what is restored is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_valid_record_that_is_put_back_anywhere_is_told_and_stays() -> Result<()> {
+    let places = Places::start().await?;
+    let world = &places.world;
+    let state = world.coordinator_dir().join("state");
+    let image = world.directory().join("image");
+    copy_tree(&state, &image)?;
+    fs::write(world.source().join("file-0"), "given up")?;
+    world.run()?;
+    let newest = |objects: &BTreeMap<String, Vec<u8>>| {
+        let found = objects.iter().rfind(|(name, _)| name.contains("/log/"));
+        found.map(|(name, bytes)| (name.clone(), bytes.clone()))
+    };
+    let mut older = Vec::new();
+    for (_, stored) in &places.stored {
+        let (name, bytes) = newest(&stored.objects().await?).context("a record")?;
+        stored.remove(&name).await?;
+        older.push((name, bytes));
+    }
+    fs::remove_dir_all(&state)?;
+    fs::rename(&image, &state)?;
+    fs::write(world.source().join("file-0"), "as it is")?;
+    world.run()?;
+    places.scan(&["--full"], exit::OK)?;
+    for ((place, stored), (name, bytes)) in places.stored.iter().zip(older) {
+        let (now, good) = newest(&stored.objects().await?).context("a record")?;
+        ensure!(now == name && good != bytes, "{place}: {now} for {name}");
+        stored.overwrite(&name, bytes.clone()).await?;
+        for arguments in [&["--full"][..], &["--full", "--repair"]] {
+            let scan = places.scan(arguments, exit::INTEGRITY)?;
+            let forked = format!("the log at {place} was forked");
+            let told = scan.problems.iter().any(|line| line.starts_with(&forked));
+            ensure!(told == arguments.contains(&"--repair"), "{place}: {scan:?}");
+            let here = Places::at(&scan, place)?;
+            let (_, object) = name.split_once('/').context("a repository")?;
+            let named = here.problems.iter().any(|line| line.starts_with(object));
+            ensure!(named && here.damaged == 1 && here.healed == 0, "{scan:?}");
+            for other in scan
+                .destinations
+                .iter()
+                .filter(|other| other.name != *place)
+            {
+                ensure!(other.damaged + other.missing == 0, "{place}: {scan:?}");
+            }
+        }
+        ensure!(
+            stored.read(&name).await? == bytes,
+            "{place}: it was replaced"
+        );
+        world.expect_restores("latest", &format!("beside-{place}"))?;
+        stored.overwrite(&name, good).await?;
+        places.scan(&["--full"], exit::OK)?;
+    }
+    Ok(())
+}
