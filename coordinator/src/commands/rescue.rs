@@ -265,6 +265,10 @@ fn write_report(report: &RescueReport, out: &mut dyn Write) -> io::Result<()> {
             "data packs that once were are not there",
         ),
         (
+            packs.pruned.unwrap_or_default(),
+            "data packs were removed by prune, as the log tells",
+        ),
+        (
             packs.unnamed.unwrap_or_default(),
             "data packs are of a run that failed, or of one whose listing may be gone",
         ),
@@ -272,6 +276,10 @@ fn write_report(report: &RescueReport, out: &mut dyn Write) -> io::Result<()> {
         (
             pages.known_missing,
             "pages of listings are not there: what they listed is unknown",
+        ),
+        (
+            pages.pruned,
+            "files of forgotten snapshots are left out, of which prune removed something",
         ),
     ] {
         if count > 0 {

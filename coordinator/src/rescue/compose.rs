@@ -153,7 +153,7 @@ fn next_rows(
     rows.collect()
 }
 
-fn entry_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Entry> {
+pub(super) fn entry_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Entry> {
     let body: Vec<u8> = row.get(column)?;
     Entry::read(&mut Reader::new(&body)).map_err(|source| bad_value(column, source))
 }

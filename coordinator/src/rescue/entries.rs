@@ -21,6 +21,7 @@ use rusqlite::{Transaction, params};
 
 use crate::rescue::error::RescueError;
 use crate::rescue::places::Places;
+use crate::rescue::pruned::{Pruned, drop_pruned, note_live_pages, note_live_paths};
 use crate::rescue::store::Store;
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::chunks::{ChunkReader, ChunkSink};
@@ -43,6 +44,8 @@ pub(crate) struct PagesRead {
     pub(crate) lost: u64,
     /// Entries of all pages.
     pub(crate) entries: u64,
+    /// Files that only forgotten snapshots had, and of which prune removed something.
+    pub(crate) pruned: u64,
 }
 
 /// Reads the surviving index pieces: which data packs the coordinator had verified.
@@ -68,13 +71,37 @@ pub(crate) async fn read_index_pieces(
     Ok(verified)
 }
 
-/// Reads the surviving pages, and the lists that name pages.
+/// Reads the lists that name pages, and the surviving pages. Where the log tells of prunes, lists of forgotten snapshots
+/// say nothing of what should be there.
 pub(crate) async fn take_entries(
     reader: &ChunkReader,
     places: &Arc<Places>,
     store: &Store,
     pages: &mut PagesRead,
+    pruned: Option<&Pruned>,
 ) -> Result<(), RescueError> {
+    let mut groups = MetaChunks::new(places, ChunkKind::PageIndex);
+    while let Some(ids) = groups.next().await? {
+        for (id, found) in read(reader, ChunkKind::PageIndex, &ids).await? {
+            if pruned.is_some_and(|pruned| !pruned.live_lists.contains(&id)) {
+                continue;
+            }
+            let named = found.map_err(|error| error_line(error.as_ref()));
+            let named = named.and_then(|bytes| {
+                decode_page_index(&bytes).map_err(|error: DecodeError| error_line(&error))
+            });
+            match named {
+                Ok(named) => {
+                    let ids: Vec<ChunkId> = named.iter().map(|page| page.id).collect();
+                    if pruned.is_some() {
+                        note_live_pages(store, &ids)?;
+                    }
+                    note_lost_pages(reader, store, ids).await?;
+                }
+                Err(cause) => pages.count_damaged("list of pages", id, &cause),
+            }
+        }
+    }
     let mut groups = MetaChunks::new(places, ChunkKind::Page);
     while let Some(ids) = groups.next().await? {
         let mut whole = Vec::with_capacity(ids.len());
@@ -93,23 +120,10 @@ pub(crate) async fn take_entries(
             pages.count_damaged("page", id, &error_line(&cause));
         }
     }
-    let mut groups = MetaChunks::new(places, ChunkKind::PageIndex);
-    while let Some(ids) = groups.next().await? {
-        for (id, found) in read(reader, ChunkKind::PageIndex, &ids).await? {
-            let named = found.map_err(|error| error_line(error.as_ref()));
-            let named = named.and_then(|bytes| {
-                decode_page_index(&bytes).map_err(|error: DecodeError| error_line(&error))
-            });
-            match named {
-                Ok(named) => {
-                    let ids = named.iter().map(|page| page.id).collect();
-                    note_lost_pages(reader, store, ids).await?;
-                }
-                Err(cause) => pages.count_damaged("list of pages", id, &cause),
-            }
-        }
-    }
     pages.lost = count_lost(store)?;
+    if pruned.is_some() {
+        pages.pruned = drop_pruned(reader, store).await?;
+    }
     tracing::info!(
         pages = pages.read,
         entries = pages.entries,
@@ -276,6 +290,7 @@ fn take_pages(store: &Store, pages: &[(ChunkId, Bytes)]) -> Result<Taken, Rescue
                     for (directory, entry) in &entries {
                         take(transaction, directory, entry)?;
                     }
+                    note_live_paths(transaction, *id, &entries)?;
                 }
                 Err(error) => refused.push((*id, error)),
             }

@@ -75,7 +75,10 @@ fn note_act(act: &Act, forgotten: &mut HashSet<RecordId>) {
 }
 
 /// The last record's place, if none is missing before it.
-async fn last_sequence(destination: &dyn Destination, keys: &RepositoryKeys) -> Option<u64> {
+pub(super) async fn last_sequence(
+    destination: &dyn Destination,
+    keys: &RepositoryKeys,
+) -> Option<u64> {
     let mut last = 0u64;
     let mut after: Option<ObjectName> = None;
     loop {
@@ -126,7 +129,7 @@ async fn open_record(
 }
 
 /// A whole small object; nothing when it is larger than it may be.
-async fn get(
+pub(super) async fn get(
     destination: &dyn Destination,
     keys: &RepositoryKeys,
     name: ObjectName,

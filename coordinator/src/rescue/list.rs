@@ -11,6 +11,7 @@ use crate::rescue::error::RescueError;
 use crate::restore::error::RestoreError;
 use crate::restore::patterns::Patterns;
 use crate::restore::summary::{ProblemKind, Tally};
+use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::content::ExtentStream;
 use crate::snapshot::listing::Listing;
 use crate::terminal::error_line;
@@ -74,13 +75,32 @@ async fn lack_of(listing: &Listing, entry: &Entry) -> Result<Lack, RescueError> 
         let text = "its content could not be read when it was backed up";
         return Ok(Some((ProblemKind::Unreadable, text.to_owned())));
     }
-    let mut extents = ExtentStream::new(listing.chunks().clone(), entry.content.clone());
+    let (lost, lost_bytes) = match lost_chunks(listing.chunks(), &entry.content).await? {
+        Ok(lost) => lost,
+        Err(cause) => return Ok(Some((ProblemKind::Damaged, cause))),
+    };
+    Ok((lost > 0).then(|| {
+        let text = format!(
+            "{lost} of its chunks, {lost_bytes} of {} bytes, are in no pack that opens",
+            entry.stat.size
+        );
+        (ProblemKind::Damaged, text)
+    }))
+}
+
+/// How many of a file's chunks are in no pack that opens, and their bytes; why that cannot be told, where its list of chunks
+/// cannot be read.
+pub(super) async fn lost_chunks(
+    reader: &ChunkReader,
+    content: &Content,
+) -> Result<Result<(u64, u64), String>, RescueError> {
+    let mut extents = ExtentStream::new(reader.clone(), content.clone());
     let (mut lost, mut lost_bytes) = (0u64, 0u64);
     loop {
         let group = match extents.next_extents().await {
             Ok(Some(group)) => group,
-            Ok(None) => break,
-            Err(error) => return Ok(Some((ProblemKind::Damaged, error_line(&error)))),
+            Ok(None) => return Ok(Ok((lost, lost_bytes))),
+            Err(error) => return Ok(Err(error_line(&error))),
         };
         let chunks: Vec<(ChunkId, u32)> = group
             .iter()
@@ -90,8 +110,7 @@ async fn lack_of(listing: &Listing, entry: &Entry) -> Result<Lack, RescueError> 
             })
             .collect();
         let ids = chunks.iter().map(|(id, _)| *id).collect();
-        let places = listing.chunks().locate(ids).await;
-        let places = places.map_err(RestoreError::from)?;
+        let places = reader.locate(ids).await.map_err(RestoreError::from)?;
         for ((_, bytes), place) in chunks.iter().zip(places) {
             if place.is_none_or(|place| place.bytes != *bytes) {
                 lost += 1;
@@ -99,11 +118,4 @@ async fn lack_of(listing: &Listing, entry: &Entry) -> Result<Lack, RescueError> 
             }
         }
     }
-    Ok((lost > 0).then(|| {
-        let text = format!(
-            "{lost} of its chunks, {lost_bytes} of {} bytes, are in no pack that opens",
-            entry.stat.size
-        );
-        (ProblemKind::Damaged, text)
-    }))
 }

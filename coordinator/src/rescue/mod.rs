@@ -25,6 +25,7 @@ mod kept_pages;
 
 mod latest;
 pub mod list;
+mod pruned;
 pub mod report;
 pub mod run;
 

@@ -43,8 +43,11 @@ pub struct PacksReport {
     pub refused_count: u64,
     /// All that did not, by reason.
     pub refused_kinds: BTreeMap<RefusalKind, u64>,
-    /// Data packs that surviving index pieces name and that are not there; not known of files under other names.
+    /// Data packs that surviving index pieces name and that are not there, though no prune removed them; not known of files
+    /// under other names.
     pub known_missing: Option<u64>,
+    /// Data packs that surviving index pieces name and that prune removed, as a whole log tells.
+    pub pruned: Option<u64>,
     /// Data packs that are there and that no surviving index piece names: a run that failed left them, or the meta
     /// packs of their run are gone, and with them perhaps the names of files.
     pub unnamed: Option<u64>,
@@ -72,6 +75,8 @@ pub struct PagesReport {
     pub known_missing: u64,
     /// Entries in all pages, of all snapshots.
     pub entries: u64,
+    /// Files that only forgotten snapshots had and that prune took something of: they are left out, and nothing is wrong.
+    pub pruned: u64,
 }
 
 /// A snapshot that can still be restored as it was.

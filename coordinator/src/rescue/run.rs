@@ -18,6 +18,7 @@ use crate::rescue::kept_pages::KeptPages;
 use crate::rescue::latest::latest_intact;
 use crate::rescue::opening::RefusalKind;
 use crate::rescue::places::Places;
+use crate::rescue::pruned::{Pruned, pruned};
 use crate::rescue::report::{IntactSnapshot, PacksReport, PagesReport};
 use crate::rescue::shelf::{FoundPack, Shelf};
 use crate::rescue::shelf_packs::ShelfPacks;
@@ -69,6 +70,7 @@ pub async fn rescue(
     let repository = request.shelf.choose(request.repository).await?;
     let keys = request.keyring.repository(repository, request.epoch);
     let found = request.shelf.packs(repository).await?;
+    let pruned = pruned(request.shelf, &keys).await;
     let workspace = Workspace::create(request.work)?;
     let store = Store::create(&workspace.file("rescue"))?;
     let packs = Arc::new(ShelfPacks {
@@ -89,7 +91,9 @@ pub async fn rescue(
     let meta = open_all(&packs, found.meta, &keys, (&file, &store), &mut survey).await?;
     places.add(meta);
     let verified = read_index_pieces(&reader, &places, &mut pages).await?;
-    let compared = found.has_ids.then(|| compare(&found.data, &verified));
+    let compared = found
+        .has_ids
+        .then(|| compare(&found.data, &verified, pruned.as_ref()));
 
     let file = workspace.file("data");
     let data = verified_first(found.data, &verified);
@@ -97,7 +101,7 @@ pub async fn rescue(
     places.add(data);
     refuse_what_is_closed(request.shelf, &keys, &survey)?;
     settle(&places, &store, source, &keys).await?;
-    take_entries(&reader, &places, &store, &mut pages).await?;
+    take_entries(&reader, &places, &store, &mut pages, pruned.as_ref()).await?;
     if pages.read == 0 {
         return Err(RescueError::NoListing {
             place: request.shelf.name.clone(),
@@ -137,13 +141,18 @@ fn verified_first(data: Vec<FoundPack>, verified: &HashSet<PackId>) -> Vec<Found
 #[derive(Debug, Clone, Copy)]
 struct Compared {
     known_missing: u64,
+    pruned: u64,
     unnamed: u64,
 }
 
-fn compare(data: &[FoundPack], verified: &HashSet<PackId>) -> Compared {
+fn compare(data: &[FoundPack], verified: &HashSet<PackId>, pruned: Option<&Pruned>) -> Compared {
     let there: HashSet<PackId> = data.iter().map(|found| found.pack).collect();
+    let was_pruned = |pack: &&PackId| pruned.is_some_and(|pruned| pruned.packs.contains(*pack));
+    let gone = verified.difference(&there);
+    let (pruned, missing): (Vec<&PackId>, Vec<&PackId>) = gone.partition(was_pruned);
     Compared {
-        known_missing: verified.difference(&there).count() as u64,
+        known_missing: missing.len() as u64,
+        pruned: pruned.len() as u64,
         unnamed: there.difference(verified).count() as u64,
     }
 }
@@ -184,6 +193,7 @@ fn packs_report(survey: Survey, compared: Option<Compared>) -> PacksReport {
         refused_count: survey.refused,
         refused_kinds: survey.kinds,
         known_missing: compared.map(|compared| compared.known_missing),
+        pruned: compared.map(|compared| compared.pruned),
         unnamed: compared.map(|compared| compared.unnamed),
     }
 }
@@ -194,5 +204,6 @@ fn pages_report(pages: &PagesRead) -> PagesReport {
         damaged: pages.damaged,
         known_missing: pages.lost,
         entries: pages.entries,
+        pruned: pages.pruned,
     }
 }

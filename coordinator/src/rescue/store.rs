@@ -28,6 +28,17 @@ CREATE TABLE chosen (             -- a place to be used instead of the one in th
 CREATE TABLE lost_pages (         -- that surviving lists name and no surviving pack holds
     id BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE live_pages (         -- of snapshots that are not forgotten, where the log tells
+    id BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE live_paths (         -- what is listed in those
+    directory BLOB NOT NULL,
+    name BLOB NOT NULL,
+    PRIMARY KEY (directory, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE dropped_paths (      -- of files that only forgotten snapshots had
+    path BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
 CREATE TABLE entries (
     directory BLOB NOT NULL,      -- with a zero byte for each slash: sorts as listings do
     name BLOB NOT NULL,

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::compare::expect_equal;
@@ -15,7 +16,7 @@ use tests::corpus::{Corpus, CorpusOptions};
 use tests::places::{Stored, add_to_config, make_bucket, s3_table, write_secret};
 use tests::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server};
 use tests::shapes::exit;
-use tests::world::{HOST, World, below};
+use tests::world::{HOST, World, WorldOptions, below};
 
 use crate::wreck::{RescueReport, Wreck, flip, wrong_bytes};
 
@@ -543,5 +544,60 @@ async fn a_bucket_that_lost_its_log_and_a_pack_is_rescued() -> Result<()> {
     let rescued = wreck.rescue(url, "part", exit::INTEGRITY, &settings)?;
     let (right, named) = rescued.expect_right_or_named(&source)?;
     ensure!(right > 0 && named > 0 && rescued.report.packs.known_missing == Some(1));
+    Ok(())
+}
+
+/// What prune removed is not missed: neither its packs, nor the files that only forgotten snapshots had.
+#[test]
+fn what_prune_removed_is_not_taken_for_lost_while_the_log_is_whole() -> Result<()> {
+    let world = World::with(WorldOptions {
+        host_lines: vec!["keep = { last = 1 }".into(), "keep_floor = 1".into()],
+        ..WorldOptions::default()
+    })?;
+    world.replace_config_line("#grace = ", "grace = \"1s\"")?;
+    // Several pages of a listing, one of which is another in the second snapshot: the others keep its pack.
+    for directory in 0..40 {
+        let path = world.source().join(format!("directory-{directory:02}"));
+        fs::create_dir(&path)?;
+        for number in 0..200 {
+            let name = format!("a-file-with-a-name-that-is-not-short-{number:03}");
+            fs::write(path.join(name), format!("{directory} {number}"))?;
+        }
+    }
+    let gone = world.source().join("directory-07/gone");
+    let linked = world.source().join("directory-07/linked-to-gone");
+    fs::write(&gone, incompressible(3, 5 << 20))?;
+    fs::hard_link(&gone, &linked)?;
+    world.run()?;
+    fs::remove_file(&gone)?;
+    fs::remove_file(&linked)?;
+    world.run()?;
+    let prune = ["prune", HOST, "--yes"];
+    world.coordinator(&prune)?.expect_code(exit::OK)?;
+    std::thread::sleep(Duration::from_millis(2_200));
+    world.coordinator(&prune)?.expect_code(exit::OK)?;
+
+    let wreck = Wreck::of(world)?;
+    let source = wreck.world.source();
+    let listed = wreck.list(exit::OK)?;
+    let rescued = wreck.rescue(&wreck.url(), "pruned", exit::OK, &[])?;
+    expect_equal(&source, &below(&rescued.out, &source))?;
+    let report = &rescued.report;
+    ensure!(
+        report.packs.known_missing == Some(0) && report.pages.known_missing == 0,
+        "{report:?}"
+    );
+    ensure!(report.pages.pruned == 2, "both names of it: {report:?}");
+    ensure!(
+        report.packs.pruned.is_some_and(|pruned| pruned > 0),
+        "{report:?}"
+    );
+    ensure!(listed.problem_count == 0, "{listed:?}");
+
+    // What was lost besides is told all the same.
+    let packs = wreck.packs("packs")?;
+    fs::remove_file(packs.first().context("a pack")?)?;
+    let listed = wreck.list(exit::INTEGRITY)?;
+    ensure!(listed.problem_count > 0, "{listed:?}");
     Ok(())
 }

@@ -33,6 +33,7 @@ pub struct Packs {
     pub refused: Vec<Refused>,
     pub refused_count: u64,
     pub known_missing: Option<u64>,
+    pub pruned: Option<u64>,
     pub unnamed: Option<u64>,
 }
 
@@ -48,6 +49,7 @@ pub struct Pages {
     pub read: u64,
     pub damaged: u64,
     pub known_missing: u64,
+    pub pruned: u64,
 }
 
 #[derive(Debug, Deserialize)]
