@@ -203,9 +203,10 @@ const DESTINATION: &[Key] = &[
     ),
     key("checksums", Kind::Word(&["sha256", "off"])),
     key("retain", Kind::Duration),
+    key("lock_max", Kind::Duration).or("3650d"),
     key("retain_mode", Kind::Word(&["governance", "compliance"])),
     key("legal_hold", Kind::Flag),
-    key("storage_class", Kind::Text),
+    key("storage_class", Kind::Or(&Kind::Text, &[STORAGE_CLASSES])),
     key("storage_class_meta", Kind::Text),
     key("ca_file", Kind::Text),
     key("credentials", Kind::Word(&["static", "chain"])),
@@ -223,6 +224,14 @@ const DESTINATION: &[Key] = &[
     key("password_command", Kind::Texts),
     key("password_env", Kind::Text),
     key("password_credential", Kind::Text),
+];
+
+const STORAGE_CLASSES: &[Key] = &[
+    key("packs", Kind::Text),
+    key("meta", Kind::Text),
+    key("log", Kind::Text),
+    key("config", Kind::Text),
+    key("keys", Kind::Text),
 ];
 
 const ROLE: &[Key] = &[

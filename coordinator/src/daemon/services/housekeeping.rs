@@ -204,6 +204,7 @@ async fn try_scan_all(coordinator: &Coordinator) -> Result<Outcome, DatabaseErro
         verify: settings.verify,
         repair: settings.repair,
         extend_locks: settings.extend_locks,
+        locks_max: None,
         budget_bytes: settings.budget.map(|size| size.bytes()),
     };
     let destinations = coordinator.storage.destination_names().to_vec();
@@ -243,6 +244,17 @@ fn worse(one: Outcome, other: Outcome) -> Outcome {
 
 fn log_scan(scan: &RepositoryScan) -> Outcome {
     let repository = scan.name.as_str();
+    for here in &scan.destinations {
+        if here.locks_at_limit + here.locks_longer > 0 {
+            tracing::warn!(
+                repository,
+                destination = here.name,
+                at_limit = here.locks_at_limit,
+                longer = here.locks_longer,
+                "locks are not as they would be made: `coordinator scan --extend-locks` tells more"
+            );
+        }
+    }
     if scan.is_damaged() {
         tracing::error!(
             repository,
