@@ -12,9 +12,9 @@ use crate::clock::{Clock, local, utc};
 use crate::commands::on_storage::CommandError;
 use crate::config::Config;
 use crate::config::coordinator_file::AppendServer;
+use crate::config::revision::ConfigRevision;
 use crate::daemon::client::live;
 use crate::daemon::protocol::Live;
-use crate::daemon::reload::revision;
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
 use crate::status::json::{DestinationJson, HostStatusJson};
@@ -70,7 +70,7 @@ pub async fn status_command(
     if json {
         let value = StatusJson {
             time: utc(now),
-            revision: revision(config),
+            revision: ConfigRevision::of(config).full(),
             daemon,
             hosts: hosts
                 .iter()
@@ -81,7 +81,7 @@ pub async fn status_command(
         write_json(out, &value)?;
     } else {
         write_status(&hosts, daemon.as_ref(), destinations.as_deref(), now, out)?;
-        if daemon.is_some_and(|live| live.revision != revision(config)) {
+        if daemon.is_some_and(|live| live.revision != ConfigRevision::of(config).full()) {
             writeln!(
                 out,
                 "the configuration has changed since: `coordinator reload`"
@@ -190,7 +190,9 @@ fn write_daemon(live: &Live, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "daemon {} since {}, configuration {}",
-        live.pid, live.since, live.revision
+        live.pid,
+        live.since,
+        short(&live.revision)
     )?;
     for run in &live.running {
         writeln!(
@@ -214,6 +216,11 @@ fn write_daemon(live: &Live, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// The first digits of a revision, as other commands show them.
+fn short(revision: &str) -> String {
+    revision.chars().take(8).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! When a host is backed up, of hosts.toml: from its text to checked values, and `[defaults]` under a host's own.
+//! When a host is backed up, of hosts.toml: from its text to checked values, and to what its tables give.
 
 use append_server::quantity::Span;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ impl CatchUp {
 }
 
 /// The checked values; `None` where the table is silent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct TimingSettings {
     /// An empty text takes an inherited one away.
     pub(super) schedule: Option<Option<Calendar>>,
@@ -98,7 +98,7 @@ fn retries(reader: &mut ValueReader<'_>, value: Option<&Spanned<u64>>) -> Option
     None
 }
 
-/// What `own` over `defaults` over what is built in gives.
+/// What the tables that a host's values come from give.
 pub(super) fn merge_timing(layers: &Layers<'_, TimingSettings>) -> Result<Timing, ValueError> {
     let built_in = Timing::default();
     let timing = Timing {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::config::error::ConfigErrors;
-use crate::config::show::to_json;
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -20,17 +19,6 @@ pub enum ReloadError {
         /// What.
         what: String,
     },
-}
-
-/// What tells one configuration from another: a digest of all that it says, in short.
-pub fn revision(config: &Config) -> String {
-    let text = to_json(config, None).to_string();
-    let digest = blake3::derive_key("capstan 2026-11 configuration revision", text.as_bytes());
-    digest
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// Reads the configuration again, if it, and the keys that it names, can take the place of those in force.
@@ -89,8 +77,9 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::{ReloadError, read_again, revision};
+    use super::{ReloadError, read_again};
     use crate::config::Config;
+    use crate::config::revision::ConfigRevision;
 
     fn write(dir: &Path, destination: &str, schedule: &str) {
         fs::write(
@@ -112,12 +101,12 @@ mod tests {
         write(dir.path(), "a", "daily");
         let first = Config::load(&file).unwrap();
         assert_eq!(
-            revision(&first),
-            revision(&read_again(&file, &first).unwrap())
+            ConfigRevision::of(&first),
+            ConfigRevision::of(&read_again(&file, &first).unwrap())
         );
         write(dir.path(), "a", "weekly");
         let second = read_again(&file, &first).unwrap();
-        assert_ne!(revision(&first), revision(&second));
+        assert_ne!(ConfigRevision::of(&first), ConfigRevision::of(&second));
         write(dir.path(), "b", "weekly");
         let error = read_again(&file, &second).unwrap_err();
         assert!(matches!(&error, ReloadError::NeedsRestart { what } if what == "[[destination]]"));

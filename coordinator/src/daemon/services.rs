@@ -49,7 +49,7 @@ pub fn start(parts: &Parts) -> JoinSet<()> {
     services
 }
 
-/// Every event in the log, where nobody else keeps them.
+/// Every event in the program's own log, for whoever watches that.
 async fn log_events(mut events: EventStream, stop: CancellationToken) {
     loop {
         // Losing either arm is safe: an event stays in its channel, and a token stays cancelled.

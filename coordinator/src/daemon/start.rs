@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, utc};
 use crate::config::Config;
+use crate::config::revision::{AppliedError, record_applied};
 use crate::coordinator::{Coordinator, OpenError};
 use crate::daemon::control::{Asked, answer_all};
 use crate::daemon::handle::DaemonHandle;
 use crate::daemon::lock::{DaemonLock, DaemonLockError};
 use crate::daemon::records::note_the_dead;
-use crate::daemon::reload::revision;
 use crate::daemon::serve::{Daemon, Inputs};
 use crate::daemon::services::{self, Parts};
 use crate::database::DatabaseError;
@@ -44,6 +44,9 @@ pub enum DaemonError {
     /// The state file.
     #[error(transparent)]
     State(#[from] DatabaseError),
+    /// The record of the configuration that is in force.
+    #[error(transparent)]
+    Applied(#[from] AppliedError),
     /// Its control socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -137,7 +140,7 @@ pub async fn run_daemon(
     };
     let answering = tokio::spawn(answer_all(listener, asked, stop.clone()));
 
-    let revision = revision(&current.config);
+    let revision = record_applied(&current.config, clock.now())?.full();
     opened.events.tell(Event::new(What::DaemonStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: Some(revision.clone()),

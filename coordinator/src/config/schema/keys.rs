@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::catalog::state::figures::RUNS_COMPARED;
+use crate::config::coordinator_file::PARALLEL_MAX;
 use crate::retention::keep::KEEP_COUNT_MAX;
 use crate::schedule::timing::RETRIES_MAX;
 
@@ -113,17 +114,7 @@ const LIMITS: &[Key] = &[
     key("reserve", Kind::Size).or("1GiB"),
     key("patience", Kind::Duration).or("2m"),
     key("min_copies", number(1, 255)).or("1"),
-    key("max_parallel", number(1, 256)).or("4"),
-];
-
-const PRUNE: &[Key] = &[
-    key("schedule", Kind::Text),
-    key("grace", Kind::Duration).or("1w"),
-    key("delete_max", Kind::Size).or("1TiB"),
-    key("repack_above", number(1, 100)).or("30"),
-    key("repack_max", Kind::Size).or("20GiB"),
-    key("abort_uploads_after", Kind::Duration).or("1w"),
-    key("timezone", Kind::Text).or("UTC"),
+    key("max_parallel", number(1, PARALLEL_MAX)).or("4"),
 ];
 
 const SCAN: &[Key] = &[
@@ -134,6 +125,16 @@ const SCAN: &[Key] = &[
     key("repair", Kind::Flag).or("true"),
     key("extend_locks", Kind::Flag).or("true"),
     key("budget", Kind::Size),
+];
+
+const PRUNE: &[Key] = &[
+    key("schedule", Kind::Text),
+    key("grace", Kind::Duration).or("1w"),
+    key("delete_max", Kind::Size).or("1TiB"),
+    key("repack_above", number(1, 100)).or("30"),
+    key("repack_max", Kind::Size).or("20GiB"),
+    key("abort_uploads_after", Kind::Duration).or("1w"),
+    key("timezone", Kind::Text).or("UTC"),
 ];
 
 const AGENTS: &[Key] = &[key("directory", Kind::Text)];
@@ -275,14 +276,14 @@ const SETTINGS: &[Key] = &[
     key("tags", Kind::Texts),
     key("keep", Kind::Table(&[KEEP])),
     key("keep_floor", number(1, KEEP_COUNT_MAX)).or("3"),
-    key("schedule", Kind::Text).or(""),
+    key("schedule", Kind::Text),
     key("timezone", Kind::Text).or("UTC"),
     key("jitter", Kind::Duration).or("0s"),
-    key("window", Kind::Text).or(""),
+    key("window", Kind::Text),
     key("catch_up", Kind::Word(&["once", "no"])).or("once"),
     key("retries", number(0, RETRIES_MAX)).or("2"),
     key("retry_delay", Kind::Duration).or("15m"),
-    key("concurrency_key", Kind::Text).or(""),
+    key("concurrency_key", Kind::Text),
     key("sla", Kind::Duration),
     key("max_new", Kind::Or(&Kind::Size, &[QUOTA])),
     key("max_snapshot", Kind::Or(&Kind::Size, &[QUOTA])),

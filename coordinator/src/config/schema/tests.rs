@@ -238,7 +238,7 @@ fn defaults_of_the_table_are_the_built_in_ones() {
         }
     };
     let schema = coordinator_schema();
-    for table in ["limits", "prune", "log"] {
+    for table in ["limits", "prune", "scan", "log"] {
         defaults(&schema["properties"][table], &shown[table], &[]);
     }
     let destination = &schema["properties"]["destination"]["items"];

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::backup::progress::Stop;
 use crate::clock::utc;
+use crate::config::revision::{ConfigRevision, record_applied};
 use crate::daemon::control::refusal;
 use crate::daemon::handle::{Order, RunOrder};
 use crate::daemon::protocol::Live;
-use crate::daemon::reload::{read_again, revision};
+use crate::daemon::reload::read_again;
 use crate::daemon::serve::Daemon;
 use crate::events::Event;
 use crate::events::what::What;
@@ -56,14 +57,22 @@ impl Daemon {
     async fn take_config(&mut self) -> Result<String, String> {
         let config = read_again(&self.inputs.file, &self.coordinator.config);
         let config = config.map_err(|error| error_line(&error))?;
-        let revision = revision(&config);
         let before = Arc::clone(&self.coordinator);
         self.coordinator = Arc::new(before.with_config(config));
-        // The clock is not asked twice: what is due by the new schedule is found at the next look.
-        if let Err(error) = self.load(self.coordinator.clock.now()).await {
+        let now = self.coordinator.clock.now();
+        if let Err(error) = self.load(now).await {
             self.coordinator = before;
             return Err(error_line(&error));
         }
+        let revision = match record_applied(&self.coordinator.config, now) {
+            Ok(revision) => revision,
+            // It is in force all the same: the record is for `config diff`.
+            Err(error) => {
+                tracing::error!(error = error_line(&error), "writing down what is in force");
+                ConfigRevision::of(&self.coordinator.config)
+            }
+        };
+        let revision = revision.full();
         self.inputs.revision = revision.clone();
         self.inputs
             .publish

@@ -215,13 +215,12 @@ async fn try_scan_all(coordinator: &Coordinator) -> Result<Outcome, DatabaseErro
         let name = repository.name;
         let scans = scan_repository(coordinator, &name, &destinations, options, &mut state).await;
         match scans {
-            Ok(scan) => {
-                if let Some(scan) = scan {
-                    let events = scan.events().into_iter();
-                    events.for_each(|event| coordinator.events.tell(event));
-                    outcome = worse(outcome, log_scan(&scan));
-                }
+            Ok(Some(scan)) => {
+                let events = scan.events().into_iter();
+                events.for_each(|event| coordinator.events.tell(event));
+                outcome = worse(outcome, log_scan(&scan));
             }
+            Ok(None) => {}
             Err(error) => {
                 tracing::error!(
                     repository = name,
