@@ -181,10 +181,10 @@ async fn until_interrupted(cli: &Cli) -> Result<ExitCode, Failure> {
         }
     });
     let screen = Screen::default();
-    // Losing the command is safe, see above; losing the token's arm too, it stays cancelled.
+    // Losing the command is safe, see above; losing the other arm too, the token stays cancelled.
     tokio::select! {
-        result = carry_out(cli, &screen) => result,
-        () = interrupted.cancelled() => {
+        result = carry_out(cli, &screen, &interrupted) => result,
+        () = droppable(&cli.command, &interrupted) => {
             writeln!(io::stderr(), "interrupted")?;
             Ok(ExitCode::Cancelled)
         }
@@ -206,7 +206,19 @@ async fn daemon(global: &GlobalArgs) -> Result<ExitCode, Failure> {
         .map_err(Failure::with(DaemonError::exit_code))
 }
 
-async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
+/// Waits until the command may be dropped. A run never may: it is asked to stop, and its host's `finally` hooks are run.
+async fn droppable(command: &Command, interrupted: &CancellationToken) {
+    match command {
+        Command::Run(_) => std::future::pending().await,
+        _ => interrupted.cancelled().await,
+    }
+}
+
+async fn carry_out(
+    cli: &Cli,
+    screen: &Screen,
+    interrupted: &CancellationToken,
+) -> Result<ExitCode, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Config(command) => {
@@ -237,7 +249,8 @@ async fn carry_out(cli: &Cli, screen: &Screen) -> Result<ExitCode, Failure> {
         }
         Command::Host(command) => host_command(command, &open(global, screen)?, global).await,
         Command::Run(args) => {
-            Ok(on_storage::run_command(args, open(global, screen)?, global, screen).await?)
+            let config = open(global, screen)?;
+            Ok(on_storage::run_command(args, config, global, screen, interrupted).await?)
         }
         Command::Daemon(_) => daemon(global).await,
         Command::Reload(_) | Command::Cancel(_) | Command::Status(_) | Command::History(_) => {

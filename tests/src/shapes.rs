@@ -72,7 +72,7 @@ pub struct RunReport {
 /// Something a person should know about a run.
 #[derive(Debug, Clone, Deserialize)]
 pub struct WarningLine {
-    /// One of `identity`, `coverage`, `quota`.
+    /// One of `identity`, `coverage`, `quota`, `hook`.
     pub kind: String,
     /// What it is.
     pub text: String,

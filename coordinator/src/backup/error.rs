@@ -14,6 +14,7 @@ use formats::seal::run_header::RunHeaderError;
 
 use crate::agents::AgentError;
 use crate::backup::control::{AgentGone, ControlError};
+use crate::backup::hooks::HookError;
 use crate::backup::login::LoginError;
 use crate::backup::pending::PendingError;
 use crate::backup::progress::Stop;
@@ -44,6 +45,9 @@ pub enum RunError {
     /// Connecting failed.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// A hook failed that the run cannot do without.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The agent could not be put on the host.
     #[error(transparent)]
     Deploy(#[from] DeployError),

@@ -3,6 +3,7 @@
 
 pub mod run;
 
+pub mod hooks;
 pub mod login;
 pub mod session;
 

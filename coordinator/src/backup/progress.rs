@@ -13,6 +13,8 @@ pub enum Step {
     Prepare,
     /// Connecting and checking the host key.
     Connect,
+    /// Running the hooks before the run.
+    Hooks,
     /// Sending the agent.
     Deploy,
     /// Handshake with the agent, tunnel.
@@ -33,6 +35,7 @@ impl Step {
         match self {
             Self::Prepare => "prepare",
             Self::Connect => "connect",
+            Self::Hooks => "hooks",
             Self::Deploy => "upload agent",
             Self::Handshake => "handshake",
             Self::BackUp => "back up",

@@ -54,6 +54,8 @@ pub enum WarningKind {
     Coverage,
     /// A soft limit is passed.
     Quota,
+    /// A hook failed.
+    Hook,
 }
 
 impl WarningKind {
@@ -63,6 +65,7 @@ impl WarningKind {
             Self::Identity => "identity",
             Self::Coverage => "coverage",
             Self::Quota => "quota",
+            Self::Hook => "hook",
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::backup::control::Outgoing;
 use crate::backup::conversation::{Conversation, State, converse};
 use crate::backup::error::RunError;
 use crate::backup::guard::{Guard, cut_at, stored_bytes};
+use crate::backup::hooks::Hooks;
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::ssh_target;
 use crate::backup::meta_writer::MetaWriter;
@@ -145,8 +146,7 @@ async fn run(
     coordinator.events.tell(started);
     // Of the highest level, so that every line says which run it is of, however little is logged.
     let span = tracing::error_span!("run", %run, host = name, snapshot = tracing::field::Empty);
-    let work = run_locked(coordinator, host, options, progress, run, seen);
-    let result = unless_stopped_early(work, coordinator, progress, run)
+    let result = run_with_hooks(coordinator, host, options, progress, run, seen)
         .instrument(span)
         .await;
     note_end(coordinator, &name, (run, now), seen, &result).await;
@@ -257,8 +257,8 @@ fn run_ended(
     }
 }
 
-/// The run while its host is locked: everything that can go wrong goes into the history.
-async fn run_locked(
+/// The run while its host is locked, and the hooks after it, whatever becomes of it.
+async fn run_with_hooks(
     coordinator: &Coordinator,
     host: &Host,
     options: RunOptions,
@@ -266,10 +266,29 @@ async fn run_locked(
     run: RunId,
     seen: &mut Seen,
 ) -> Result<Committed, RunError> {
+    let mut hooks = Hooks::new(coordinator, host, run);
+    let work = run_locked(coordinator, host, options, progress, &mut hooks, run, seen);
+    let result = unless_stopped_early(work, coordinator, progress, run).await;
+    seen.warnings.extend(hooks.after(result.is_ok()).await);
+    result
+}
+
+/// Everything that can go wrong here goes into the history.
+async fn run_locked(
+    coordinator: &Coordinator,
+    host: &Host,
+    options: RunOptions,
+    progress: &Arc<Progress>,
+    hooks: &mut Hooks<'_>,
+    run: RunId,
+    seen: &mut Seen,
+) -> Result<Committed, RunError> {
     let mut prepared = prepare(coordinator, host, run).await?;
 
     progress.step(Step::Connect);
     let connection = connect(&ssh_target(host)?).await?;
+    progress.step(Step::Hooks);
+    hooks.before(&connection).await?;
     progress.step(Step::Deploy);
     let agents = coordinator.config.agents_dir.as_deref();
     let mut session = session::begin(

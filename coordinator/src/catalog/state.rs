@@ -14,6 +14,7 @@ use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsign
 
 pub mod figures;
 pub mod holds;
+pub mod hooks;
 pub mod identities;
 pub mod notifications;
 pub mod occasions;
@@ -23,6 +24,7 @@ pub mod tokens;
 
 use figures::figure_tables;
 use holds::hold_tables;
+use hooks::hooks_tables;
 use identities::identity_tables;
 use notifications::notification_tables;
 use occasions::occasions_tables;
@@ -61,7 +63,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 9,
+    version: 10,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -72,6 +74,7 @@ const SCHEMA: Schema = Schema {
         (6, identity_tables!()),
         (7, concat!(occasions_tables!(), results_tables!())),
         (8, concat!(token_tables!(), notification_tables!())),
+        (9, hooks_tables!()),
     ],
     sql: concat!(
         "
@@ -100,7 +103,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         occasions_tables!(),
         results_tables!(),
         token_tables!(),
-        notification_tables!()
+        notification_tables!(),
+        hooks_tables!()
     ),
 };
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use append_server::destination::local_root::RootError;
 use jiff::tz::TimeZone;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::alone;
 use crate::catalog::selector::Selector;
@@ -169,6 +170,7 @@ pub async fn run_command(
     config: Config,
     global: &GlobalArgs,
     screen: &Screen,
+    stop: &CancellationToken,
 ) -> Result<ExitCode, CommandError> {
     let mut hosts = choose_hosts(args, &config)?;
     for host in &hosts {
@@ -180,7 +182,11 @@ pub async fn run_command(
     match Asked::ask(&socket, by_daemon::question(args, &hosts)).await {
         Ok(asked) => {
             let errors = &mut io::stderr();
-            return Ok(by_daemon::follow(asked, is_one, global, out, errors).await?);
+            // Losing what is followed is safe: the daemon does it all the same.
+            return tokio::select! {
+                code = by_daemon::follow(asked, is_one, global, out, errors) => Ok(code?),
+                () = stop.cancelled() => Ok(ExitCode::Cancelled),
+            };
         }
         Err(AskError::NotRunning { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -188,7 +194,7 @@ pub async fn run_command(
     let clock = Arc::new(SystemClock);
     if !is_one {
         let coordinator = open_coordinator(config, None).await?;
-        return Ok(run_hosts(coordinator, hosts, args, global, screen, out).await?);
+        return Ok(run_hosts(coordinator, hosts, args, stop, global, screen, out).await?);
     }
     let Some(host) = hosts.pop() else {
         return Ok(ExitCode::Ok);
@@ -202,7 +208,7 @@ pub async fn run_command(
         out,
         errors: &mut io::stderr(),
     };
-    Ok(run::run_command(&config, &host, args, clock, presentation).await?)
+    Ok(run::run_command(&config, &host, args, clock, stop, presentation).await?)
 }
 
 /// `snapshots [HOST]`.

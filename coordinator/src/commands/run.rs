@@ -12,13 +12,16 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::error::RunError;
 use crate::backup::progress::Progress;
 use crate::backup::report::RunReport;
 use crate::backup::run::{RunOptions, run_host};
 use crate::cli::GlobalArgs;
 use crate::cli::run::RunArgs;
 use crate::clock::Clock;
-use crate::commands::run::here::{options, within_window};
+use crate::commands::run::here::{options, until_interrupted, within_window};
 use crate::commands::run::live::{Display, watch};
 use crate::commands::run::summary::{write_json_report, write_summary};
 use crate::config::Config;
@@ -33,12 +36,14 @@ pub async fn run_command(
     host: &Host,
     args: &RunArgs,
     clock: Arc<dyn Clock>,
+    stop: &CancellationToken,
     presentation: Presentation<'_>,
 ) -> io::Result<ExitCode> {
     let progress = Arc::new(Progress::default());
     let options = options(host, args, clock.as_ref());
     let run = open_and_run(config, host, options, Arc::clone(&clock), &progress);
     let run = within_window(run, host, args, clock.as_ref(), &progress);
+    let run = until_interrupted(run, stop, &progress);
     present_run(host.name.as_str(), run, &progress, presentation).await
 }
 
@@ -51,7 +56,12 @@ pub async fn open_and_run(
     progress: &Arc<Progress>,
 ) -> RunReport {
     let began = Instant::now();
-    match Coordinator::open(config.clone(), clock).await {
+    // Losing the opening is safe: nothing has begun.
+    let opened = tokio::select! {
+        opened = Coordinator::open(config.clone(), clock) => opened.map_err(RunError::from),
+        why = progress.stopped() => Err(why.into()),
+    };
+    match opened {
         Ok(coordinator) => {
             let report = run_host(&coordinator, host, options, progress).await;
             coordinator.close().await;
@@ -59,7 +69,7 @@ pub async fn open_and_run(
         }
         Err(error) => RunReport {
             host: host.name.to_string(),
-            result: Err(error.into()),
+            result: Err(error),
             duration: began.elapsed(),
             transport: None,
             agent_memory: 0,

@@ -188,6 +188,23 @@ pub enum ValueError {
     /// A schedule, or a window.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// Not a program with arguments.
+    #[error(
+        "is no command: write the program and its arguments, as in [\"systemctl\", \"stop\", \"x\"]"
+    )]
+    NoCommand,
+    /// A hook that comes too late to stop the run.
+    #[error("a {event} hook has nothing to abort: write \"warn\" or \"ignore\"")]
+    NothingToAbort {
+        /// When the hook is run.
+        event: &'static str,
+    },
+    /// More of something than anybody means.
+    #[error("there are too many of them: write at most {max}")]
+    TooMany {
+        /// The most.
+        max: usize,
+    },
     /// No such zone.
     #[error("there is no time zone {zone:?}: write one as in \"Europe/Zurich\" or \"UTC\"")]
     UnknownZone {

@@ -9,6 +9,7 @@ use append_server::quantity::Span;
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
+use crate::config::hook_settings::Hook;
 use crate::config::layers::Layers;
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{GroupName, HostName, RepositoryName, Tag};
@@ -64,6 +65,8 @@ pub struct Host {
     pub timing: Timing,
     /// The repository it writes to: its own name unless it is grouped.
     pub repository: RepositoryName,
+    /// Commands around a run, in their order.
+    pub hooks: Vec<Hook>,
     /// Deadlines and parallelism.
     pub limits: HostLimits,
     /// The tables its values come from, its own first, each stronger than those behind it.
@@ -190,6 +193,7 @@ pub(super) fn merge(
         repository: layers
             .pick(|table| &table.repository)
             .unwrap_or_else(|| RepositoryName::from(name)),
+        hooks: layers.pick(|table| &table.hooks).unwrap_or_default(),
         limits: merge_limits(layers),
     })
 }

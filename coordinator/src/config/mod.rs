@@ -10,6 +10,7 @@ pub mod coordinator_file;
 pub mod difference;
 pub mod error;
 pub mod exclude;
+pub mod hook_settings;
 pub mod host;
 pub mod hosts_file;
 mod layers;

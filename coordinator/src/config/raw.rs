@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
+use crate::config::hook_settings::RawHook;
 use crate::config::listener_settings::RawListener;
 use crate::config::notify_settings::RawNotify;
 use crate::config::prune_settings::{RawKeep, RawPrune};
@@ -198,6 +199,7 @@ pub(super) struct RawSettings {
     pub(super) concurrency_key: Option<Text>,
     pub(super) sla: Option<Text>,
     pub(super) repository: Option<Text>,
+    pub(super) hook: Option<Spanned<Vec<Spanned<RawHook>>>>,
     pub(super) limits: Option<RawHostLimits>,
 }
 

@@ -13,6 +13,7 @@ use toml::Spanned;
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
+use crate::config::hook_settings::{Hook, read_hooks};
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{RepositoryName, Tag};
 use crate::config::path::{SourcePath, resolve_local, resolve_secret};
@@ -52,6 +53,7 @@ pub(super) struct Settings {
     pub(super) safety: SafetySettings,
     pub(super) timing: TimingSettings,
     pub(super) repository: Option<RepositoryName>,
+    pub(super) hooks: Option<Vec<Hook>>,
     pub(super) limits: LimitSettings,
 }
 
@@ -243,6 +245,7 @@ impl<'a> ValueReader<'a> {
             safety: read_safety(self, raw),
             timing: read_timing(self, raw),
             repository: self.maybe(raw.repository.as_ref()),
+            hooks: raw.hook.as_ref().map(|hooks| read_hooks(self, hooks)),
             limits: raw
                 .limits
                 .as_ref()

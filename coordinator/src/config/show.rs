@@ -9,6 +9,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
+use crate::config::hook_settings::Hook;
 use crate::config::host::{Host, HostLimits, Jump, Login};
 use crate::config::notify_settings::{Endpoint, NotifySettings, Target, Way};
 use crate::config::origin::{origin_json, origin_note};
@@ -263,6 +264,10 @@ fn host_rows(host: &Host) -> Rows {
     rows.extend(safety_rows(&host.safety));
     rows.extend(timing_rows(&host.timing));
     rows.push(("repository", json!(host.repository.as_str())));
+    if !host.hooks.is_empty() {
+        let hooks = host.hooks.iter().map(hook_value);
+        rows.push(("hook", Value::Array(hooks.collect())));
+    }
     rows.push(("limits", limits_value(&host.limits)));
     rows
 }
@@ -322,6 +327,15 @@ fn jump_value(jump: &Jump) -> Value {
         shown.insert("host".to_owned(), json!(host.as_str()));
     }
     Value::Object(shown)
+}
+
+fn hook_value(hook: &Hook) -> Value {
+    json!({
+        "on": hook.on.as_str(),
+        "run": hook.command,
+        "timeout": hook.timeout.to_string(),
+        "on_failure": hook.on_failure.as_str(),
+    })
 }
 
 fn keep_value(keep: &Keep) -> Value {

@@ -12,8 +12,10 @@ use tempfile::TempDir;
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::error::ERRORS_MAX;
+use crate::config::hook_settings::{HookEvent, HookFailure};
 use crate::config::hosts_file::resolve;
 use crate::config::raw::Transport;
+use crate::config::show::standalone_toml;
 use crate::config::source_text::SourceText;
 
 const COORDINATOR: &str = "\
@@ -1158,6 +1160,65 @@ fn the_remaining_values_reach_the_host() {
     assert_eq!(host.limits.idle.duration().as_secs(), 90);
     assert_eq!(host.limits.connect.duration().as_secs(), 30);
     assert_eq!(host.limits.agent_threads, Some(2));
+}
+
+#[test]
+fn hooks_reach_the_host_in_their_order_and_replace_those_of_the_defaults() {
+    let hosts = HOSTS.replace(
+        "[defaults]",
+        "[defaults]\nhook = [{ on = \"finally\", run = [\"sync\"] }]",
+    );
+    let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
+    let inherited = &config.host("web1").unwrap().hooks;
+    assert_eq!(inherited[0].command, ["sync"]);
+    assert_eq!(inherited[0].on_failure, HookFailure::Warn);
+    assert_eq!(inherited[0].timeout.duration().as_secs(), 300);
+    let own = "\n[[host.web1.hook]]\non = \"before-run\"\nrun = [\"a b\", \"c\\nd\"]\ntimeout = \"60s\"\n\
+               [[host.web1.hook]]\non = \"failed\"\nrun = [\"x\"]\non_failure = \"ignore\"\n";
+    let config = Fixture::new(COORDINATOR, &(hosts + own)).load().unwrap();
+    let host = config.host("web1").unwrap();
+    assert_eq!(host.hooks.len(), 2);
+    assert_eq!(host.hooks[0].command, ["a b", "c\nd"]);
+    assert_eq!(host.hooks[0].on, HookEvent::BeforeRun);
+    assert_eq!(host.hooks[0].on_failure, HookFailure::Abort);
+    assert_eq!(host.hooks[1].on_failure, HookFailure::Ignore);
+    // What a snapshot keeps of its host's settings gives the same host again.
+    let kept = standalone_toml(&config, host);
+    let again = Fixture::new(COORDINATOR, &kept).load().unwrap();
+    assert_eq!(again.host("web1").unwrap().hooks, host.hooks);
+}
+
+#[test]
+fn hooks_that_cannot_be_meant_are_refused() {
+    for (hook, remedy) in [
+        ("{ on = \"before\", run = [\"x\"] }", "before-run"),
+        ("{ on = \"failed\" }", "run"),
+        ("{ on = \"failed\", run = \"x\" }", "hook"),
+        (
+            "{ on = \"failed\", run = [] }",
+            "[\"systemctl\", \"stop\", \"x\"]",
+        ),
+        (
+            "{ on = \"failed\", run = [\"\"] }",
+            "the program and its arguments",
+        ),
+        ("{ on = \"failed\", run = [\"a\\u0000\"] }", "is no command"),
+        (
+            "{ on = \"failed\", run = [\"x\"], on_failure = \"abort\" }",
+            "nothing to abort",
+        ),
+        (
+            "{ on = \"failed\", run = [\"x\"], timeout = \"0s\" }",
+            "at least 1s",
+        ),
+        (
+            "{ on = \"failed\", run = [\"x\"], when = 1 }",
+            "unknown key",
+        ),
+    ] {
+        let text = refused_host_line(&format!("hook = [{hook}]"));
+        assert_says(&text, &["hosts.toml:11:", "host.web1", remedy]);
+    }
 }
 
 proptest::proptest! {

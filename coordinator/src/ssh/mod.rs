@@ -8,6 +8,7 @@
 //! [`append_server::ssh::connect::SshConnection::disconnect`]. Dropping anything early cleans up as well.
 
 pub mod exec;
+pub mod guarded;
 
 pub mod tunnel;
 

@@ -24,6 +24,15 @@ pub(super) fn script_line(script: &str, arguments: &[&str]) -> String {
     format!("exec {}", command_line(&words))
 }
 
+/// Defines what [`one_line`] writes for a line break.
+pub(super) const LINE_BREAK: &str = r"newline=$(printf '\nx'); newline=${newline%x}; ";
+
+/// A word that a POSIX shell reads as it is, on one line, after [`LINE_BREAK`].
+pub(super) fn one_line(word: &str) -> String {
+    let quoted = format!("'{}'", word.replace('\'', r"'\''"));
+    quoted.replace('\n', "'\"$newline\"'")
+}
+
 /// Splits a `become` prefix such as `sudo -n` into its words. There is no quoting in it.
 pub(super) fn words(prefix: &str) -> Vec<&str> {
     prefix.split_ascii_whitespace().collect()

@@ -78,7 +78,8 @@ fn a_file_of_the_version_before_is_brought_up() {
         "DROP TABLE foreign_records; DROP TABLE identity; DROP TABLE acts; DROP TABLE orphans;
          DROP TABLE clock_reading; DROP TABLE holds; DROP TABLE figures;
          DROP TABLE host_identities; DROP TABLE offered_identities;
-         DROP TABLE scheduled; DROP TABLE occasions; DROP TABLE run_results; DROP TABLE verified; PRAGMA user_version = 1;",
+         DROP TABLE scheduled; DROP TABLE occasions; DROP TABLE run_results; DROP TABLE verified;
+         DROP TABLE finally_owed; PRAGMA user_version = 1;",
     )
     .unwrap();
     drop(old);
@@ -109,4 +110,19 @@ fn a_state_on_another_machine_is_another_coordinator() {
     assert_eq!(state.coordinator_id(here, fresh(4)).unwrap(), fresh(1));
     assert_eq!(state.coordinator_id(there, fresh(5)).unwrap(), fresh(5));
     assert_eq!(state.coordinator_id(here, fresh(6)).unwrap(), fresh(6));
+}
+
+#[test]
+fn finally_hooks_are_owed_until_they_were_run() {
+    let dir = TempDir::new().unwrap();
+    let mut state = open(&dir);
+    assert_eq!(state.finally_owed("web1").unwrap(), None);
+    state.owe_finally("web1", RunId([1; 16])).unwrap();
+    state.owe_finally("web1", RunId([2; 16])).unwrap();
+    drop(state);
+    let mut state = open(&dir);
+    assert_eq!(state.finally_owed("web1").unwrap(), Some(RunId([2; 16])));
+    assert_eq!(state.finally_owed("web2").unwrap(), None);
+    state.finally_done("web1").unwrap();
+    assert_eq!(state.finally_owed("web1").unwrap(), None);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::backup::progress::{Counts, Progress, Stop};
 use crate::backup::report::RunReport;
@@ -29,6 +30,7 @@ pub async fn run_hosts(
     coordinator: Coordinator,
     hosts: Vec<Host>,
     args: &RunArgs,
+    stop: &CancellationToken,
     global: &GlobalArgs,
     screen: &Screen,
     out: &mut (dyn Write + Send),
@@ -60,13 +62,18 @@ pub async fn run_hosts(
     }
     let mut tasks = JoinSet::new();
     loop {
-        for name in roster.poll_asked(clock.now()) {
+        // Once interrupted, those that go on end, and no other begins.
+        let due = match stop.is_cancelled() {
+            true => Vec::new(),
+            false => roster.poll_asked(clock.now()),
+        };
+        for name in due {
             if let Some(host) = hosts.iter().find(|host| host.name.as_str() == name) {
                 let (coordinator, host, args) =
                     (Arc::clone(&coordinator), host.clone(), args.clone());
-                let display = Display::choose(global, screen, &name);
+                let (display, stop) = (Display::choose(global, screen, &name), stop.clone());
                 spawn(&mut tasks, move || {
-                    run_one(coordinator, host, args, display)
+                    run_one(coordinator, host, args, stop, display)
                 });
             }
         }
@@ -132,10 +139,27 @@ pub async fn within_window<T>(
     run.await
 }
 
+/// A run that is asked to stop when whoever started it has had enough. It is waited for: what its host's hooks are promised
+/// is done then.
+pub async fn until_interrupted<T>(
+    run: impl Future<Output = T>,
+    stop: &CancellationToken,
+    progress: &Progress,
+) -> T {
+    let mut run = std::pin::pin!(run);
+    // Losing the token's arm is safe: it only matters while the run goes on.
+    tokio::select! {
+        result = &mut run => return result,
+        () = stop.cancelled() => progress.ask_to_stop(Stop::Cancelled),
+    }
+    run.await
+}
+
 async fn run_one(
     coordinator: Arc<Coordinator>,
     host: Host,
     args: RunArgs,
+    stop: CancellationToken,
     display: Display,
 ) -> (RunReport, Counts) {
     let progress = Arc::new(Progress::default());
@@ -143,6 +167,7 @@ async fn run_one(
     let options = options(&host, &args, clock.as_ref());
     let run = run_host(&coordinator, &host, options, &progress);
     let run = within_window(run, &host, &args, clock.as_ref(), &progress);
+    let run = until_interrupted(run, &stop, &progress);
     let report = watch(run, &progress, display).await;
     (report, progress.counts())
 }

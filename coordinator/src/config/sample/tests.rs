@@ -113,7 +113,12 @@ fn samples_show_every_key() {
         let error = toml::from_str::<crate::config::raw::RawCoordinator>(&probe).unwrap_err();
         assert_shows(sample, error.message());
     }
-    for header in ["[defaults]\n", "[defaults.limits]\n", "[host.a.jump]\n"] {
+    for header in [
+        "[defaults]\n",
+        "[defaults.limits]\n",
+        "[host.a.jump]\n",
+        "[[host.a.hook]]\n",
+    ] {
         let probe = format!("{header}{unknown}");
         let error = toml::from_str::<crate::config::raw::RawHosts>(&probe).unwrap_err();
         assert_shows(HOSTS_TOML, error.message());

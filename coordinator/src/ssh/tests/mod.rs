@@ -11,6 +11,7 @@ mod sshd;
 mod connecting;
 mod deploying;
 mod executing;
+mod guarding;
 mod hostile;
 mod logging_in;
 mod pure;
