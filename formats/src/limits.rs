@@ -98,6 +98,16 @@ pub const TEXT_BYTES_MAX: u64 = 1_024;
 pub const SOURCES_MAX: u64 = 1_024;
 /// The most patterns of a host.
 pub const PATTERNS_MAX: u64 = 4_096;
+/// The most streams of a host.
+pub const STREAMS_MAX: u64 = 256;
+/// The longest name of a stream.
+pub const STREAM_NAME_BYTES_MAX: u64 = 1_024;
+/// The most words of a stream's command.
+pub const STREAM_WORDS_MAX: u64 = 256;
+/// The longest end that is asked of a stream's output.
+pub const STREAM_ENDING_BYTES_MAX: u64 = 256;
+/// The longest word of a stream's command.
+pub const STREAM_WORD_BYTES_MAX: u64 = 64 * KIB;
 
 // Audit log.
 

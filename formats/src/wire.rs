@@ -6,5 +6,6 @@ pub mod facts;
 pub mod framing;
 pub mod handshake;
 pub mod start;
+pub mod streams;
 pub mod surroundings;
 pub mod upload;

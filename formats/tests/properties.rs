@@ -37,6 +37,7 @@ use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
@@ -732,6 +733,22 @@ fn start() -> impl Strategy<Value = Start> {
             threads,
         },
     );
+    let stream = |name: Vec<u8>, command: Vec<Vec<u8>>, limits: (u32, u64, Vec<u8>)| Stream {
+        name,
+        command,
+        seconds_max: limits.0,
+        bytes_max: limits.1,
+        ending: limits.2,
+    };
+    let command = vec(vec(1..=255u8, 1..9), 1..4);
+    let limits = (any::<u32>(), any::<u64>(), vec(any::<u8>(), 0..9));
+    let streams =
+        proptest::collection::btree_map(name(), (command, limits), 0..4).prop_map(move |streams| {
+            let streams = streams.into_iter();
+            streams
+                .map(|(name, (command, limits))| stream(name, command, limits))
+                .collect::<Vec<_>>()
+        });
     let keys = any::<[[u8; 32]; 5]>();
     let ids = (any::<[u8; 16]>(), any::<u32>(), any::<[u8; 16]>());
     (
@@ -739,7 +756,7 @@ fn start() -> impl Strategy<Value = Start> {
         keys,
         vec(any::<u8>(), 0..100),
         transport,
-        rules,
+        (rules, streams),
         limits,
     )
         .prop_map(
@@ -748,7 +765,7 @@ fn start() -> impl Strategy<Value = Start> {
                 [id, chunking, data, table, token],
                 run_header,
                 transport,
-                rules,
+                (rules, streams),
                 limits,
             )| {
                 Start {
@@ -763,6 +780,7 @@ fn start() -> impl Strategy<Value = Start> {
                     token: RunToken::from_bytes(token),
                     transport,
                     rules,
+                    streams,
                     limits,
                 }
             },

@@ -2,8 +2,10 @@
 //! the files itself, bounded: a static program has no name service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use formats::limits::{NAME_BYTES_MAX, SNAPSHOT_NAMES_MAX};
@@ -87,10 +89,41 @@ impl SeenIds {
 
 /// Names of ids from a file of lines `name:password:id:…`; the first line of an id counts.
 fn names_of(ids: &BTreeSet<u32>, path: &Path) -> Vec<(u32, String)> {
-    let Ok(file) = File::open(path) else {
-        return Vec::new();
-    };
     let mut found = BTreeMap::new();
+    each_line(path, |line| {
+        if let Some((id, name)) = name_line(line)
+            && ids.contains(&id)
+        {
+            found.entry(id).or_insert(name);
+        }
+    });
+    found.into_iter().collect()
+}
+
+/// The home directory of a user, from the host's files; `/` for one that is not there.
+pub fn home_of(uid: u32) -> OsString {
+    home_in(Path::new("/etc/passwd"), uid).unwrap_or_else(|| "/".into())
+}
+
+fn home_in(path: &Path, uid: u32) -> Option<OsString> {
+    let mut home = None;
+    each_line(path, |line| {
+        if name_line(line).is_some_and(|(id, _)| id == uid) {
+            let field = line.split(|byte| *byte == b':').nth(5);
+            let field = field.filter(|field| field.starts_with(b"/"));
+            home = home
+                .take()
+                .or(field.map(|home| OsString::from_vec(home.to_vec())));
+        }
+    });
+    home
+}
+
+/// Reads a file line by line, as far as it is bounded; none of one that is not there.
+fn each_line(path: &Path, mut take: impl FnMut(&[u8])) {
+    let Ok(file) = File::open(path) else {
+        return;
+    };
     let mut lines = BufReader::new(file.take(NAMES_FILE_BYTES_MAX));
     let mut line = Vec::new();
     loop {
@@ -100,15 +133,10 @@ fn names_of(ids: &BTreeSet<u32>, path: &Path) -> Vec<(u32, String)> {
             .take(SMALL_FILE_BYTES_MAX)
             .read_until(b'\n', &mut line);
         if !matches!(read, Ok(1..)) {
-            break;
+            return;
         }
-        if let Some((id, name)) = name_line(&line)
-            && ids.contains(&id)
-        {
-            found.entry(id).or_insert(name);
-        }
+        take(&line);
     }
-    found.into_iter().collect()
 }
 
 fn name_line(line: &[u8]) -> Option<(u32, String)> {
@@ -121,7 +149,7 @@ fn name_line(line: &[u8]) -> Option<(u32, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{memory_peak, name_line, names_of};
+    use super::{home_in, memory_peak, name_line, names_of};
     use std::collections::BTreeSet;
 
     #[test]
@@ -134,6 +162,17 @@ mod tests {
         assert_eq!(names, [(0, "root".to_owned()), (33, "web".to_owned())]);
         assert_eq!(name_line(b":x:1:\n"), None);
         assert_eq!(name_line(b"a:x:b\n"), None);
+    }
+
+    #[test]
+    fn a_home_is_that_of_the_first_line_of_an_id() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("passwd");
+        let lines = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv/a b:\nx:x:33:33::/y:\nodd:x:34:34::home:\n";
+        std::fs::write(&path, lines).expect("writes");
+        assert_eq!(home_in(&path, 33), Some("/srv/a b".into()));
+        assert_eq!(home_in(&path, 34), None);
+        assert_eq!(home_in(&path, 35), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod control;
 pub mod batches;
 pub mod filter;
 pub mod stat;
+pub mod streams;
 pub mod walk;
 
 pub mod budget;

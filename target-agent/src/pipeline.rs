@@ -33,6 +33,7 @@ use crate::read::content::Window as CutWindow;
 use crate::read::file::FileReader;
 use crate::read::hash::{self, Hashing};
 use crate::read::worker::{self, OnRead, Worker};
+use crate::streams::Streams;
 use crate::threads::spawn;
 use crate::totals::Counters;
 use crate::upload::sender::{self, Uploader};
@@ -67,6 +68,7 @@ pub struct PipelineOptions {
 /// Walks, reads and uploads; gives the owners seen when everything is acknowledged.
 pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
     let workers = worker_count(options.start.limits.threads);
+    let streams = Arc::new(Streams::new(options.start.streams.clone()));
     let budget = Budget::new();
     let open = OpenBatches::default();
     let (turns, in_turn) = bounded(SEGMENTS_WAITING_MAX);
@@ -95,6 +97,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
             budget: budget.clone(),
             counters: options.counters.clone(),
             on_read: options.on_read,
+            streams: streams.clone(),
         },
     )?;
     let window = Window {
@@ -118,6 +121,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
         root: b"/",
         rules: &options.start.rules,
         filter: &options.filter,
+        streams: &streams,
         own_directory: options.own_directory,
         open_directories: options.open_directories,
     };
@@ -211,6 +215,7 @@ struct Reading {
     budget: Budget,
     counters: Counters,
     on_read: OnRead,
+    streams: Arc<Streams>,
 }
 
 /// Starts the dispatcher, the readers and the hashers.
@@ -255,6 +260,7 @@ fn start_reading(
             budget: reading.budget.clone(),
             counters: reading.counters.clone(),
             on_read: reading.on_read.clone(),
+            streams: reading.streams.clone(),
         };
         spawn(&format!("read-{index}"), outgoing, move || {
             worker::run(worker);

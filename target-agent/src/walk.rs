@@ -8,6 +8,7 @@ pub mod names;
 pub mod pseudo;
 pub mod skip;
 pub mod sources;
+mod streams;
 pub mod walker;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod compare;
 pub mod coordinator_process;
 pub mod corpus;
+pub mod databases;
 pub mod escape;
 pub mod fault_proxy;
 pub mod host_network;

@@ -16,8 +16,8 @@ use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
 use formats::listing::order::OrderChecker;
 use formats::seal::run_header::Purpose;
 use formats::wire::control::{
-    Bitmap, ContentPart, Details, Entries, EntryStat, FromAgent, FromCoordinator, Names, Problem,
-    ProblemKind, ReadOutcome, Seen, Totals,
+    Bitmap, ContentPart, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator, Names,
+    Problem, ProblemKind, ReadOutcome, Seen, Totals,
 };
 
 use crate::backup::control::{Incoming, Outgoing};
@@ -30,6 +30,7 @@ use crate::backup::reuse::{Reuse, chunk_ids};
 use crate::backup::session::StdioTunnel;
 use crate::backup::shared_index::SharedIndex;
 use crate::backup::sources::Sources;
+use crate::backup::streams::Streams;
 use crate::backup::verdict::{HardLinks, Verdict, judge};
 use crate::backup::verifier::{Verified, Verifier};
 use crate::safety::quota::Scope;
@@ -90,6 +91,8 @@ pub struct Conversation {
     pub sources: Sources,
     /// The most bytes that its files may have together.
     pub snapshot_bytes_max: Option<u64>,
+    /// The streams that were asked for.
+    pub streams: Streams,
     /// Told to whoever watches.
     pub progress: Arc<Progress>,
     /// The checks' and answers' own state.
@@ -165,6 +168,9 @@ pub async fn converse(conversation: &mut Conversation) -> Result<Outcome, RunErr
             what: "finished with entries still waiting",
         });
     }
+    for problem in conversation.streams.finish()? {
+        note_problem(conversation, problem);
+    }
     settle(conversation).await?;
     check_totals(&conversation.state)?;
     Ok(std::mem::take(&mut conversation.state.outcome))
@@ -220,6 +226,7 @@ async fn take(conversation: &mut Conversation, message: FromAgent) -> Result<(),
                 .await
         }
         FromAgent::Problem(problem) => {
+            conversation.streams.note(&problem);
             note_problem(conversation, problem);
             Ok(())
         }
@@ -248,53 +255,38 @@ async fn take(conversation: &mut Conversation, message: FromAgent) -> Result<(),
 }
 
 async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Result<(), RunError> {
-    let Conversation {
-        state,
-        parent,
-        progress,
-        full_read,
-        sources,
-        snapshot_bytes_max,
-        reuse,
-        ..
-    } = conversation;
-    state.pending.check_next(entries.batch)?;
+    conversation.state.pending.check_next(entries.batch)?;
     let mut wanted = Vec::new();
     let mut blocks = Vec::with_capacity(entries.blocks.len());
     let (mut files, mut bytes) = (0u64, 0u64);
     for block in entries.blocks {
-        state.order.block(&block.directory)?;
+        conversation.state.order.block(&block.directory)?;
         let mut judged = Vec::with_capacity(block.entries.len());
         for found in block.entries {
-            state.order.entry(&found.name, found.stat.kind)?;
-            sources.check(&block.directory, &found.name)?;
-            let found_bytes = found.stat.size;
             if found.stat.kind == EntryKind::File {
                 files += 1;
-                bytes = bytes.saturating_add(found_bytes);
+                bytes = bytes.saturating_add(found.stat.size);
             }
-            let known = parent
-                .entry_of(&block.directory, &found)
-                .await
-                .map_err(RunError::Parent)?;
-            let verdict = judge(
-                &block.directory,
-                &found,
-                known,
-                *full_read,
-                &mut state.links,
-            );
-            if found_bytes > 0 && !matches!(verdict, Verdict::HardLink(_)) {
-                state.file_bytes = state.file_bytes.saturating_add(found_bytes);
-            }
-            wanted.push(matches!(verdict, Verdict::Wanted));
-            judged.push(pending_of(verdict, found));
+            let of = EntryRef {
+                batch: entries.batch,
+                entry: u32::try_from(wanted.len()).unwrap_or(u32::MAX),
+            };
+            let entry = take_entry(conversation, of, &block.directory, found).await?;
+            wanted.push(matches!(entry, PendingEntry::Waiting(_)));
+            judged.push(entry);
         }
         blocks.push(PendingBlock {
             directory: block.directory,
             entries: judged,
         });
     }
+    let Conversation {
+        state,
+        progress,
+        reuse,
+        snapshot_bytes_max,
+        ..
+    } = conversation;
     if let Some(reuse) = reuse {
         want_lost(reuse, &mut blocks, &mut wanted).await?;
     }
@@ -303,13 +295,7 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
         counts.files += files;
         counts.bytes = counts.bytes.saturating_add(bytes);
     });
-    if let Some(limit) = snapshot_bytes_max.filter(|limit| state.file_bytes > *limit) {
-        return Err(RunError::Quota {
-            scope: Scope::Snapshot,
-            used: state.file_bytes,
-            limit,
-        });
-    }
+    check_snapshot_bytes(state, *snapshot_bytes_max)?;
     state.entries += wanted.len() as u64;
     state.pending.push(blocks);
     let verdicts = Bitmap::new(entries.batch, wanted.into_iter());
@@ -318,13 +304,57 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
     write_complete(conversation).await
 }
 
-fn pending_of(verdict: Verdict, found: EntryStat) -> PendingEntry {
-    match verdict {
+/// Ends a run whose files have more bytes together than they may.
+fn check_snapshot_bytes(state: &State, limit: Option<u64>) -> Result<(), RunError> {
+    match limit.filter(|limit| state.file_bytes > *limit) {
+        Some(limit) => Err(RunError::Quota {
+            scope: Scope::Snapshot,
+            used: state.file_bytes,
+            limit,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Checks an entry's place and judges it.
+async fn take_entry(
+    conversation: &mut Conversation,
+    of: EntryRef,
+    directory: &[u8],
+    found: EntryStat,
+) -> Result<PendingEntry, RunError> {
+    let Conversation {
+        state,
+        parent,
+        full_read,
+        sources,
+        streams,
+        ..
+    } = conversation;
+    let found_bytes = found.stat.size;
+    state.order.entry(&found.name, found.stat.kind)?;
+    let of_streams = streams.check(directory, &found)?;
+    if !of_streams {
+        sources.check(directory, &found.name)?;
+    }
+    let known = parent
+        .entry_of(directory, &found)
+        .await
+        .map_err(RunError::Parent)?;
+    if of_streams {
+        streams.listed(of, directory, &found.name, known.as_ref());
+    }
+    let read_anew = *full_read || of_streams;
+    let verdict = judge(directory, &found, known, read_anew, &mut state.links);
+    if !matches!(verdict, Verdict::HardLink(_)) {
+        state.file_bytes = state.file_bytes.saturating_add(found_bytes);
+    }
+    Ok(match verdict {
         Verdict::Unchanged(entry) | Verdict::HardLink(entry) => PendingEntry::Done(entry),
         Verdict::Wanted => {
             PendingEntry::Waiting(Box::new(Waiting::new(found.name, found.stat.kind)))
         }
-    }
+    })
 }
 
 /// Asks for what is unchanged, and of whose content something is lost.
@@ -484,7 +514,19 @@ async fn check_content(
     }
 }
 
-async fn take_details(conversation: &mut Conversation, details: Details) -> Result<(), RunError> {
+async fn take_details(
+    conversation: &mut Conversation,
+    mut details: Details,
+) -> Result<(), RunError> {
+    if conversation.streams.awaits(details.of) {
+        // A stream's size is known only now.
+        let state = &mut conversation.state;
+        state.file_bytes = state.file_bytes.saturating_add(details.stat.size);
+        check_snapshot_bytes(state, conversation.snapshot_bytes_max)?;
+    }
+    if let Some(problem) = conversation.streams.close(&mut details)? {
+        note_problem(conversation, problem);
+    }
     if details.outcome == ReadOutcome::Read
         && let Some(page) = conversation.state.pending.last_page(details.of)?
     {

@@ -204,6 +204,16 @@ pub enum RunError {
         /// The path.
         path: Vec<u8>,
     },
+    /// A stream that the run is not to go on without.
+    #[error(
+        "stream {name} failed, and without it nothing is committed (`on_failure = \"fail\"`): {reason}"
+    )]
+    Stream {
+        /// Its name.
+        name: String,
+        /// Why, escaped.
+        reason: String,
+    },
     /// The agent's own counts are not what arrived.
     #[error(
         "the agent counts {} entries and {} packs, but {} and {} arrived",

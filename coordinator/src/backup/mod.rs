@@ -15,6 +15,7 @@ pub mod parent;
 pub mod pending;
 pub mod reuse;
 pub mod sources;
+pub mod streams;
 pub mod threaded;
 pub mod verdict;
 

@@ -31,6 +31,7 @@ use crate::backup::report::{CommittedRun, RunReport, Warning};
 use crate::backup::reuse::Reuse;
 use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
+use crate::backup::streams::Streams;
 use crate::backup::verifier::{Verifier, VerifierKeys};
 use crate::catalog::state::Outcome as HistoryOutcome;
 use crate::catalog::state::results::RunResult;
@@ -584,6 +585,7 @@ fn orders(
                 .map(|name| name.as_str().as_bytes().to_vec())
                 .collect(),
         },
+        streams: Streams::orders(&host.streams),
         limits: AgentLimits {
             tunnel_connections: host.limits.tunnel_connections,
             threads: host
@@ -640,6 +642,7 @@ async fn begin_conversation(
         full_read: options.full_read,
         sources: Sources::new(&sources(host)),
         snapshot_bytes_max: host.safety.max_snapshot.hard_bytes(),
+        streams: Streams::new(&host.streams),
         progress: Arc::clone(progress),
         state: State::default(),
     })

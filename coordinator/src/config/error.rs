@@ -17,6 +17,7 @@ use crate::config::notify_settings::TargetError;
 use crate::config::path::PathError;
 use crate::config::secret_file::SecretFileError;
 use crate::config::source_text::{FILE_BYTES_MAX, Location, Place};
+use crate::config::stream_settings::StreamNameError;
 use crate::schedule::error::ScheduleError;
 
 /// How many errors one load reports; a broken file of 100,000 hosts must not print 100,000 lines.
@@ -199,6 +200,37 @@ pub enum ValueError {
         /// When the hook is run.
         event: &'static str,
     },
+    /// Not one of the two ways to say what a stream runs.
+    #[error("a stream needs either `preset` (with `database` and `args`) or `run`, and not both")]
+    PresetOrRun,
+    /// A preset without the database that it needs, or with one that could be an option.
+    #[error(
+        "this preset needs `database`: its name, or the path of its file; it cannot begin with \"-\""
+    )]
+    NoDatabase,
+    /// Streams that cannot lie beside each other.
+    #[error("two streams have one name, or one lies below another: give each a file of its own")]
+    StreamNamesClash,
+    /// Commands that do not fit into the agent's orders.
+    #[error(
+        "the streams' commands have more than {max} bytes together: shorten them, as with scripts on the host"
+    )]
+    CommandsTooLong {
+        /// The most.
+        max: usize,
+    },
+    /// A text to end with that is too long.
+    #[error("is too long: write at most {max} bytes")]
+    EndingTooLong {
+        /// The most.
+        max: usize,
+    },
+    /// No ratio.
+    #[error("is no ratio: write a number from 0.0 to 1.0")]
+    NoRatio,
+    /// A stream's name.
+    #[error(transparent)]
+    StreamName(#[from] StreamNameError),
     /// More of something than anybody means.
     #[error("there are too many of them: write at most {max}")]
     TooMany {

@@ -18,6 +18,7 @@ use crate::config::raw::Transport;
 use crate::config::safety_settings::{Safety, merge_safety};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::Location;
+use crate::config::stream_settings::Stream;
 use crate::config::table_keys::TableKeys;
 use crate::config::timing_settings::merge_timing;
 use crate::retention::keep::{KEEP_FLOOR_DEFAULT, Keep};
@@ -67,6 +68,8 @@ pub struct Host {
     pub repository: RepositoryName,
     /// Commands around a run, in their order.
     pub hooks: Vec<Hook>,
+    /// Commands whose output is kept, by name.
+    pub streams: Vec<Stream>,
     /// Deadlines and parallelism.
     pub limits: HostLimits,
     /// The tables its values come from, its own first, each stronger than those behind it.
@@ -194,6 +197,7 @@ pub(super) fn merge(
             .pick(|table| &table.repository)
             .unwrap_or_else(|| RepositoryName::from(name)),
         hooks: layers.pick(|table| &table.hooks).unwrap_or_default(),
+        streams: layers.pick(|table| &table.streams).unwrap_or_default(),
         limits: merge_limits(layers),
     })
 }

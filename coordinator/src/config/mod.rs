@@ -34,6 +34,7 @@ mod secret_keys;
 mod settings;
 pub mod show;
 pub mod source_text;
+pub mod stream_settings;
 pub mod suggestion;
 pub mod table_keys;
 pub mod table_setting;

@@ -17,6 +17,7 @@ use crate::config::prune_settings::{RawKeep, RawPrune};
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
 use crate::config::scan_settings::RawScan;
 use crate::config::secret_keys::SecretText;
+use crate::config::stream_settings::RawStream;
 use crate::config::table_keys::Keyed;
 use crate::config::timing_settings::CatchUp;
 
@@ -200,6 +201,7 @@ pub(super) struct RawSettings {
     pub(super) sla: Option<Text>,
     pub(super) repository: Option<Text>,
     pub(super) hook: Option<Spanned<Vec<Spanned<RawHook>>>>,
+    pub(super) stream: Option<Spanned<Vec<Spanned<RawStream>>>>,
     pub(super) limits: Option<RawHostLimits>,
 }
 

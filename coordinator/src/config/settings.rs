@@ -22,6 +22,7 @@ use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text
 use crate::config::safety_settings::{SafetySettings, read_safety};
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
+use crate::config::stream_settings::{Stream, read_streams};
 use crate::config::timing_settings::{TimingSettings, read_timing};
 use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
 
@@ -54,6 +55,7 @@ pub(super) struct Settings {
     pub(super) timing: TimingSettings,
     pub(super) repository: Option<RepositoryName>,
     pub(super) hooks: Option<Vec<Hook>>,
+    pub(super) streams: Option<Vec<Stream>>,
     pub(super) limits: LimitSettings,
 }
 
@@ -246,6 +248,10 @@ impl<'a> ValueReader<'a> {
             timing: read_timing(self, raw),
             repository: self.maybe(raw.repository.as_ref()),
             hooks: raw.hook.as_ref().map(|hooks| read_hooks(self, hooks)),
+            streams: raw
+                .stream
+                .as_ref()
+                .map(|streams| read_streams(self, streams)),
             limits: raw
                 .limits
                 .as_ref()

@@ -17,6 +17,7 @@ use crate::config::prune_settings::PruneSettings;
 use crate::config::safety_settings::safety_rows;
 use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_keys::secret_value;
+use crate::config::stream_settings::Stream;
 use crate::retention::keep::Keep;
 use crate::schedule::timing::Timing;
 
@@ -268,6 +269,10 @@ fn host_rows(host: &Host) -> Rows {
         let hooks = host.hooks.iter().map(hook_value);
         rows.push(("hook", Value::Array(hooks.collect())));
     }
+    if !host.streams.is_empty() {
+        let streams = host.streams.iter().map(stream_value);
+        rows.push(("stream", Value::Array(streams.collect())));
+    }
     rows.push(("limits", limits_value(&host.limits)));
     rows
 }
@@ -335,6 +340,19 @@ fn hook_value(hook: &Hook) -> Value {
         "run": hook.command,
         "timeout": hook.timeout.to_string(),
         "on_failure": hook.on_failure.as_str(),
+    })
+}
+
+fn stream_value(stream: &Stream) -> Value {
+    json!({
+        "name": stream.name.as_str(),
+        "run": stream.command,
+        "timeout": stream.timeout.to_string(),
+        "max_size": stream.size_max.to_string(),
+        "min_ratio": f64::from(stream.percent_min) / 100.0,
+        "ends_with": stream.ends_with,
+        "allow_empty": stream.allow_empty,
+        "on_failure": stream.on_failure.as_str(),
     })
 }
 
@@ -482,7 +500,10 @@ fn toml_value(value: &Value) -> Option<toml_edit::Value> {
     match value {
         Value::Null => None,
         Value::Bool(flag) => Some((*flag).into()),
-        Value::Number(number) => number.as_i64().map(toml_edit::Value::from),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Some(whole.into()),
+            None => number.as_f64().map(toml_edit::Value::from),
+        },
         Value::String(text) => Some(text.as_str().into()),
         Value::Array(values) => Some(values.iter().filter_map(toml_value).collect()),
         Value::Object(map) => {

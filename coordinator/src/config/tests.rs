@@ -1221,6 +1221,96 @@ fn hooks_that_cannot_be_meant_are_refused() {
     }
 }
 
+#[test]
+fn presets_are_commands_and_streams_read_back_as_they_are_shown() {
+    let streams = "stream = [
+        { name = \"z\", run = [\"a b\", \"c\"], min_ratio = 0.25, allow_empty = true, on_failure = \"warn\" },
+        { name = \"pg/all\", preset = \"postgres\", through = \"runuser -u postgres --\" },
+        { name = \"pg/one\", preset = \"postgres\", database = \"a\", args = [\"--host=/run\"], max_size = \"1GiB\" },
+        { name = \"my\", preset = \"mysql\", args = [\"--no-defaults\"] },
+        { name = \"lite\", preset = \"sqlite\", database = \"/x.db\", timeout = \"5m\" },
+        { name = \"mongo\", preset = \"mongodb\", database = \"shop\" },
+    ]\n";
+    let config = Fixture::new(COORDINATOR, &format!("{HOSTS}{streams}"))
+        .load()
+        .unwrap();
+    let host = config.host("web1").unwrap();
+    let commands: Vec<String> = host
+        .streams
+        .iter()
+        .map(|stream| format!("{}: {}", stream.name, stream.command.join("|")))
+        .collect();
+    let mysql =
+        "--single-transaction|--quick|--routines|--events|--triggers|--hex-blob|--skip-dump-date";
+    assert_eq!(
+        commands,
+        [
+            "lite: sqlite3|-readonly|-bail|-cmd|.timeout 60000|/x.db|.dump".to_owned(),
+            "mongo: mongodump|--archive|--db=shop".to_owned(),
+            format!("my: mysqldump|--no-defaults|{mysql}|--all-databases"),
+            "pg/all: runuser|-u|postgres|--|pg_dumpall|--no-password".to_owned(),
+            "pg/one: pg_dump|--host=/run|--no-password|--dbname=a".to_owned(),
+            "z: a b|c".to_owned(),
+        ]
+    );
+    assert_eq!(host.streams[0].ends_with, "COMMIT;");
+    assert_eq!(
+        (host.streams[5].percent_min, host.streams[0].percent_min),
+        (25, 50)
+    );
+    let kept = standalone_toml(&config, host);
+    let again = Fixture::new(COORDINATOR, &kept).load().unwrap();
+    assert_eq!(again.host("web1").unwrap().streams, host.streams);
+}
+
+#[test]
+fn streams_that_cannot_be_meant_are_refused() {
+    for (streams, remedy) in [
+        ("{ name = \"a\" }", "either `preset`"),
+        (
+            "{ name = \"a\", preset = \"mysql\", run = [\"x\"] }",
+            "either `preset`",
+        ),
+        (
+            "{ name = \"a\", run = [\"x\"], database = \"b\" }",
+            "either `preset`",
+        ),
+        ("{ name = \"a\", preset = \"oracle\" }", "postgres"),
+        ("{ name = \"a\", preset = \"sqlite\" }", "needs `database`"),
+        (
+            "{ name = \"a\", preset = \"mysql\", database = \"-x\" }",
+            "cannot begin with",
+        ),
+        ("{ name = \"../a\", run = [\"x\"] }", "relative path"),
+        ("{ name = \"/a\", run = [\"x\"] }", "relative path"),
+        ("{ name = \"\", run = [\"x\"] }", "relative path"),
+        ("{ name = \"a\", run = [] }", "is no command"),
+        (
+            "{ name = \"a\", run = [\"x\"], min_ratio = 1.5 }",
+            "from 0.0 to 1.0",
+        ),
+        (
+            "{ name = \"a\", run = [\"x\"], timeout = \"8d\" }",
+            "at most 7d",
+        ),
+        (
+            "{ name = \"a\", run = [\"x\"], through = \"sh -c 'x'\" }",
+            "no shell runs it",
+        ),
+        (
+            "{ name = \"a\", run = [\"x\"] }, { name = \"a\", run = [\"y\"] }",
+            "two streams have one name",
+        ),
+        (
+            "{ name = \"a\", run = [\"x\"] }, { name = \"a/b\", run = [\"y\"] }",
+            "below another",
+        ),
+    ] {
+        let text = refused_host_line(&format!("stream = [{streams}]"));
+        assert_says(&text, &["hosts.toml:11:", "host.web1", remedy]);
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn a_damaged_file_is_refused_or_read_and_never_panics(at in 0..HOSTS.len(), with: char) {

@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::listing::entry::{check_name, check_path};
 use crate::seal::run_header::RUN_HEADER_BYTES;
+use crate::wire::streams::{Stream, put_streams, read_streams};
 
 /// Where upload connections go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub struct Start {
     pub transport: Transport,
     /// What to read.
     pub rules: Rules,
+    /// Commands whose output is kept, sorted by their names.
+    pub streams: Vec<Stream>,
     /// What to keep to.
     pub limits: AgentLimits,
 }
@@ -127,6 +130,7 @@ impl Start {
             Transport::Stdio => out.put_u8(3),
         }
         self.rules.put(out);
+        put_streams(&self.streams, out);
         self.limits.put(out);
     }
 
@@ -170,6 +174,7 @@ impl Start {
             token,
             transport,
             rules: Rules::read(reader)?,
+            streams: read_streams(reader)?,
             limits: AgentLimits::read(reader)?,
         })
     }

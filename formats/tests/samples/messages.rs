@@ -12,6 +12,7 @@ use formats::wire::control::{
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
@@ -226,6 +227,13 @@ fn start() -> Start {
             exclude_caches: true,
             exclude_if_present: vec![b".nobackup".to_vec()],
         },
+        streams: vec![Stream {
+            name: b"pg/users.dump".to_vec(),
+            command: vec![b"pg_dump".to_vec(), b"users".to_vec()],
+            seconds_max: 3_600,
+            bytes_max: 1 << 30,
+            ending: b"COMMIT;".to_vec(),
+        }],
         limits: AgentLimits {
             batches_in_flight: 64,
             queries_in_flight: 64,

@@ -10,10 +10,12 @@ use formats::wire::control::{Details, EntryRef, Problem};
 use crate::budget::Budget;
 use crate::dispatch::{Job, Segment};
 use crate::limits::{EXTENTS_HELD_MAX, HANDFUL_BYTES_TARGET, HANDFUL_ITEMS_MAX};
+use crate::read::command::read_command;
 use crate::read::content::{Ending, Pieces};
 use crate::read::entry::{Found, read_other};
 use crate::read::file::{FilePieces, FileReader};
 use crate::read::hash::{HashJob, Hashing, name};
+use crate::streams::Streams;
 use crate::totals::Counters;
 use crate::window::{Closing, Item};
 
@@ -34,6 +36,8 @@ pub struct Worker {
     pub counters: Counters,
     /// Called as files are read.
     pub on_read: OnRead,
+    /// What is no file on the disk.
+    pub streams: Arc<Streams>,
 }
 
 /// Reads until there is no more work.
@@ -91,7 +95,12 @@ impl Results {
 impl Worker {
     fn read(&mut self, job: Job, turn: u64, results: &mut Results) -> Result<(), Ending> {
         let walked = &job.entry.stat;
-        let found = if walked.kind == EntryKind::File {
+        let path = join(&job.place.path, &job.entry.name);
+        let stream = self.streams.at(&path);
+        let found = if stream.is_none() && self.streams.have(&path) {
+            // A directory that no disk has.
+            Found::read(*walked)
+        } else if walked.kind == EntryKind::File {
             let mut pieces = Sending {
                 name: &job.entry.name,
                 of: job.of,
@@ -104,27 +113,30 @@ impl Worker {
                 extents: 0,
             };
             let directory = &job.place.directory;
-            let found = self
-                .files
-                .read(directory, &job.entry.name, walked, &mut pieces)?;
+            let found = match stream {
+                Some(stream) => read_command(stream, walked, &self.files.chunker, &mut pieces)?,
+                None => {
+                    let files = &mut self.files;
+                    files.read(directory, &job.entry.name, walked, &mut pieces)?
+                }
+            };
             self.counters.file_read();
             found
         } else {
             read_other(&job.place.directory, &job.entry.name, walked)
         };
-        results.add(Item::Close(Box::new(closing(job, found))), 0)
+        results.add(Item::Close(Box::new(closing(job, &path, found))), 0)
     }
 }
 
-fn closing(job: Job, found: Found) -> Closing {
-    let path = join(&job.place.path, &job.entry.name);
+fn closing(job: Job, path: &[u8], found: Found) -> Closing {
     Closing {
         problems: found
             .problems
             .into_iter()
             .map(|(kind, errno, text)| Problem {
                 kind,
-                path: path.clone(),
+                path: path.to_vec(),
                 errno,
                 text,
             })

@@ -9,9 +9,11 @@ use formats::listing::entry::join;
 use formats::listing::order::OrderChecker;
 use formats::wire::control::{Problem, ProblemKind};
 use formats::wire::start::Rules;
+use formats::wire::streams::Stream;
 use proptest::prelude::*;
 
 use crate::filter::Filter;
+use crate::streams::Streams;
 use crate::walk::batch::Batch;
 use crate::walk::walker::{Sink, WalkOptions, walk};
 
@@ -52,6 +54,7 @@ impl Sink for Collected<'_> {
 struct Setup<'a> {
     root: &'a Path,
     rules: Rules,
+    streams: Streams,
     own_directory: Option<(u64, u64)>,
     open_directories: usize,
     on_entry: OnEntry<'a>,
@@ -68,6 +71,7 @@ impl<'a> Setup<'a> {
                     .collect(),
                 ..Rules::default()
             },
+            streams: Streams::default(),
             own_directory: None,
             open_directories: 1_000,
             on_entry: Box::new(|_| {}),
@@ -77,6 +81,7 @@ impl<'a> Setup<'a> {
     fn walk(self) -> Collected<'a> {
         let filter = Filter::new(self.rules.exclude.iter().map(String::as_str)).expect("good");
         let options = WalkOptions {
+            streams: &self.streams,
             root: self.root.as_os_str().as_bytes(),
             rules: &self.rules,
             filter: &filter,
@@ -393,4 +398,65 @@ fn every_kind_of_object_is_listed_and_none_is_opened() {
     std::os::unix::fs::symlink("loop", dir.path().join("loop")).expect("links");
     let found = Setup::new(dir.path(), &[""]).walk();
     assert_eq!(found.names(), ["fifo", "file", "loop", "socket"]);
+}
+
+fn streams(names: &[&str]) -> Streams {
+    let stream = |name: &&str| Stream {
+        name: name.as_bytes().to_vec(),
+        command: vec![b"true".to_vec()],
+        seconds_max: 1,
+        bytes_max: 1,
+        ending: Vec::new(),
+    };
+    Streams::new(names.iter().map(stream).collect())
+}
+
+#[test]
+fn streams_are_listed_in_their_place_beside_what_the_disk_has() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in [".a", ".streamz", "z"] {
+        std::fs::create_dir(dir.path().join(name)).expect("creates");
+    }
+    std::fs::write(dir.path().join("z/f"), b"").expect("writes");
+    let of_streams = [
+        ".streams/pg",
+        ".streams/pg-x",
+        ".streams/pg/a",
+        ".streams/pg/b",
+    ];
+    let mut setup = Setup::new(dir.path(), &[""]);
+    setup.streams = streams(&["pg/b", "pg-x", "pg/a"]);
+    let found = setup.walk();
+    let mut expected = vec![".a", ".streams", ".streamz", "z"];
+    expected.extend(of_streams);
+    expected.push("z/f");
+    assert_eq!(found.names(), expected);
+    assert!(found.problems.is_empty());
+
+    let mut setup = Setup::new(dir.path(), &["z"]);
+    setup.streams = streams(&["pg/b", "pg-x", "pg/a"]);
+    let mut expected = vec![".streams", "z"];
+    expected.extend(of_streams);
+    expected.push("z/f");
+    assert_eq!(setup.walk().names(), expected);
+
+    let mut setup = Setup::new(dir.path(), &[".a"]);
+    setup.streams = streams(&["s"]);
+    assert_eq!(setup.walk().names(), [".a", ".streams", ".streams/s"]);
+}
+
+#[test]
+fn what_has_the_name_of_the_streams_is_left_out_and_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join(".streams")).expect("creates");
+    std::fs::write(dir.path().join(".streams/own"), b"").expect("writes");
+    let mut setup = Setup::new(dir.path(), &[""]);
+    setup.streams = streams(&["s"]);
+    let found = setup.walk();
+    assert_eq!(found.names(), [".streams", ".streams/s"]);
+    assert_eq!(found.kinds(), [ProblemKind::Other]);
+    assert_eq!(found.problems[0].path, b".streams");
+    // Without streams it is a directory like any other.
+    let found = Setup::new(dir.path(), &[""]).walk();
+    assert_eq!(found.names(), [".streams", ".streams/own"]);
 }

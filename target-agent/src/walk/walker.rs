@@ -14,6 +14,7 @@ use crate::facts::SeenIds;
 use crate::filter::Filter;
 use crate::limits::{Limit, NAMES_BYTES_MAX, PENDING_NAMES_BYTES_MAX};
 use crate::stat;
+use crate::streams::Streams;
 use crate::walk::batch::{Batch, BatchBuilder};
 use crate::walk::directory::Directory;
 use crate::walk::names::{NamePage, NameQueue, Named};
@@ -38,6 +39,8 @@ pub struct WalkOptions<'a> {
     pub rules: &'a Rules,
     /// The patterns of the rules.
     pub filter: &'a Filter,
+    /// The streams, listed beside what the disk has.
+    pub streams: &'a Streams,
     /// Filesystem and inode of the agent's own directory.
     pub own_directory: Option<(u64, u64)>,
     /// How many directories may be open.
@@ -126,6 +129,10 @@ impl<'a, S: Sink> Walker<'a, S> {
 
     /// Enters a subdirectory of the last level and lists it.
     fn enter(&mut self, name: &[u8]) {
+        if self.is_streams_directory(name) {
+            self.list_streams();
+            return;
+        }
         let Some(level) = self.levels.last() else {
             return;
         };
@@ -216,11 +223,11 @@ impl<'a, S: Sink> Walker<'a, S> {
             waiting: NameQueue::default(),
         };
         let mut after: Option<Vec<u8>> = None;
+        let mut streams_are_due = self.streams_are_due();
         loop {
             let page = self.names(&directory, plan, after.as_deref());
-            for named in page.iter() {
-                self.consider(&directory, plan, named, &mut level.waiting);
-            }
+            let (waiting, due) = (&mut level.waiting, &mut streams_are_due);
+            self.consider_page(&directory, plan, &page, waiting, due);
             if let Some(error) = page.error {
                 self.problem_here(ProblemKind::Unreadable, Some(error), "read directory");
             }
@@ -228,6 +235,9 @@ impl<'a, S: Sink> Walker<'a, S> {
                 Some(last) if page.more && page.error.is_none() => after = Some(last.name.to_vec()),
                 _ => break,
             }
+        }
+        if streams_are_due {
+            self.add_streams_directory(&directory, &mut level.waiting);
         }
         if let (true, Some(tree)) = (plan.full, plan.sources) {
             self.check_sources(&directory, tree);
@@ -246,7 +256,7 @@ impl<'a, S: Sink> Walker<'a, S> {
     }
 
     /// Looks at one name: leaves it out, or sends it and, for a directory, remembers to enter it.
-    fn consider(
+    pub(super) fn consider(
         &mut self,
         directory: &Arc<Directory>,
         plan: Plan<'a>,
@@ -274,6 +284,14 @@ impl<'a, S: Sink> Walker<'a, S> {
             }
         }
         self.path.truncate(block_path_bytes);
+    }
+
+    /// Sends an entry of a directory that no name on the disk stands for.
+    pub(super) fn add(&mut self, path: &[u8], directory: &Arc<Directory>, entry: EntryStat) {
+        self.seen.note(entry.stat.uid, entry.stat.gid);
+        if let Some(batch) = self.building.push(path, directory, entry) {
+            self.sink.batch(batch);
+        }
     }
 
     fn is_excluded(&self, named: Named<'_>) -> bool {
@@ -410,7 +428,7 @@ impl<'a, S: Sink> Walker<'a, S> {
         }
     }
 
-    fn problem_here(&mut self, kind: ProblemKind, error: Option<Errno>, text: &str) {
+    pub(super) fn problem_here(&mut self, kind: ProblemKind, error: Option<Errno>, text: &str) {
         let path_max = (PATH_BYTES_MAX + formats::limits::NAME_BYTES_MAX) as usize;
         self.sink.problem(Problem {
             kind,

@@ -24,6 +24,7 @@ use formats::wire::control::{
 };
 use formats::wire::framing;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::streams::Stream;
 
 use crate::server::{self, Behaviour, Packs};
 
@@ -33,6 +34,7 @@ pub type WantsEntry = Box<dyn FnMut(&[u8], &EntryStat) -> bool>;
 /// What a test decides.
 pub struct Script {
     pub rules: Rules,
+    pub streams: Vec<Stream>,
     pub limits: AgentLimits,
     pub over_stdio: bool,
     /// Which entries' details are wanted.
@@ -62,6 +64,7 @@ impl Script {
                 sources,
                 ..Rules::default()
             },
+            streams: Vec::new(),
             limits: AgentLimits::default(),
             over_stdio: false,
             wants_entry: Box::new(|_, _| true),
@@ -205,6 +208,7 @@ fn orders(
             }
         },
         rules: script.rules.clone(),
+        streams: script.streams.clone(),
         limits: script.limits,
     }
 }

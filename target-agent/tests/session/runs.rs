@@ -8,6 +8,7 @@ use formats::limits::MIB;
 use formats::listing::content::Extent;
 use formats::listing::entry::EntryKind;
 use formats::wire::control::{ProblemKind, ReadOutcome};
+use formats::wire::streams::Stream;
 
 use crate::peer::{Script, run};
 
@@ -195,4 +196,43 @@ fn a_big_files_frames_follow_each_other() {
     outcome.chunks();
     let plain = outcome.totals.bytes_new / MIB;
     assert!(outcome.frames as u64 <= plain + 2, "{}", outcome.frames);
+}
+
+fn stream(name: &str, script: &str) -> Stream {
+    Stream {
+        name: name.as_bytes().to_vec(),
+        command: ["sh", "-c", script]
+            .map(|word| word.as_bytes().to_vec())
+            .to_vec(),
+        seconds_max: 60,
+        bytes_max: 1 << 40,
+        ending: Vec::new(),
+    }
+}
+
+#[test]
+fn what_commands_print_arrives_as_files_beside_the_disks() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), b"x").unwrap();
+    let mut script = Script::new(&[dir.path()]);
+    script.streams = vec![
+        stream("db/bad", "echo half; echo broken >&2; exit 9"),
+        stream("db/good", "yes line | head -c 30000000"),
+        stream("empty", ":"),
+    ];
+    let mut outcome = run(script).unwrap();
+    let good = Path::new("/.streams/db/good");
+    assert_eq!(outcome.details_at(good).stat.size, 30_000_000);
+    let (of, entry) = outcome.entry(good).unwrap();
+    assert_eq!((entry.stat.kind, entry.stat.mode), (EntryKind::File, 0o600));
+    let bytes: u64 = outcome.contents[&of].iter().map(Extent::bytes).sum();
+    assert_eq!(bytes, 30_000_000);
+    let empty = outcome.details_at(Path::new("/.streams/empty"));
+    assert_eq!((empty.outcome, empty.stat.size), (ReadOutcome::Read, 0));
+    let bad = outcome.details_at(Path::new("/.streams/db/bad"));
+    assert!(matches!(bad.outcome, ReadOutcome::Unreadable { .. }));
+    assert_eq!(outcome.problems.len(), 1);
+    let problem = &outcome.problems[0];
+    assert_eq!(problem.path, b".streams/db/bad");
+    assert!(problem.text.contains("exit code 9") && problem.text.contains("broken"));
 }

@@ -44,6 +44,7 @@ fn orders() -> Start {
         token: RunToken::from_bytes([5; 32]),
         transport: Transport::Stdio,
         rules: Rules::default(),
+        streams: Vec::new(),
         limits: AgentLimits::default(),
     }
 }

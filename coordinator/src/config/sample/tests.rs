@@ -118,6 +118,7 @@ fn samples_show_every_key() {
         "[defaults.limits]\n",
         "[host.a.jump]\n",
         "[[host.a.hook]]\n",
+        "[[host.a.stream]]\n",
     ] {
         let probe = format!("{header}{unknown}");
         let error = toml::from_str::<crate::config::raw::RawHosts>(&probe).unwrap_err();
