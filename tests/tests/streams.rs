@@ -284,3 +284,41 @@ fn a_mariadb_database_is_dumped_and_restored_into_a_second_one() -> Result<()> {
     run_failing(&world)?.expect_stderr(&["stream my/users.sql failed", "nobody"])?;
     Ok(())
 }
+
+#[test]
+fn the_agent_and_what_it_starts_stand_back_as_they_are_told() -> Result<()> {
+    let world = world()?;
+    let said = script("priorities", "nice; ionice", "");
+    set_streams(&world, std::slice::from_ref(&said))?;
+    world.run()?;
+    let usual = String::from_utf8(cat(&world, "latest", "priorities")?)?;
+    let (nice, io) = usual.split_once('\n').unwrap_or_default();
+    ensure!(!io.contains("idle"), "{usual}");
+    // The test itself may stand back already.
+    let expected = (nice.parse::<u8>()? + 7).min(19);
+    let limits = format!("\n[host.{HOST}.limits]\nnice = 7\nionice = \"idle\"\n");
+    set_streams(&world, &[limits, said])?;
+    world.run()?;
+    let held = String::from_utf8(cat(&world, "latest", "priorities")?)?;
+    ensure!(held == format!("{expected}\nidle\n"), "{held}");
+    Ok(())
+}
+
+#[test]
+fn a_host_sends_no_more_than_its_bandwidth() -> Result<()> {
+    for transport in ["unix", "stdio"] {
+        let world = world()?;
+        fs::write(
+            world.source().join("large"),
+            tests::corpus::bytes::incompressible(3, 3 << 20),
+        )?;
+        let limits =
+            format!("transport = {transport:?}\n\n[host.{HOST}.limits]\nbandwidth = \"1MiB/s\"\n");
+        set_streams(&world, &[limits])?;
+        let report = world.run()?;
+        ensure!(report.transport.as_deref() == Some(transport), "{report:?}");
+        ensure!(report.duration_secs > 2.5, "{report:?}");
+        world.expect_restores("latest", "out")?;
+    }
+    Ok(())
+}

@@ -4,6 +4,7 @@
 pub mod run;
 
 pub mod hooks;
+pub mod limited_carrying;
 pub mod login;
 pub mod session;
 

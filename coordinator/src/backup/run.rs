@@ -395,7 +395,7 @@ async fn back_up(
     let headers = run_headers(prepared)?;
     let token = open_run(coordinator, host, prepared, allowance).await?;
     let start = orders(host, prepared, &headers, token, session, &sources)?;
-    let tunnel = session.start(start, &coordinator.ingest).await?;
+    let tunnel = session.start(start).await?;
 
     progress.step(Step::BackUp);
     let mut conversation = begin_conversation(

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use append_server::destination::throttle::Throttle;
 use append_server::ssh::connect::SshConnection;
 use formats::ids::RepositoryId;
 use formats::keys::secret::random;
@@ -23,10 +24,12 @@ use tracing::Instrument as _;
 use crate::agents::{self, Agent};
 use crate::backup::control::{Incoming, Outgoing, read_messages};
 use crate::backup::error::RunError;
+use crate::backup::limited_carrying::LimitedIngest;
 use crate::config::host::Host;
 use crate::ssh::deploy::{AgentBinary, DeployOptions, DeployedAgent, MissingAgent, deploy};
 use crate::ssh::exec::ProcessControl;
 use crate::ssh::janitor::{Candidate, DirectoryName, Platform};
+use crate::ssh::priority::priority_words;
 use crate::ssh::remains::probe_left_behind;
 use crate::ssh::tunnel::{Transport, Tunnel, TunnelLimits, open_tunnel};
 use crate::storage::ingest::Ingest;
@@ -52,6 +55,8 @@ pub struct Session {
     process: ProcessControl,
     deployed: DeployedAgent,
     transport: WireTransport,
+    /// Where upload connections go.
+    ingest: LimitedIngest,
     /// Ends the taking of tunnel connections.
     closed_to_new: Option<DropGuard>,
     directory_name: DirectoryName,
@@ -83,10 +88,12 @@ pub async fn begin(
     let transport = wire_transport(&tunnel);
     let closed_to_new = CancellationToken::new();
     // From now on, so that whoever finds the port before the agent does is turned away at once.
+    let ingest = LimitedIngest::new(ingest.clone(), Throttle::new(host.limits.bandwidth));
     let carrying = carry(tunnel, ingest.clone(), closed_to_new.clone());
     tokio::spawn(carrying.in_current_span());
     let closed_to_new = closed_to_new.drop_guard();
-    let process = deployed.start(connection, &["serve"]).await?;
+    let priority = priority_words(host.limits.nice, host.limits.io_priority);
+    let process = deployed.start(connection, &priority, &["serve"]).await?;
     let mut incoming = read_messages(process.stdout);
     let outgoing = Outgoing::new(process.stdin);
     let control = process.control;
@@ -107,6 +114,7 @@ pub async fn begin(
         process: control,
         deployed,
         transport,
+        ingest,
         closed_to_new: Some(closed_to_new),
         directory_name,
     })
@@ -227,16 +235,13 @@ impl Session {
 
     /// Sends the orders and waits until the agent's upload connections stand. From then on nobody else on the
     /// target can open one.
-    pub async fn start(
-        &mut self,
-        start: Start,
-        ingest: &Ingest,
-    ) -> Result<Option<StdioTunnel>, RunError> {
+    pub async fn start(&mut self, start: Start) -> Result<Option<StdioTunnel>, RunError> {
         let stdio = start.transport == WireTransport::Stdio;
         self.outgoing
             .send(FromCoordinator::Start(Box::new(start)))
             .await?;
-        let mut over_stdio = stdio.then(|| StdioTunnel::new(ingest.clone(), self.outgoing.clone()));
+        let mut over_stdio =
+            stdio.then(|| StdioTunnel::new(self.ingest.clone(), self.outgoing.clone()));
         loop {
             match next(&mut self.incoming, &self.process).await? {
                 FromAgent::Ready => {
@@ -320,7 +325,7 @@ async fn left_behind(connection: &SshConnection, name: &DirectoryName) -> Vec<St
 
 /// Hands every connection of the tunnel to the append-server until the agent is ready; those that stand by
 /// then live on.
-async fn carry(mut tunnel: Tunnel, ingest: Ingest, ready: CancellationToken) {
+async fn carry(mut tunnel: Tunnel, ingest: LimitedIngest, ready: CancellationToken) {
     loop {
         // Losing `accept` is safe: a stream that was not taken is dropped with the tunnel.
         let stream = tokio::select! {
@@ -344,13 +349,13 @@ async fn carry(mut tunnel: Tunnel, ingest: Ingest, ready: CancellationToken) {
 /// Upload connections that travel in the control conversation.
 #[derive(Debug)]
 pub struct StdioTunnel {
-    ingest: Ingest,
+    ingest: LimitedIngest,
     outgoing: Outgoing,
     connections: Vec<(u8, WriteHalf<DuplexStream>)>,
 }
 
 impl StdioTunnel {
-    fn new(ingest: Ingest, outgoing: Outgoing) -> Self {
+    fn new(ingest: LimitedIngest, outgoing: Outgoing) -> Self {
         Self {
             ingest,
             outgoing,

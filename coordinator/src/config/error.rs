@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use append_server::destination::bandwidth::ParseBandwidthError;
 use append_server::places::PlaceError;
 use append_server::places::table::KeyError;
 use append_server::quantity::QuantityError;
 
 use crate::config::address::AddressError;
 use crate::config::exclude::ExcludeError;
+use crate::config::io_priority::ParseIoPriorityError;
 use crate::config::listener_settings::ListenAddressError;
 use crate::config::login_fields::LoginFieldError;
 use crate::config::name::NameError;
@@ -228,6 +230,12 @@ pub enum ValueError {
     /// No ratio.
     #[error("is no ratio: write a number from 0.0 to 1.0")]
     NoRatio,
+    /// A bandwidth.
+    #[error(transparent)]
+    Bandwidth(#[from] ParseBandwidthError),
+    /// An I/O priority.
+    #[error(transparent)]
+    IoPriority(#[from] ParseIoPriorityError),
     /// A stream's name.
     #[error(transparent)]
     StreamName(#[from] StreamNameError),

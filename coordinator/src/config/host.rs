@@ -4,12 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use append_server::destination::bandwidth::Bandwidth;
 use append_server::quantity::Span;
 
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::hook_settings::Hook;
+use crate::config::io_priority::IoPriority;
 use crate::config::layers::Layers;
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{GroupName, HostName, RepositoryName, Tag};
@@ -136,6 +138,12 @@ pub struct HostLimits {
     pub tunnel_connections: u8,
     /// Threads of the agent; nothing for as many as the host has cores.
     pub agent_threads: Option<u16>,
+    /// How far the agent stands back at the processors: 0, not at all, to 19.
+    pub nice: u8,
+    /// How it stands back at the disks.
+    pub io_priority: Option<IoPriority>,
+    /// The most bytes per second that it uploads.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 impl Default for HostLimits {
@@ -146,6 +154,9 @@ impl Default for HostLimits {
             run: Span::from_secs(7 * 24 * 3600),
             tunnel_connections: 4,
             agent_threads: None,
+            nice: 0,
+            io_priority: None,
+            bandwidth: None,
         }
     }
 }
@@ -261,5 +272,10 @@ fn merge_limits(layers: &Layers<'_>) -> HostLimits {
             .pick(|table| &table.limits.tunnel_connections)
             .unwrap_or(built_in.tunnel_connections),
         agent_threads: layers.pick(|table| &table.limits.agent_threads),
+        nice: layers
+            .pick(|table| &table.limits.nice)
+            .unwrap_or(built_in.nice),
+        io_priority: layers.pick(|table| &table.limits.io_priority),
+        bandwidth: layers.pick(|table| &table.limits.bandwidth),
     }
 }

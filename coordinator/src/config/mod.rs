@@ -13,6 +13,7 @@ pub mod exclude;
 pub mod hook_settings;
 pub mod host;
 pub mod hosts_file;
+pub mod io_priority;
 mod layers;
 pub mod listener_settings;
 pub mod login_fields;

@@ -214,6 +214,9 @@ pub(super) struct RawHostLimits {
     pub(super) run: Option<Text>,
     pub(super) tunnel_connections: Option<Spanned<u64>>,
     pub(super) agent_threads: Option<Spanned<u64>>,
+    pub(super) nice: Option<Spanned<u64>>,
+    pub(super) ionice: Option<Text>,
+    pub(super) bandwidth: Option<Text>,
 }
 
 /// `jump`: the name of a host, or a login written out.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use append_server::destination::bandwidth::Bandwidth;
 use append_server::quantity::Span;
 use formats::limits::TUNNEL_CONNECTIONS_MAX;
 use toml::Spanned;
@@ -14,6 +15,7 @@ use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::hook_settings::{Hook, read_hooks};
+use crate::config::io_priority::IoPriority;
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{RepositoryName, Tag};
 use crate::config::path::{SourcePath, resolve_local, resolve_secret};
@@ -28,6 +30,8 @@ use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
 
 /// The most threads an agent may be told to use.
 const AGENT_THREADS_MAX: u64 = 256;
+/// The least that Linux gives a program of the processors.
+const NICE_MAX: u64 = 19;
 /// Shorter deadlines would end every run.
 const DEADLINE_MIN: Span = Span::from_secs(1);
 
@@ -67,6 +71,9 @@ pub(super) struct LimitSettings {
     pub(super) run: Option<Span>,
     pub(super) tunnel_connections: Option<u8>,
     pub(super) agent_threads: Option<u16>,
+    pub(super) nice: Option<u8>,
+    pub(super) io_priority: Option<IoPriority>,
+    pub(super) bandwidth: Option<Bandwidth>,
 }
 
 /// A checked `jump`, and where it stands.
@@ -270,12 +277,16 @@ impl<'a> ValueReader<'a> {
         let most = u64::from(TUNNEL_CONNECTIONS_MAX);
         let connections = self.number(raw.tunnel_connections.as_ref(), most);
         let threads = self.number(raw.agent_threads.as_ref(), AGENT_THREADS_MAX);
+        let nice = self.number(raw.nice.as_ref(), NICE_MAX);
         LimitSettings {
             connect: self.deadline(raw.connect.as_ref()),
             idle: self.deadline(raw.idle.as_ref()),
             run: self.deadline(raw.run.as_ref()),
             tunnel_connections: connections.and_then(|count| u8::try_from(count).ok()),
             agent_threads: threads.and_then(|count| u16::try_from(count).ok()),
+            nice: nice.and_then(|nice| u8::try_from(nice).ok()),
+            io_priority: self.maybe(raw.ionice.as_ref()),
+            bandwidth: self.maybe(raw.bandwidth.as_ref()),
         }
     }
 

@@ -459,6 +459,15 @@ fn limits_value(limits: &HostLimits) -> Value {
     if let Some(threads) = limits.agent_threads {
         shown.insert("agent_threads".to_owned(), json!(threads));
     }
+    if limits.nice > 0 {
+        shown.insert("nice".to_owned(), json!(limits.nice));
+    }
+    if let Some(priority) = limits.io_priority {
+        shown.insert("ionice".to_owned(), json!(priority.to_string()));
+    }
+    if let Some(bandwidth) = limits.bandwidth {
+        shown.insert("bandwidth".to_owned(), json!(bandwidth.to_string()));
+    }
     Value::Object(shown)
 }
 

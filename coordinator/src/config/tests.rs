@@ -626,6 +626,10 @@ fn other_values_are_refused_with_a_way_to_write_them() {
         ("limits = { idle = \"5\" }", "write \"90s\""),
         ("limits = { connect = \"0s\" }", "at least 1s"),
         ("limits = { tunnel_connections = 9 }", "from 1 to 8"),
+        ("limits = { nice = 20 }", "from 1 to 19"),
+        ("limits = { ionice = \"realtime\" }", "write \"idle\""),
+        ("limits = { ionice = \"best-effort:8\" }", "write \"idle\""),
+        ("limits = { bandwidth = \"10Mbit/s\" }", "\"10MiB/s\""),
         ("become = \"sudo -n; rm\"", "no shell runs it"),
         ("become = \"$(id)\"", "no shell runs it"),
         ("become = \"-n\"", "not a program"),
@@ -1148,7 +1152,7 @@ fn a_hundred_thousand_hosts_resolve() {
 fn the_remaining_values_reach_the_host() {
     let hosts = format!(
         "{HOSTS}become = \"sudo  -n\"\nmax_new = \"1.5GiB\"\nrepository = \"web\"\ntags = [\"prod\", \"prod\"]\n\
-         transport = \"stdio\"\nlimits = {{ idle = \"90s\", agent_threads = 2 }}\n"
+         transport = \"stdio\"\nlimits = {{ idle = \"90s\", agent_threads = 2, nice = 5, ionice = \"best-effort:6\", bandwidth = \"1MiB/s\" }}\n"
     );
     let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
     let host = config.host("web1").unwrap();
@@ -1160,6 +1164,17 @@ fn the_remaining_values_reach_the_host() {
     assert_eq!(host.limits.idle.duration().as_secs(), 90);
     assert_eq!(host.limits.connect.duration().as_secs(), 30);
     assert_eq!(host.limits.agent_threads, Some(2));
+    assert_eq!(host.limits.nice, 5);
+    let priority = host.limits.io_priority.map(|priority| priority.options());
+    assert_eq!(priority.as_deref(), Some("-c2 -n6"));
+    let bandwidth = host
+        .limits
+        .bandwidth
+        .map(|bandwidth| bandwidth.bytes_per_sec());
+    assert_eq!(bandwidth, Some(1 << 20));
+    let kept = standalone_toml(&config, host);
+    let again = Fixture::new(COORDINATOR, &kept).load().unwrap();
+    assert_eq!(again.host("web1").unwrap().limits, host.limits);
 }
 
 #[test]

@@ -165,13 +165,15 @@ impl DeployedAgent {
         &self.skipped
     }
 
-    /// Starts the agent; its standard streams carry the conversation.
+    /// Starts the agent behind these words, which may hold it back; its standard streams carry the conversation.
     pub async fn start(
         &self,
         connection: &SshConnection,
+        priority: &[String],
         arguments: &[&str],
     ) -> Result<RemoteProcess, DeployError> {
-        let line = agent_line(&self.become_words, self.directory(), arguments);
+        let words = [self.become_words.as_slice(), priority].concat();
+        let line = agent_line(&words, self.directory(), arguments);
         exec::spawn(connection, &line)
             .await
             .map_err(|source| DeployError::Exec {
@@ -352,9 +354,9 @@ async fn ask_digest(
     Ok((output.status, escape_trimmed(&output.stdout), output.stderr))
 }
 
-fn agent_line(become_words: &[String], directory: &str, arguments: &[&str]) -> String {
+fn agent_line(words_before: &[String], directory: &str, arguments: &[&str]) -> String {
     let agent = format!("{directory}/agent");
-    let mut words: Vec<&str> = become_words.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = words_before.iter().map(String::as_str).collect();
     words.push(&agent);
     words.extend_from_slice(arguments);
     // `exec`, so that the agent gets the end of file and the signals, and no shell stays.

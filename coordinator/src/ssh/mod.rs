@@ -13,6 +13,7 @@ pub mod guarded;
 pub mod tunnel;
 
 pub mod janitor;
+pub mod priority;
 
 pub mod deploy;
 

@@ -84,6 +84,9 @@ fn values_shown_as_defaults_are_the_defaults() {
     assert_eq!(
         HostLimits {
             agent_threads: None,
+            nice: 0,
+            io_priority: None,
+            bandwidth: None,
             ..limits
         },
         HostLimits::default()

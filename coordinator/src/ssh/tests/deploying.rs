@@ -85,7 +85,7 @@ async fn the_agent_is_uploaded_checked_started_and_removed() {
     assert_eq!(deployed.skipped()[0].reason, "is not set");
 
     let mut process = deployed
-        .start(&connection, &["run", "it's \"two\" words"])
+        .start(&connection, &[], &["run", "it's \"two\" words"])
         .await
         .unwrap();
     process.stdin.write_all(b"frames").await.unwrap();
@@ -120,7 +120,7 @@ async fn a_lost_connection_leaves_no_directory() {
         directory: "r1",
     };
     let deployed = attempt(&connection, work).await.unwrap();
-    let process = deployed.start(&connection, &[]).await.unwrap();
+    let process = deployed.start(&connection, &[], &[]).await.unwrap();
     assert_eq!(entries(place.path()).len(), 1);
     drop(connection);
     eventually("removal", || entries(place.path()).is_empty()).await;
@@ -310,7 +310,7 @@ async fn the_real_sudo_starts_the_agent() {
         directory: "r1",
     };
     let deployed = attempt(&connection, work).await.unwrap();
-    let mut process = deployed.start(&connection, &["a b"]).await.unwrap();
+    let mut process = deployed.start(&connection, &[], &["a b"]).await.unwrap();
     process.stdin.shutdown().await.unwrap();
     let mut said = String::new();
     process.stdout.read_to_string(&mut said).await.unwrap();
