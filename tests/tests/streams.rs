@@ -147,7 +147,10 @@ fn a_dump_that_collapses_warns() -> Result<()> {
     world.run()?;
     fs::write(&size, "2499")?;
     let report = world.run_expecting(exit::WARNINGS)?;
-    ensure!(report.problems[0].text.contains("min_ratio"), "{report:?}");
+    ensure!(
+        report.problems[0].text.contains("min_percent"),
+        "{report:?}"
+    );
     ensure!(cat(&world, "latest", "dump")?.len() == 2_499);
     // It is measured against what was there last, not against what was there once.
     world.run()?;

@@ -188,7 +188,7 @@ impl Asked {
         let before = self.before?;
         let least = u128::from(before) * u128::from(self.stream.percent_min);
         (u128::from(size) * 100 < least).then(|| {
-            format!("it has {size} bytes, the snapshot before {before}: less than its `min_ratio` of that")
+            format!("it has {size} bytes, the snapshot before {before}: less than its `min_percent` of that")
         })
     }
 }

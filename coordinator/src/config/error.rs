@@ -227,9 +227,6 @@ pub enum ValueError {
         /// The most.
         max: usize,
     },
-    /// No ratio.
-    #[error("is no ratio: write a number from 0.0 to 1.0")]
-    NoRatio,
     /// A bandwidth.
     #[error(transparent)]
     Bandwidth(#[from] ParseBandwidthError),

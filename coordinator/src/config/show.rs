@@ -349,7 +349,7 @@ fn stream_value(stream: &Stream) -> Value {
         "run": stream.command,
         "timeout": stream.timeout.to_string(),
         "max_size": stream.size_max.to_string(),
-        "min_ratio": f64::from(stream.percent_min) / 100.0,
+        "min_percent": stream.percent_min,
         "ends_with": stream.ends_with,
         "allow_empty": stream.allow_empty,
         "on_failure": stream.on_failure.as_str(),
@@ -509,10 +509,7 @@ fn toml_value(value: &Value) -> Option<toml_edit::Value> {
     match value {
         Value::Null => None,
         Value::Bool(flag) => Some((*flag).into()),
-        Value::Number(number) => match number.as_i64() {
-            Some(whole) => Some(whole.into()),
-            None => number.as_f64().map(toml_edit::Value::from),
-        },
+        Value::Number(number) => number.as_i64().map(toml_edit::Value::from),
         Value::String(text) => Some(text.as_str().into()),
         Value::Array(values) => Some(values.iter().filter_map(toml_value).collect()),
         Value::Object(map) => {

@@ -43,7 +43,7 @@ pub(super) struct RawStream {
     pub(super) through: Option<Text>,
     pub(super) timeout: Option<Text>,
     pub(super) max_size: Option<Text>,
-    pub(super) min_ratio: Option<Spanned<f64>>,
+    pub(super) min_percent: Option<Spanned<u64>>,
     pub(super) ends_with: Option<Text>,
     pub(super) allow_empty: Option<bool>,
     pub(super) on_failure: Option<StreamFailure>,
@@ -206,8 +206,11 @@ fn read_stream(reader: &mut ValueReader<'_>, raw: &RawStream) -> Option<Stream> 
         command: words,
         timeout,
         size_max,
-        percent_min: match &raw.min_ratio {
-            Some(ratio) => read_ratio(reader, ratio)?,
+        percent_min: match &raw.min_percent {
+            Some(percent) => {
+                let percent = reader.number(Some(percent), 100)?;
+                u8::try_from(percent).unwrap_or(PERCENT_MIN_DEFAULT)
+            }
             None => PERCENT_MIN_DEFAULT,
         },
         ends_with: read_ending(reader, raw)?,
@@ -231,20 +234,6 @@ fn read_ending(reader: &mut ValueReader<'_>, raw: &RawStream) -> Option<String> 
     }
     let max = usize::try_from(STREAM_ENDING_BYTES_MAX).unwrap_or(usize::MAX);
     reader.refuse(&text.span(), ValueError::EndingTooLong { max });
-    None
-}
-
-fn read_ratio(reader: &mut ValueReader<'_>, raw: &Spanned<f64>) -> Option<u8> {
-    let ratio = *raw.get_ref();
-    if (0.0..=1.0).contains(&ratio) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it is from 0 to 100"
-        )]
-        return Some((ratio * 100.0).round() as u8);
-    }
-    reader.refuse(&raw.span(), ValueError::NoRatio);
     None
 }
 

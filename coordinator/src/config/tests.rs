@@ -1239,7 +1239,7 @@ fn hooks_that_cannot_be_meant_are_refused() {
 #[test]
 fn presets_are_commands_and_streams_read_back_as_they_are_shown() {
     let streams = "stream = [
-        { name = \"z\", run = [\"a b\", \"c\"], min_ratio = 0.25, allow_empty = true, on_failure = \"warn\" },
+        { name = \"z\", run = [\"a b\", \"c\"], min_percent = 25, allow_empty = true, on_failure = \"warn\" },
         { name = \"pg/all\", preset = \"postgres\", through = \"runuser -u postgres --\" },
         { name = \"pg/one\", preset = \"postgres\", database = \"a\", args = [\"--host=/run\"], max_size = \"1GiB\" },
         { name = \"my\", preset = \"mysql\", args = [\"--no-defaults\"] },
@@ -1301,8 +1301,8 @@ fn streams_that_cannot_be_meant_are_refused() {
         ("{ name = \"\", run = [\"x\"] }", "relative path"),
         ("{ name = \"a\", run = [] }", "is no command"),
         (
-            "{ name = \"a\", run = [\"x\"], min_ratio = 1.5 }",
-            "from 0.0 to 1.0",
+            "{ name = \"a\", run = [\"x\"], min_percent = 101 }",
+            "from 1 to 100",
         ),
         (
             "{ name = \"a\", run = [\"x\"], timeout = \"8d\" }",

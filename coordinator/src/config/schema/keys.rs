@@ -291,7 +291,38 @@ const SETTINGS: &[Key] = &[
     key("anomaly", Kind::Or(&Kind::Word(&["off"]), &[ANOMALY])),
     key("coverage", Kind::Word(&["off", "warn", "fail"])).or("off"),
     key("coverage_ignore", Kind::Texts),
+    key("hook", Kind::Tables(&[HOOK])),
+    key("stream", Kind::Tables(&[STREAM])),
     key("limits", Kind::Table(&[HOST_LIMITS])),
+];
+
+const HOOK: &[Key] = &[
+    key(
+        "on",
+        Kind::Word(&["before-run", "after-run", "failed", "finally"]),
+    )
+    .required(),
+    key("run", Kind::Texts).required(),
+    key("timeout", Kind::Duration).or("5m"),
+    key("on_failure", Kind::Word(&["abort", "warn", "ignore"])),
+];
+
+const STREAM: &[Key] = &[
+    key("name", Kind::Text).required(),
+    key(
+        "preset",
+        Kind::Word(&["postgres", "mysql", "sqlite", "mongodb"]),
+    ),
+    key("database", Kind::Text),
+    key("args", Kind::Texts),
+    key("run", Kind::Texts),
+    key("through", Kind::Text),
+    key("timeout", Kind::Duration).or("12h"),
+    key("max_size", Kind::Size).or("4TiB"),
+    key("min_percent", number(1, 100)).or("50"),
+    key("ends_with", Kind::Text),
+    key("allow_empty", Kind::Flag).or("false"),
+    key("on_failure", Kind::Word(&["fail", "warn"])).or("fail"),
 ];
 
 pub(super) const JUMP: &[Key] = &[
@@ -333,4 +364,7 @@ const HOST_LIMITS: &[Key] = &[
     key("run", Kind::Duration).or("1w"),
     key("tunnel_connections", number(1, 8)).or("4"),
     key("agent_threads", number(1, 256)),
+    key("nice", number(1, 19)),
+    key("ionice", Kind::Text),
+    key("bandwidth", Kind::Rate),
 ];
