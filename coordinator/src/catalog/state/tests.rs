@@ -74,14 +74,20 @@ fn a_file_of_the_version_before_is_brought_up() {
     let path = dir.path().join("state.db");
     drop(State::open(&path).unwrap());
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch(
-        "DROP TABLE foreign_records; DROP TABLE identity; DROP TABLE acts; DROP TABLE orphans;
-         DROP TABLE clock_reading; DROP TABLE holds; DROP TABLE figures;
-         DROP TABLE host_identities; DROP TABLE offered_identities;
-         DROP TABLE scheduled; DROP TABLE occasions; DROP TABLE run_results; DROP TABLE verified;
-         DROP TABLE finally_owed; PRAGMA user_version = 1;",
-    )
-    .unwrap();
+    let newer: Vec<String> = {
+        let mut names = old
+            .prepare(
+                "SELECT name FROM sqlite_schema
+                 WHERE type = 'table' AND name NOT IN ('repositories', 'runs')",
+            )
+            .unwrap();
+        let names = names.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    for name in newer {
+        old.execute_batch(&format!("DROP TABLE {name}")).unwrap();
+    }
+    old.execute_batch("PRAGMA user_version = 1").unwrap();
     drop(old);
     let mut state = State::open(&path).unwrap();
     let repository = RepositoryId([7; 16]);
