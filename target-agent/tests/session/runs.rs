@@ -220,7 +220,7 @@ fn what_commands_print_arrives_as_files_beside_the_disks() {
         stream("db/good", "yes line | head -c 30000000"),
         stream("empty", ":"),
     ];
-    let mut outcome = run(script).unwrap();
+    let outcome = run(script).unwrap();
     let good = Path::new("/.streams/db/good");
     assert_eq!(outcome.details_at(good).stat.size, 30_000_000);
     let (of, entry) = outcome.entry(good).unwrap();
