@@ -733,20 +733,20 @@ fn start() -> impl Strategy<Value = Start> {
             threads,
         },
     );
-    let stream = |name: Vec<u8>, command: Vec<Vec<u8>>, limits: (u32, u64, Vec<u8>)| Stream {
+    let stream = |name: Vec<u8>, command: Vec<Vec<u8>>, bounds: (u32, u64, Vec<u8>)| Stream {
         name,
         command,
-        seconds_max: limits.0,
-        bytes_max: limits.1,
-        ending: limits.2,
+        seconds_max: bounds.0,
+        bytes_max: bounds.1,
+        ending: bounds.2,
     };
     let command = vec(vec(1..=255u8, 1..9), 1..4);
-    let limits = (any::<u32>(), any::<u64>(), vec(any::<u8>(), 0..9));
+    let bounds = (any::<u32>(), any::<u64>(), vec(any::<u8>(), 0..9));
     let streams =
-        proptest::collection::btree_map(name(), (command, limits), 0..4).prop_map(move |streams| {
+        proptest::collection::btree_map(name(), (command, bounds), 0..4).prop_map(move |streams| {
             let streams = streams.into_iter();
             streams
-                .map(|(name, (command, limits))| stream(name, command, limits))
+                .map(|(name, (command, bounds))| stream(name, command, bounds))
                 .collect::<Vec<_>>()
         });
     let keys = any::<[[u8; 32]; 5]>();
