@@ -453,3 +453,66 @@ fn m19_a_hard_limit_cuts_the_run_and_keeps_the_last_good_snapshot() -> Result<()
     ensure!(soft == ["quota", "quota"], "{report:?}");
     world.expect_restores("latest", "soft").map(drop)
 }
+
+#[test]
+fn what_is_kept_stays_in_later_snapshots_after_it_is_gone() -> Result<()> {
+    let world = World::new()?;
+    let source = world.source();
+    let rule = format!("{}/archive/**", source.display());
+    set(
+        &world,
+        &[&format!("keep_deleted = [{rule:?}, \"!{rule}/*.tmp\"]")],
+    )?;
+    fs::create_dir_all(source.join("archive/old"))?;
+    for name in [
+        "archive/0001",
+        "archive/0002",
+        "archive/old/0000",
+        "archive/x.tmp",
+        "other",
+    ] {
+        fs::write(source.join(name), format!("content of {name}"))?;
+    }
+    world.run()?;
+    let in_latest = |name: &str, restored: &str| -> Result<Option<String>> {
+        let out = world.output(restored);
+        if !out.exists() {
+            world.restore("latest", restored)?;
+        }
+        Ok(fs::read_to_string(below(&out, &source).join(name)).ok())
+    };
+    let content = |name: &str| Some(format!("content of {name}"));
+
+    for name in ["archive/0001", "archive/x.tmp", "other"] {
+        fs::remove_file(source.join(name))?;
+    }
+    fs::remove_dir_all(source.join("archive/old"))?;
+    // Again each time, also when everything is read anew.
+    for (round, more) in [&[][..], &["--full-read"], &[]].into_iter().enumerate() {
+        world.run_within(tests::coordinator_process::DEADLINE, exit::OK, more)?;
+        let out = format!("gone-{round}");
+        for name in ["archive/0001", "archive/0002", "archive/old/0000"] {
+            ensure!(in_latest(name, &out)? == content(name), "{name} in {round}");
+        }
+        for name in ["archive/x.tmp", "other"] {
+            ensure!(in_latest(name, &out)?.is_none(), "{name} in {round}");
+        }
+    }
+
+    // What comes back is as it is now; all of it may go.
+    fs::write(source.join("archive/0001"), "another")?;
+    world.run()?;
+    ensure!(in_latest("archive/0001", "back")?.as_deref() == Some("another"));
+    fs::remove_dir_all(source.join("archive"))?;
+    world.run()?;
+    ensure!(in_latest("archive/0001", "all")?.as_deref() == Some("another"));
+    ensure!(in_latest("archive/old/0000", "all")? == content("archive/old/0000"));
+    world.verify()?;
+
+    // Something else in the place of a directory leaves no room for what was in it.
+    fs::write(source.join("archive"), "a file")?;
+    world.run()?;
+    ensure!(in_latest("archive", "replaced")?.as_deref() == Some("a file"));
+    world.forget_caches()?;
+    world.verify().map(drop)
+}

@@ -8,6 +8,7 @@ use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
 use formats::wire::control::{Problem, ProblemKind};
 use formats::wire::facts::HostFacts;
 
+use crate::backup::carrier::Carrier;
 use crate::backup::conversation::{Conversation, Outcome, settle_meta};
 use crate::backup::error::RunError;
 use crate::backup::guard::{Brought, Guard};
@@ -135,8 +136,10 @@ async fn examine(
     to: &mut CommitTo<'_>,
 ) -> Result<Option<String>, RunError> {
     let comparing = conversation.parent.finish().await;
+    let carried = conversation.carrier.as_ref().map_or(0, Carrier::files);
     let brought = Brought {
         totals,
+        carried,
         problems: &outcome.problems,
         comparing: comparing.map_err(RunError::Parent)?,
         parent: to.compared_with,

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use formats::listing::entry::{Entry, EntryKind};
+use formats::listing::entry::{Entry, EntryFlags, EntryKind};
 use formats::wire::control::EntryStat;
 
 use crate::safety::anomaly::Compared;
@@ -37,7 +37,8 @@ pub struct Comparing {
 impl Comparison {
     /// The parent has an entry at a place where the host has nothing.
     pub fn gone(&mut self, entry: &Entry) {
-        if entry.stat.kind != EntryKind::File {
+        // What was carried over was gone before, and is gone again each time.
+        if entry.stat.kind != EntryKind::File || entry.flags.contains(EntryFlags::CARRIED) {
             return;
         }
         self.before(entry);

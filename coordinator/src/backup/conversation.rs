@@ -20,6 +20,7 @@ use formats::wire::control::{
     Problem, ProblemKind, ReadOutcome, Seen, Totals,
 };
 
+use crate::backup::carrier::Carrier;
 use crate::backup::control::{Incoming, Outgoing};
 use crate::backup::error::RunError;
 use crate::backup::listing_writer::ListingWriter;
@@ -93,6 +94,8 @@ pub struct Conversation {
     pub snapshot_bytes_max: Option<u64>,
     /// The streams that were asked for.
     pub streams: Streams,
+    /// Carries over what is gone and kept.
+    pub carrier: Option<Carrier>,
     /// Told to whoever watches.
     pub progress: Arc<Progress>,
     /// The checks' and answers' own state.
@@ -171,6 +174,7 @@ pub async fn converse(conversation: &mut Conversation) -> Result<Outcome, RunErr
     for problem in conversation.streams.finish()? {
         note_problem(conversation, problem);
     }
+    carry_before(conversation, None).await?;
     settle(conversation).await?;
     check_totals(&conversation.state)?;
     Ok(std::mem::take(&mut conversation.state.outcome))
@@ -420,6 +424,26 @@ async fn write_complete(conversation: &mut Conversation) -> Result<(), RunError>
     Ok(())
 }
 
+/// Writes what is carried over before an entry of the listing, or after all of them.
+async fn carry_before(
+    conversation: &mut Conversation,
+    next: Option<(&[u8], &Entry)>,
+) -> Result<(), RunError> {
+    let Conversation {
+        carrier,
+        reuse,
+        listing,
+        ..
+    } = conversation;
+    let Some(carrier) = carrier else {
+        return Ok(());
+    };
+    while let Some((at, kept)) = carrier.next_before(next, reuse.as_ref()).await? {
+        listing.push(&at, &kept).await?;
+    }
+    Ok(())
+}
+
 async fn write_entry(
     conversation: &mut Conversation,
     directory: &[u8],
@@ -428,6 +452,7 @@ async fn write_entry(
     match entry {
         PendingEntry::Done(entry) => {
             let entry = without_vanished_link(conversation, directory, *entry);
+            carry_before(conversation, Some((directory, &entry))).await?;
             conversation.listing.push(directory, &entry).await
         }
         PendingEntry::Gone { name } => {

@@ -51,6 +51,8 @@ pub struct Guard<'a> {
 pub struct Brought<'a> {
     /// Counts of the snapshot to be.
     pub totals: SnapshotTotals,
+    /// Files of it that are gone from the host and carried over.
+    pub carried: u64,
     /// What could not be read.
     pub problems: &'a [Problem],
     /// How it differs from the parent.
@@ -266,7 +268,7 @@ impl<'a> Guard<'a> {
         }
         let name = self.host.name.as_str();
         let figures = Figures {
-            files: brought.totals.files,
+            files: brought.totals.files.saturating_sub(brought.carried),
             bytes: brought.totals.bytes,
             new_bytes: brought.new.plain,
             incompressible: brought.new.incompressible,

@@ -8,6 +8,7 @@ pub mod limited_carrying;
 pub mod login;
 pub mod session;
 
+pub mod carrier;
 pub mod comparison;
 pub mod control;
 pub mod conversation;

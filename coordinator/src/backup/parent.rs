@@ -123,7 +123,7 @@ impl Parent {
     }
 }
 
-fn tell_damaged(error: &ListingError) {
+pub(super) fn tell_damaged(error: &ListingError) {
     tracing::warn!(
         error = error as &dyn std::error::Error,
         "the last snapshot's listing is damaged: what it knew is read again; `coordinator scan` tells more"

@@ -16,6 +16,7 @@ use formats::wire::upload::OpenRun;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument as _, Span};
 
+use crate::backup::carrier::Carrier;
 use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
 use crate::backup::control::Outgoing;
 use crate::backup::conversation::{Conversation, State, converse};
@@ -25,7 +26,7 @@ use crate::backup::hooks::Hooks;
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::ssh_target;
 use crate::backup::meta_writer::MetaWriter;
-use crate::backup::parent::Parent;
+use crate::backup::parent::{Parent, tell_damaged};
 use crate::backup::progress::{Progress, Step};
 use crate::backup::report::{CommittedRun, RunReport, Warning};
 use crate::backup::reuse::Reuse;
@@ -43,7 +44,9 @@ use crate::events::Event;
 use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::retention::lock::RepositoryLock;
+use crate::safety::kept::KeptPaths;
 use crate::safety::quota::Scope;
+use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::listing::Listing;
 use crate::storage::StorageError;
 
@@ -643,6 +646,7 @@ async fn begin_conversation(
         sources: Sources::new(&sources(host)),
         snapshot_bytes_max: host.safety.max_snapshot.hard_bytes(),
         streams: Streams::new(&host.streams),
+        carrier: carrier_of(coordinator, host, prepared).await?,
         progress: Arc::clone(progress),
         state: State::default(),
     })
@@ -658,6 +662,30 @@ async fn reuse_of(
     }
     let chunks = coordinator.chunk_reader(opened)?;
     Ok(Some(Reuse::new(opened.index.clone(), chunks)))
+}
+
+/// What carries over what the host's configuration keeps of the parent; a full read, too.
+async fn carrier_of(
+    coordinator: &Coordinator,
+    host: &Host,
+    prepared: &Prepared,
+) -> Result<Option<Carrier>, RunError> {
+    let kept = KeptPaths::new(&host.safety.keep_deleted);
+    let Some((kept, (_, snapshot))) = kept.zip(prepared.parent.as_ref()) else {
+        return Ok(None);
+    };
+    let reader = coordinator.chunk_reader(&prepared.opened)?;
+    match Listing::open(reader, &snapshot.page_index).await {
+        Ok(listing) => {
+            let sources = Sources::new(&sources(host));
+            Ok(Some(Carrier::new(listing.cursor(), kept, sources)))
+        }
+        Err(error) if error.class() == FailureClass::Integrity => {
+            tell_damaged(&error);
+            Ok(None)
+        }
+        Err(error) => Err(RunError::Parent(error)),
+    }
 }
 
 /// The parent's listing; a full read does without it.

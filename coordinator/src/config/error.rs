@@ -185,6 +185,14 @@ pub enum ValueError {
         /// What was written.
         word: String,
     },
+    /// A rule of `keep_deleted` that names no directory.
+    #[error(
+        "{text:?} would keep deleted files anywhere: begin with a directory, as in \"/var/lib/archive/**\""
+    )]
+    KeptAnywhere {
+        /// What was written.
+        text: String,
+    },
     /// A soft limit that is never reached.
     #[error("the soft limit is above the hard one: swap them, or leave one out")]
     SoftAboveHard,

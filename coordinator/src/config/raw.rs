@@ -199,6 +199,7 @@ pub(super) struct RawSettings {
     pub(super) retry_delay: Option<Text>,
     pub(super) concurrency_key: Option<Text>,
     pub(super) sla: Option<Text>,
+    pub(super) keep_deleted: Option<Vec<Text>>,
     pub(super) repository: Option<Text>,
     pub(super) hook: Option<Spanned<Vec<Spanned<RawHook>>>>,
     pub(super) stream: Option<Spanned<Vec<Spanned<RawStream>>>>,

@@ -1,4 +1,4 @@
-//! `anomaly`, `coverage`, `coverage_ignore`, `quota`, `max_snapshot` and `max_new` of hosts.toml: from their text to checked
+//! `anomaly`, `coverage`, `coverage_ignore`, `keep_deleted`, `quota`, `max_snapshot` and `max_new` of hosts.toml: from their text to checked
 //! values.
 
 use std::fmt;
@@ -11,12 +11,14 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 use crate::config::error::ValueError;
+use crate::config::exclude::ExcludeRule;
 use crate::config::layers::Layers;
 use crate::config::path::SourcePath;
 use crate::config::raw::{RawSettings, Text};
 use crate::config::settings::ValueReader;
 use crate::safety::anomaly::AnomalyLimits;
 use crate::safety::coverage::Coverage;
+use crate::safety::kept::beginning;
 use crate::safety::quota::Quota;
 
 /// A number of files or runs that nobody means.
@@ -121,6 +123,7 @@ pub(super) struct SafetySettings {
     pub(super) anomaly: Option<Option<AnomalyLimits>>,
     pub(super) coverage: Option<Coverage>,
     pub(super) coverage_ignore: Option<Vec<Vec<u8>>>,
+    pub(super) keep_deleted: Option<Vec<ExcludeRule>>,
     pub(super) quota: Option<Quota>,
     pub(super) max_snapshot: Option<Quota>,
     pub(super) max_new: Option<Quota>,
@@ -135,6 +138,8 @@ pub struct Safety {
     pub coverage: Coverage,
     /// What may be missing, without a slash in front.
     pub coverage_ignore: Vec<Vec<u8>>,
+    /// What stays in later snapshots after it is gone from the host.
+    pub keep_deleted: Vec<ExcludeRule>,
     /// Bytes of all packs of its repository.
     pub quota: Quota,
     /// Bytes of the files of one snapshot.
@@ -159,6 +164,10 @@ pub(super) fn read_safety(reader: &mut ValueReader<'_>, raw: &RawSettings) -> Sa
             RawCoverage::Fail => Coverage::Fail,
         }),
         coverage_ignore: ignored,
+        keep_deleted: raw
+            .keep_deleted
+            .as_ref()
+            .map(|texts| kept_rules(reader, texts)),
         quota: raw.quota.as_ref().and_then(|raw| quota(reader, raw)),
         max_snapshot: raw.max_snapshot.as_ref().and_then(|raw| quota(reader, raw)),
         max_new: raw.max_new.as_ref().and_then(|raw| quota(reader, raw)),
@@ -201,6 +210,23 @@ fn anomaly(
     }))
 }
 
+/// Rules in the manner of `exclude`, each below a directory that it names: what is kept anywhere would keep every directory there
+/// ever was.
+fn kept_rules(reader: &mut ValueReader<'_>, texts: &[Text]) -> Vec<ExcludeRule> {
+    let mut rules = Vec::with_capacity(texts.len());
+    for text in texts {
+        let Some(rule) = reader.one::<ExcludeRule>(text) else {
+            continue;
+        };
+        if beginning(rule.glob()).is_empty() {
+            let written = text.get_ref().clone();
+            reader.refuse(&text.span(), ValueError::KeptAnywhere { text: written });
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
 fn quota(reader: &mut ValueReader<'_>, raw: &Spanned<RawQuota>) -> Option<Quota> {
     match raw.get_ref() {
         RawQuota::Hard(text) => match text.parse::<Size>() {
@@ -238,6 +264,7 @@ pub(super) fn merge_safety(layers: &Layers<'_, SafetySettings>) -> Safety {
         coverage_ignore: layers
             .pick(|table| &table.coverage_ignore)
             .unwrap_or_default(),
+        keep_deleted: layers.pick(|table| &table.keep_deleted).unwrap_or_default(),
         quota: layers.pick(|table| &table.quota).unwrap_or_default(),
         max_snapshot: layers.pick(|table| &table.max_snapshot).unwrap_or_default(),
         max_new: layers.pick(|table| &table.max_new).unwrap_or_default(),
@@ -252,6 +279,14 @@ pub(super) fn safety_rows(safety: &Safety) -> Vec<(&'static str, Value)> {
         ("anomaly", anomaly_value(safety.anomaly.as_ref())),
         ("coverage", json!(safety.coverage.as_str())),
         ("coverage_ignore", Value::Array(ignored.collect())),
+        (
+            "keep_deleted",
+            safety
+                .keep_deleted
+                .iter()
+                .map(|rule| json!(rule.as_str()))
+                .collect(),
+        ),
     ];
     let quotas = [
         ("quota", safety.quota),
@@ -340,7 +375,7 @@ mod tests {
         let shown = safety_rows(&merge_safety(&Layers::new(&own, [])));
         let shown: Vec<String> = shown
             .iter()
-            .skip(3)
+            .skip(4)
             .map(|(key, value)| format!("{key} {value}"))
             .collect();
         assert_eq!(shown, ["quota \"1GiB\"", "max_new {\"soft\":\"1GiB\"}"]);

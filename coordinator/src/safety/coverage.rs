@@ -9,9 +9,9 @@ use std::path::Path;
 use formats::listing::entry::join;
 use formats::listing::order::is_within;
 use formats::wire::surroundings::{Mount, Surroundings};
-use globset::{Candidate, GlobBuilder};
+use globset::Candidate;
 
-use crate::config::exclude::ExcludeRule;
+use crate::config::exclude::{ExcludeRule, compile};
 use crate::snapshot::shown::shown_path;
 use crate::terminal::visible;
 
@@ -194,10 +194,7 @@ fn excludes(rules: &[ExcludeRule], source: &[u8], directory: &[u8]) -> bool {
 fn last_match(rules: &[ExcludeRule], path: &[u8], is_directory: bool) -> bool {
     let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
     let matching = rules.iter().rev().find(|rule| {
-        let glob = GlobBuilder::new(rule.glob())
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build();
+        let glob = compile(rule.glob());
         let matches = glob.is_ok_and(|glob| glob.compile_matcher().is_match_candidate(&candidate));
         matches && (is_directory || !rule.directory_only())
     });

@@ -4,4 +4,5 @@
 pub mod anomaly;
 pub mod coverage;
 pub mod identity;
+pub mod kept;
 pub mod quota;

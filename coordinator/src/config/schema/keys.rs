@@ -293,6 +293,7 @@ const SETTINGS: &[Key] = &[
     key("coverage_ignore", Kind::Texts),
     key("hook", Kind::Tables(&[HOOK])),
     key("stream", Kind::Tables(&[STREAM])),
+    key("keep_deleted", Kind::Texts),
     key("limits", Kind::Table(&[HOST_LIMITS])),
 ];
 
