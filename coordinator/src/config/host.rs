@@ -90,6 +90,12 @@ impl Host {
         errors.finish(())
     }
 
+    /// Whether a command that names a tag means this host: by one of its tags, or as a member of a group of that name.
+    pub fn is_labelled(&self, name: &str) -> bool {
+        let tagged = self.tags.iter().any(|tag| tag.as_str() == name);
+        tagged || self.groups.iter().any(|group| group.as_str() == name)
+    }
+
     /// The private keys of the host and of its jump hosts.
     pub fn secret_files(&self) -> impl Iterator<Item = &SecretFile> {
         let logins = self.jumps.iter().map(|jump| &jump.login);

@@ -369,6 +369,7 @@ fn a_host_takes_from_its_groups_over_defaults_and_a_later_group_is_stronger() {
     let groups: Vec<&str> = a.groups.iter().map(|group| group.as_str()).collect();
     assert_eq!(groups, ["db", "big"]);
     assert!(c.groups.is_empty());
+    assert!(a.is_labelled("db") && b.is_labelled("big") && !c.is_labelled("db"));
 }
 
 #[test]

@@ -16,10 +16,8 @@ pub fn list_hosts(
     json: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let wanted = |host: &&Host| {
-        let tagged = |tag: &String| host.tags.iter().any(|own| own.as_str() == tag);
-        args.tag.is_empty() || args.tag.iter().any(tagged)
-    };
+    let wanted =
+        |host: &&Host| args.tag.is_empty() || args.tag.iter().any(|tag| host.is_labelled(tag));
     let lines: Vec<HostLine> = config
         .hosts
         .values()

@@ -18,8 +18,7 @@ pub fn choose_hosts(args: &RunArgs, config: &Config) -> Result<Vec<Host>, Comman
         match word.strip_prefix('@') {
             Some(tag) => {
                 let before = chosen.len();
-                let tagged = hosts_backed_up(config)
-                    .filter(|host| host.tags.iter().any(|own| own.as_str() == tag));
+                let tagged = hosts_backed_up(config).filter(|host| host.is_labelled(tag));
                 chosen.extend(tagged.map(|host| (host.name.clone(), host)));
                 if chosen.len() == before {
                     let tag = tag.to_owned();
