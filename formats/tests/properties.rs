@@ -702,6 +702,24 @@ fn tunnel() -> impl Strategy<Value = TunnelBytes> {
         .prop_map(|(connection, bytes)| TunnelBytes { connection, bytes })
 }
 
+fn streams() -> impl Strategy<Value = Vec<Stream>> {
+    let stream = |name: Vec<u8>, command: Vec<Vec<u8>>, bounds: (u32, u64, Vec<u8>)| Stream {
+        name,
+        command,
+        seconds_max: bounds.0,
+        bytes_max: bounds.1,
+        ending: bounds.2,
+    };
+    let command = vec(vec(1..=255u8, 1..9), 1..4);
+    let bounds = (any::<u32>(), any::<u64>(), vec(any::<u8>(), 0..9));
+    proptest::collection::btree_map(name(), (command, bounds), 0..4).prop_map(move |streams| {
+        let streams = streams.into_iter();
+        streams
+            .map(|(name, (command, bounds))| stream(name, command, bounds))
+            .collect::<Vec<_>>()
+    })
+}
+
 fn start() -> impl Strategy<Value = Start> {
     let transport = prop_oneof![
         vec(any::<u8>(), 0..100).prop_map(|path| Transport::Unix { path }),
@@ -733,22 +751,6 @@ fn start() -> impl Strategy<Value = Start> {
             threads,
         },
     );
-    let stream = |name: Vec<u8>, command: Vec<Vec<u8>>, bounds: (u32, u64, Vec<u8>)| Stream {
-        name,
-        command,
-        seconds_max: bounds.0,
-        bytes_max: bounds.1,
-        ending: bounds.2,
-    };
-    let command = vec(vec(1..=255u8, 1..9), 1..4);
-    let bounds = (any::<u32>(), any::<u64>(), vec(any::<u8>(), 0..9));
-    let streams =
-        proptest::collection::btree_map(name(), (command, bounds), 0..4).prop_map(move |streams| {
-            let streams = streams.into_iter();
-            streams
-                .map(|(name, (command, bounds))| stream(name, command, bounds))
-                .collect::<Vec<_>>()
-        });
     let keys = any::<[[u8; 32]; 5]>();
     let ids = (any::<[u8; 16]>(), any::<u32>(), any::<[u8; 16]>());
     (
@@ -756,7 +758,7 @@ fn start() -> impl Strategy<Value = Start> {
         keys,
         vec(any::<u8>(), 0..100),
         transport,
-        (rules, streams),
+        (rules, streams()),
         limits,
     )
         .prop_map(
@@ -883,6 +885,10 @@ fn bodies_of_the_append_server_round_trip() {
         let page = ObjectPage { objects, more };
         assert_eq!(ObjectPage::decode(&page.encode()), Ok(page));
     });
+}
+
+#[test]
+fn what_the_append_server_says_of_destinations_and_runs_round_trips() {
     let state = (
         text(),
         any::<(bool, u64, u64, Option<u64>)>(),

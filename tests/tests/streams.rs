@@ -89,7 +89,7 @@ fn what_a_command_prints_is_kept_as_a_file_and_costs_nothing_twice() -> Result<(
 fn a_dump_that_fails_is_never_a_success() -> Result<()> {
     let world = world()?;
     let good = script("good", "echo all is well", "");
-    set_streams(&world, &[good.clone()])?;
+    set_streams(&world, std::slice::from_ref(&good))?;
     world.run()?;
     for (failing, lines, said) in [
         (
