@@ -27,7 +27,9 @@ pub fn record_of(
         since: since.min(now),
         last: last.map(last_of),
         last_good: good.map(|(_, result)| result.committed),
-        last_begun: begun.first().map(|run| run.started),
+        last_tried: begun
+            .first()
+            .map(|run| run.finished.map_or(run.started, |(at, _)| at)),
     })
 }
 

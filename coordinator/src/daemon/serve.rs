@@ -23,7 +23,7 @@ use crate::config::host::Host;
 use crate::coordinator::Coordinator;
 use crate::daemon::handle::{Order, RunOrder};
 use crate::daemon::protocol::RunNews;
-use crate::daemon::records::{attempted, records_of_all};
+use crate::daemon::records::{attempted, record_of, records_of_all};
 use crate::daemon::runs::{Begin, End, Run, Runs};
 use crate::daemon::start::Signals;
 use crate::database::DatabaseError;
@@ -181,7 +181,14 @@ impl Daemon {
             return Ok(());
         };
         let mut state = self.coordinator.state.lock().await;
-        state.occasion_begun(name, occasion, now)?;
+        if !state.occasion_begun(name, occasion, now)? {
+            let since = state.schedule_seen(name)?.unwrap_or(now);
+            let record = record_of(&state, name, since, now)?;
+            drop(state);
+            self.roster.ended(name, None, None, now);
+            self.roster.put(name, host.timing, record);
+            return Ok(());
+        }
         drop(state);
         let closes = host.timing.closes(now);
         let begin = self.new_run(closes, RunOptions::default(), None, Some(occasion));

@@ -45,8 +45,8 @@ pub struct Record {
     pub last: Option<LastOccasion>,
     /// The last good snapshot.
     pub last_good: Option<Timestamp>,
-    /// When a run began last, for whatever reason.
-    pub last_begun: Option<Timestamp>,
+    /// When a run began or ended last, for whatever reason.
+    pub last_tried: Option<Timestamp>,
 }
 
 impl Record {
@@ -56,14 +56,14 @@ impl Record {
             since,
             last: None,
             last_good: None,
-            last_begun: None,
+            last_tried: None,
         }
     }
 
     /// What stands in for how long a host has waited: its last good snapshot, or where runs fail the last try, so that a host
     /// that is down takes nobody's place.
     pub fn served(&self) -> Option<Timestamp> {
-        self.last_good.max(self.last_begun)
+        self.last_good.max(self.last_tried)
     }
 
     fn handled(&self) -> Timestamp {

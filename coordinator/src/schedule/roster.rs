@@ -43,6 +43,8 @@ struct Member {
     /// The occasion that is due, and when that was first seen.
     seen: Option<(Timestamp, Timestamp)>,
     outlook: Option<Outlook>,
+    /// When something else may be due than what is due now.
+    recheck: Timestamp,
 }
 
 /// All hosts, and who of them is being backed up.
@@ -76,6 +78,7 @@ impl Roster {
             record,
             seen,
             outlook: None,
+            recheck: Timestamp::MIN,
         };
         self.members.insert(host.to_owned(), member);
     }
@@ -204,6 +207,7 @@ impl Roster {
             return;
         };
         member.record.last_good = member.record.last_good.max(good);
+        member.record.last_tried = Some(now);
         if let (Some(result), Some(last)) = (result, &mut member.record.last) {
             last.result = result;
             last.tried = now;
@@ -226,7 +230,7 @@ impl Roster {
         let key = self.key(host);
         self.running.insert(host.to_owned(), key);
         if let Some(member) = self.members.get_mut(host) {
-            member.record.last_begun = Some(now);
+            member.record.last_tried = Some(now);
             member.outlook = None;
         }
     }
@@ -244,15 +248,18 @@ impl Member {
             match outlook {
                 Outlook::Idle => return outlook,
                 Outlook::Waits { until, .. } if now < until => return outlook,
+                Outlook::Due { .. } if now < self.recheck => return outlook,
                 _ => {}
             }
         }
         let found = self.look(host, now);
-        match found {
-            Outlook::Due { occasion, .. } if self.seen.is_none_or(|(seen, _)| seen != occasion) => {
+        if let Outlook::Due { occasion, .. } = found {
+            if self.seen.is_none_or(|(seen, _)| seen != occasion) {
                 self.seen = Some((occasion, now));
             }
-            _ => {}
+            let newer = self.timing.next(host, occasion).map(|next| next.begins);
+            let changes = [newer, self.timing.closes(now)].into_iter().flatten();
+            self.recheck = changes.min().unwrap_or(Timestamp::MAX);
         }
         self.outlook = Some(found);
         found

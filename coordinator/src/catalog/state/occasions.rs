@@ -119,20 +119,32 @@ impl State {
         })
     }
 
-    /// Notes that a run for an occasion is about to begin. This is durable before it begins.
+    /// Notes that a run for an occasion is about to begin. This is durable before it begins. False, and nothing is noted, for
+    /// one that is done with: by a clock that went back it comes a second time.
     pub fn occasion_begun(
         &mut self,
         host: &str,
         occasion: Timestamp,
         now: Timestamp,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<bool, DatabaseError> {
         self.database.write(|transaction| {
+            let open = [Outcome::Failed.as_str(), Outcome::Died.as_str(), PUT_OFF];
+            let done = transaction
+                .prepare_cached(
+                    "SELECT 1 FROM occasions WHERE host = ?1 AND occasion = ?2
+                     AND result NOT IN (?3, ?4, ?5)",
+                )?
+                .exists(params![host, to_nanos(occasion), open[0], open[1], open[2]])?;
+            if done {
+                return Ok(false);
+            }
             transaction.execute(
                 "INSERT INTO occasions (host, occasion, attempts, begun) VALUES (?1, ?2, 1, ?3)
                  ON CONFLICT DO UPDATE SET attempts = attempts + 1, begun = ?3, ended = NULL, result = NULL",
                 params![host, to_nanos(occasion), to_nanos(now)],
             )?;
-            forget_old(transaction, host)
+            forget_old(transaction, host)?;
+            Ok(true)
         })
     }
 

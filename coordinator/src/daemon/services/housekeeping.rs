@@ -104,8 +104,12 @@ async fn do_what_is_due(coordinator: &Coordinator) -> Result<Option<Timestamp>, 
         let record = record_of(&state, chore.name(), since, now)?;
         match outlook(chore.name(), &timing, &record, None, now) {
             Outlook::Due { occasion, .. } => {
-                state.occasion_begun(chore.name(), occasion, now)?;
+                let begins = state.occasion_begun(chore.name(), occasion, now)?;
                 drop(state);
+                next = Some(now);
+                if !begins {
+                    continue;
+                }
                 let outcome = match chore {
                     Chore::Prune => prune_all(coordinator).await,
                     Chore::Scan => scan_all(coordinator).await,

@@ -25,7 +25,7 @@ fn timing(key: &str) -> Timing {
 fn record(good: Option<&str>) -> Record {
     Record {
         last_good: good.map(at),
-        last_begun: good.map(at),
+        last_tried: good.map(at),
         ..Record::new(at("01T00:00:00"))
     }
 }

@@ -66,7 +66,7 @@ fn a_schedule_that_never_comes_within_its_window_is_refused() {
 fn jitter_spreads_hosts_and_nights() {
     let spread = timing("0 1 * * *", "UTC", "30m", "");
     let at: Timestamp = "2026-07-15T12:00:00Z".parse().unwrap();
-    let minutes: std::collections::BTreeSet<i64> = (0..200)
+    let minutes: std::collections::BTreeSet<i64> = (0..500)
         .map(|number| {
             let occasion = spread.next(&format!("host{number}"), at).unwrap();
             occasion.begins.duration_since(occasion.at).as_mins()

@@ -16,7 +16,7 @@ fn an_attempt_is_known_from_before_it_begins_and_counts_unless_it_was_put_off() 
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("state.db");
     let mut state = State::open(&path).unwrap();
-    state.occasion_begun("web1", at(100), at(105)).unwrap();
+    assert!(state.occasion_begun("web1", at(100), at(105)).unwrap());
     drop(state);
     let mut state = State::open(&path).unwrap();
     let last = state.last_occasion("web1", at(110)).unwrap().unwrap();
@@ -29,7 +29,7 @@ fn an_attempt_is_known_from_before_it_begins_and_counts_unless_it_was_put_off() 
     let ended = |state: &State| state.last_occasion("web1", at(999)).unwrap().unwrap();
     let died = AttemptResult::Ran(Outcome::Died);
     assert_eq!(ended(&state).ended, Some((at(120), died)));
-    state.occasion_begun("web1", at(100), at(140)).unwrap();
+    assert!(state.occasion_begun("web1", at(100), at(140)).unwrap());
     assert_eq!((ended(&state).attempts, ended(&state).ended), (2, None));
     state
         .occasion_ended("web1", at(100), AttemptResult::PutOff, at(141))
@@ -46,11 +46,13 @@ fn an_attempt_is_known_from_before_it_begins_and_counts_unless_it_was_put_off() 
 fn occasions_in_the_future_are_there_and_do_not_stand_in_the_way() {
     let dir = TempDir::new().unwrap();
     let mut state = State::open(&dir.path().join("state.db")).unwrap();
-    state.occasion_begun("web1", at(100), at(100)).unwrap();
+    assert!(state.occasion_begun("web1", at(100), at(100)).unwrap());
     state.occasion_let_go("web1", at(900), at(900)).unwrap();
     let last = state.last_occasion("web1", at(200)).unwrap().unwrap();
     assert_eq!(last.occasion, at(100));
     let last = state.last_occasion("web1", at(900)).unwrap().unwrap();
+    // When its time comes again, it is done with.
+    assert!(!state.occasion_begun("web1", at(900), at(901)).unwrap());
     let skipped = AttemptResult::Ran(Outcome::Skipped);
     assert_eq!((last.attempts, last.ended), (0, Some((at(900), skipped))));
 }
