@@ -98,6 +98,11 @@ impl FromStr for Calendar {
             }
             [_] | [_, _] | [_, _, _] => systemd::read(&words).map_err(|error| match error {
                 ScheduleError::Unknown { .. } => unknown(),
+                // Whatever begins with a word that is no day is most likely no calendar at all.
+                ScheduleError::Field {
+                    field: systemd::WEEKDAY_FIELD,
+                    ..
+                } => unknown(),
                 other => other,
             })?,
             _ => return Err(unknown()),

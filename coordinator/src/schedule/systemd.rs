@@ -20,8 +20,11 @@ const DAY: Field = Field {
     names: &[],
     range: RANGE,
 };
+/// What days of the week are called in errors.
+pub const WEEKDAY_FIELD: &str = "day of the week";
+
 const WEEKDAY: Field = Field {
-    name: "day of the week",
+    name: WEEKDAY_FIELD,
     low: 0,
     high: 6,
     names: &[
