@@ -80,6 +80,7 @@ pub(crate) async fn take_entries(
     pages: &mut PagesRead,
     pruned: Option<&Pruned>,
 ) -> Result<(), RescueError> {
+    let mut live_lists = HashSet::new();
     let mut groups = MetaChunks::new(places, ChunkKind::PageIndex);
     while let Some(ids) = groups.next().await? {
         for (id, found) in read(reader, ChunkKind::PageIndex, &ids).await? {
@@ -95,6 +96,7 @@ pub(crate) async fn take_entries(
                     let ids: Vec<ChunkId> = named.iter().map(|page| page.id).collect();
                     if pruned.is_some() {
                         note_live_pages(store, &ids)?;
+                        live_lists.insert(id);
                     }
                     note_lost_pages(reader, store, ids).await?;
                 }
@@ -121,7 +123,8 @@ pub(crate) async fn take_entries(
         }
     }
     pages.lost = count_lost(store)?;
-    if pruned.is_some() {
+    // With a list that is lost, what only forgotten snapshots had cannot be told from what others have.
+    if pruned.is_some_and(|pruned| pruned.live_lists == live_lists) {
         pages.pruned = drop_pruned(reader, store).await?;
     }
     tracing::info!(
