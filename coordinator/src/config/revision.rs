@@ -19,7 +19,7 @@ pub const APPLIED_FILE: &str = "applied-config.json";
 /// What its `format` says.
 const APPLIED_FORMAT: u32 = 1;
 /// Digits of a revision that are shown to people.
-const SHORT_DIGITS: usize = 8;
+const SHORT_DIGITS: usize = 12;
 
 /// The digest of a whole configuration: two are the same when every effective value is.
 ///

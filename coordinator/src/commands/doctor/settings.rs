@@ -12,6 +12,15 @@ const NAMES_MAX: usize = 5;
 pub(super) fn look(config: &Config) -> Vec<Finding> {
     let mut findings = destinations(config);
     findings.extend(hosts(config));
+    if config.scan.schedule.is_none() {
+        let text =
+            "the daemon never scans: set schedule under [scan], or run `coordinator scan` yourself";
+        findings.push(Finding::new("scan", Verdict::Off, text));
+    }
+    if config.prune.schedule.is_none() {
+        let text = "the daemon never prunes: set schedule under [prune], or run `coordinator prune` yourself";
+        findings.push(Finding::new("prune", Verdict::Off, text));
+    }
     if config.agents_dir.is_none() {
         findings.push(Finding::new(
             "agents",
@@ -56,12 +65,24 @@ fn hosts(config: &Config) -> Vec<Finding> {
         findings.push(Finding::new("hosts", Verdict::Warn, text));
     }
     type Lacks = fn(&Host) -> bool;
-    let looks: [(&[&Host], Lacks, Verdict, &str); 4] = [
+    let looks: [(&[&Host], Lacks, Verdict, &str); 6] = [
         (
             &hosts,
             |host| host.login.host_keys.is_empty(),
             Verdict::Warn,
             "not trusted yet, so not backed up: run `coordinator host trust NAME`",
+        ),
+        (
+            &with_paths,
+            |host| host.timing.calendar.is_none(),
+            Verdict::Off,
+            "without `schedule`: backed up only when a person runs it",
+        ),
+        (
+            &with_paths,
+            |host| host.timing.calendar.is_some() && host.timing.sla.is_none(),
+            Verdict::Off,
+            "without `sla`: never called late",
         ),
         (
             &with_paths,

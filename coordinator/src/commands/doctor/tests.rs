@@ -87,6 +87,8 @@ async fn a_new_directory_works_and_what_a_person_should_do_is_told() {
     assert_found(&found, "state", "ok", "free");
     assert_found(&found, "destination local", "ok", "0 repositories");
     assert_found(&found, "destinations", "warn", "elsewhere");
+    assert_found(&found, "scan", "off", "never scans");
+    assert_found(&found, "hosts", "off", "without `schedule`");
     assert_found(
         &found,
         "hosts",
