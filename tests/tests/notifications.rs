@@ -168,6 +168,20 @@ fn wait_for(receivers: &Receivers, title: &str) -> Result<()> {
     })
 }
 
+/// Waits until nothing is left to deliver: what was taken just before a kill would be delivered once more.
+fn wait_until_delivered(world: &World) -> Result<()> {
+    let state = world.coordinator_dir().join("state/state.db");
+    let waiting = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); \
+                   sys.exit(base.execute('SELECT count(*) FROM outbox').fetchone()[0])";
+    processes::wait_until("the deliveries", Duration::from_secs(90), || {
+        let asked = std::process::Command::new("python3")
+            .args(["-c", waiting])
+            .arg(&state)
+            .status()?;
+        Ok(asked.success())
+    })
+}
+
 #[test]
 fn everybody_is_told_once_that_a_host_fails_and_once_that_it_is_backed_up_again() -> Result<()> {
     let (mut world, receivers) = (World::new()?, Receivers::start()?);
@@ -199,6 +213,7 @@ fn everybody_is_told_once_that_a_host_fails_and_once_that_it_is_backed_up_again(
     }
     wait_for(&receivers, &fails)?;
 
+    wait_until_delivered(&world)?;
     // A run without the daemon, which was killed, is nothing new either.
     first.kill()?;
     drop(first);
@@ -210,6 +225,7 @@ fn everybody_is_told_once_that_a_host_fails_and_once_that_it_is_backed_up_again(
         "the daemon runs again after it ended without being told to",
     )?;
 
+    wait_until_delivered(&world)?;
     // What cannot be delivered when it happens is delivered by the next daemon.
     receivers.refuse(true)?;
     world.sshd_mut().power_on()?;
@@ -261,8 +277,11 @@ fn a_digest_goes_out_once_a_day_with_the_ends_of_the_logs_in_it() -> Result<()> 
     for _ in 0..2 {
         let running = daemon(&world, port)?;
         processes::wait_until("the digest", Duration::from_secs(60), || {
-            Ok(!receivers.posts_to("/hook")?.is_empty())
+            let posts = receivers.posts_to("/hook")?;
+            let mut bodies = posts.iter().map(|post| &post.body);
+            Ok(bodies.any(|body| body.contains("\"digest\"")))
         })?;
+        wait_until_delivered(&world)?;
         drop(running);
     }
     let posts = receivers.posts_to("/hook")?;
