@@ -28,11 +28,16 @@ fn two_users_back_up_and_restore_and_neither_reads_what_the_other_keeps() -> Res
 
     // As the coordinator's own user, and as an administrator to get owners back; then the daemon's user again.
     let source = both.target.path().join("source");
-    for (user, to) in [
-        ("coordinator", "/var/lib/coordinator/out"),
-        ("root", "/srv/out"),
+    for (user, to, more) in [
+        (
+            "coordinator",
+            "/var/lib/coordinator/out",
+            &["--no-owner"][..],
+        ),
+        ("root", "/srv/out", &[]),
     ] {
-        let restore = ["restore", "web1", "latest", "--json", "--to", to];
+        let mut restore = vec!["restore", "web1", "latest", "--json", "--to", to];
+        restore.extend(more);
         let restored = both.coordinator(user, &restore)?.expect_code(exit::OK)?;
         let report: RestoreReport = restored.json()?;
         ensure!(report.problem_count == 0, "{report:?}");
