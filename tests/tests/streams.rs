@@ -291,7 +291,7 @@ fn a_mariadb_database_is_dumped_and_restored_into_a_second_one() -> Result<()> {
 #[test]
 fn the_agent_and_what_it_starts_stand_back_as_they_are_told() -> Result<()> {
     let world = world()?;
-    let said = script("priorities", "nice; ionice", "");
+    let said = script("priorities", "nice; ionice", "min_percent = 1");
     set_streams(&world, std::slice::from_ref(&said))?;
     world.run()?;
     let usual = String::from_utf8(cat(&world, "latest", "priorities")?)?;

@@ -140,7 +140,7 @@ fn assert_shows(sample: &str, complaint: &str) {
             line.starts_with(&format!("{key} ="))
                 || line.starts_with(&format!("{key}]"))
                 || line.starts_with(&format!("{key}."))
-                || line.split(['.', ']']).nth(1) == Some(key)
+                || line.split(['.', ']']).skip(1).any(|part| part == key)
         });
         assert!(shown, "the sample does not show `{key}`");
     }
