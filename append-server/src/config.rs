@@ -243,7 +243,7 @@ impl Config {
                 return Err(ConfigError::DuplicateName { name: place.name });
             }
             // Two copies in one place would be counted as two and be one.
-            if let Some(other) = places.iter().find(|other| other.url == place.url) {
+            if let Some(other) = places.iter().find(|other| other.is_where(&place)) {
                 return Err(ConfigError::DuplicateUrl {
                     name: place.name,
                     other: other.name.clone(),

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use append_server::fan_out::probes::PROBES_FILE;
 use append_server::fan_out::queue::QUEUE_FILE;
 use formats::object::ObjectName;
 use formats::wire::upload::ObjectPage;
@@ -148,7 +149,10 @@ fn check(root: &Path, acknowledged: &[u64]) {
 /// What the spool holds besides the queue of deliveries, which is kept beside it.
 fn spooled(spool: &Path) -> Vec<String> {
     let files = files_under(spool).into_iter();
-    files.filter(|name| !name.starts_with(QUEUE_FILE)).collect()
+    let kept = [QUEUE_FILE, PROBES_FILE];
+    files
+        .filter(|name| !kept.iter().any(|kept| name.starts_with(kept)))
+        .collect()
 }
 
 async fn kill_in_a_loop(spool: impl Fn(&TempDir) -> PathBuf) {

@@ -366,6 +366,7 @@ async fn each_kind_of_object_is_put_in_its_class() -> Result<()> {
     let table = s3_table(&server.endpoint(), true);
     let classes = "storage_class = { packs = \"STANDARD_IA\", log = \"ONEZONE_IA\" }\n";
     add_to_config(&world, &format!("{table}{classes}"))?;
+    fs::write(world.source().join("file"), incompressible(1, 1 << 20))?;
     world.run()?;
     let listed = admin(&server).list_objects_v2().bucket(BUCKET);
     let listed = listed.send().await?;

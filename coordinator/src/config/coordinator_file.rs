@@ -227,7 +227,7 @@ fn check_distinct(
     earlier: &[(Location, Place)],
 ) {
     let same_name = earlier.iter().find(|(_, other)| other.name == place.name);
-    let same_url = earlier.iter().find(|(_, other)| other.url == place.url);
+    let same_url = earlier.iter().find(|(_, other)| other.is_where(place));
     let duplicates = [("name", &raw.name, same_name), ("url", &raw.url, same_url)];
     for (what, text, other) in duplicates {
         if let Some((first, _)) = other {

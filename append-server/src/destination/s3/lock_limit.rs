@@ -50,6 +50,9 @@ pub(super) fn renewal(lock: ObjectLock, shown: ShownLock, now_unix_secs: u64) ->
         return stays(LockOutcome::AtLimit);
     }
     let until = wanted.min(limit);
+    if until <= present.saturating_add(SLACK_SECS) {
+        return stays(LockOutcome::AtLimit);
+    }
     let outcome = if until < wanted {
         LockOutcome::AtLimit
     } else {

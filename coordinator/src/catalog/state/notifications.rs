@@ -195,13 +195,6 @@ impl State {
         })
     }
 
-    /// How many messages wait.
-    pub fn messages_waiting(&self) -> Result<u64, DatabaseError> {
-        self.database.read(|connection| {
-            connection.query_row("SELECT count(*) FROM outbox", [], |row| unsigned(row, 0))
-        })
-    }
-
     /// A message was delivered, or is given up.
     pub fn message_done(&mut self, id: i64) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {

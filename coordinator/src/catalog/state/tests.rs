@@ -78,7 +78,7 @@ fn a_file_of_the_version_before_is_brought_up() {
         let mut names = old
             .prepare(
                 "SELECT name FROM sqlite_schema
-                 WHERE type = 'table' AND name NOT IN ('repositories', 'runs')",
+                 WHERE type = 'table' AND name NOT IN ('repositories', 'runs') AND name NOT LIKE 'sqlite_%'",
             )
             .unwrap();
         let names = names.query_map([], |row| row.get(0)).unwrap();

@@ -206,14 +206,12 @@ async fn a_failed_run_prints_its_object_too_and_its_reason() {
     assert_eq!(code, ExitCode::Cancelled);
     assert_eq!(json["outcome"], "failed");
     assert_eq!(json["snapshot"], Value::Null);
-    assert_eq!(json["error"], "the run was cancelled");
+    let error = RunError::Cancelled.to_string();
+    assert_eq!(json["error"], error);
     let (_, out, errors) = shown(failed(), global(false, false)).await;
     assert!(out.is_empty());
     assert!(errors.contains("in step \"prepare\""), "{errors}");
-    assert!(
-        errors.contains("\nerror: the run was cancelled\n"),
-        "{errors}"
-    );
+    assert!(errors.contains(&format!("\nerror: {error}\n")), "{errors}");
 }
 
 #[tokio::test]

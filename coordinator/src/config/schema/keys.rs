@@ -129,11 +129,11 @@ const SCAN: &[Key] = &[
 
 const PRUNE: &[Key] = &[
     key("schedule", Kind::Text),
-    key("grace", Kind::Duration).or("1w"),
+    key("grace", Kind::Duration).or("7d"),
     key("delete_max", Kind::Size).or("1TiB"),
     key("repack_above", number(1, 100)).or("30"),
     key("repack_max", Kind::Size).or("20GiB"),
-    key("abort_uploads_after", Kind::Duration).or("1w"),
+    key("abort_uploads_after", Kind::Duration).or("7d"),
     key("timezone", Kind::Text).or("UTC"),
 ];
 
@@ -362,7 +362,7 @@ pub(super) const ANOMALY: &[Key] = &[
 const HOST_LIMITS: &[Key] = &[
     key("connect", Kind::Duration).or("30s"),
     key("idle", Kind::Duration).or("5m"),
-    key("run", Kind::Duration).or("1w"),
+    key("run", Kind::Duration).or("7d"),
     key("tunnel_connections", number(1, 8)).or("4"),
     key("agent_threads", number(1, 256)),
     key("nice", number(1, 19)),

@@ -156,7 +156,7 @@ fn a_late_host_is_told_of_once_and_a_new_one_has_time_for_its_first_snapshot() {
     let mut kept = Kept::default();
     assert_eq!(kept.look(&[host(Freshness::Never)], 0), NOTHING);
     assert_eq!(kept.look(&[host(Freshness::Never)], 26), NOTHING);
-    let late = one(Level::Critical, "web1: no good snapshot within 26h");
+    let late = one(Level::Critical, "web1: no good snapshot within 1d2h");
     assert_eq!(kept.look(&[host(Freshness::Never)], 27), late);
     assert_eq!(kept.look(&[host(Freshness::Never)], 28), NOTHING);
     let again = one(Level::Ok, "web1: has a good snapshot in time again");
