@@ -307,7 +307,7 @@ async fn holds_are_seen(
         matches!(&refused, Err(DestinationError::Locked { until, .. }) if until.contains("legal hold")),
         "{refused:?}"
     );
-    let findings = unlocked.findings(key(3)).await;
+    let findings = unlocked.findings(key(2)).await;
     let found = findings.iter().find(|row| row.what == "legal holds");
     let found = found.context("a finding")?;
     ensure!(found.found.starts_with("on 1 of"), "{found:?}");
