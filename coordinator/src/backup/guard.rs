@@ -9,7 +9,6 @@ use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use formats::wire::control::{Problem, ProblemKind};
 use formats::wire::facts::HostFacts;
 use formats::wire::surroundings::Surroundings;
-use jiff::Timestamp;
 
 use crate::backup::comparison::Comparing;
 use crate::backup::error::RunError;
@@ -109,20 +108,20 @@ impl<'a> Guard<'a> {
     }
 
     async fn check_identity(&mut self) -> Result<Option<Warning>, RunError> {
-        let now = self.coordinator.clock.now();
         let name = self.host.name.as_str();
         let known = self.coordinator.state.lock().await.host_identity(name)?;
         let Some(known) = known else {
-            return self.note_identity(now).await.map(|()| None);
+            return Ok(None);
         };
         self.differences = known.differences(&self.identity);
         if self.differences.is_empty() {
             self.identity = known.filled_from(&self.identity);
-            return self.note_identity(now).await.map(|()| None);
+            return Ok(None);
         }
         let other = is_other(&self.differences);
         let text = differences_text(&self.differences);
         let mut state = self.coordinator.state.lock().await;
+        let now = self.coordinator.clock.now();
         let news = state.offer_identity(name, &self.identity, now)?;
         drop(state);
         if news || other {
@@ -137,7 +136,9 @@ impl<'a> Guard<'a> {
         }
     }
 
-    async fn note_identity(&self, now: Timestamp) -> Result<(), RunError> {
+    /// Believes who answered. Only what is about to be committed makes a machine the host: what failed says nothing.
+    async fn note_identity(&self) -> Result<(), RunError> {
+        let now = self.coordinator.clock.now();
         let mut state = self.coordinator.state.lock().await;
         state.note_identity(self.host.name.as_str(), &self.identity, now)?;
         Ok(())
@@ -199,6 +200,9 @@ impl<'a> Guard<'a> {
         }
         warnings.extend(self.newly_unreadable(brought));
         warnings.extend(self.check_soft(brought));
+        if self.differences.is_empty() {
+            self.note_identity().await?;
+        }
         self.judge(brought, comparing).await
     }
 
