@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use append_server::fan_out::probes::PROBES_FILE;
 use append_server::fan_out::queue::QUEUE_FILE;
+use append_server::removals::LEDGER_FILE;
 use formats::object::ObjectName;
 use formats::wire::upload::ObjectPage;
 use support::{Peer, REPOSITORY, RUN, TOKEN, files_under, handshake, open_run, pack_name, sample};
@@ -149,7 +150,7 @@ fn check(root: &Path, acknowledged: &[u64]) {
 /// What the spool holds besides the queue of deliveries, which is kept beside it.
 fn spooled(spool: &Path) -> Vec<String> {
     let files = files_under(spool).into_iter();
-    let kept = [QUEUE_FILE, PROBES_FILE];
+    let kept = [QUEUE_FILE, PROBES_FILE, LEDGER_FILE];
     files
         .filter(|name| !kept.iter().any(|kept| name.starts_with(kept)))
         .collect()
@@ -321,7 +322,7 @@ async fn the_program_ends_gracefully_and_removes_its_sockets() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(program.child.wait().unwrap().success());
     assert!(!program.control.exists() && !program.ingest.exists());
-    assert!(spooled(&dir.path().join("spool")).is_empty());
+    assert_eq!(spooled(&dir.path().join("spool")), Vec::<String>::new());
 }
 
 #[tokio::test]

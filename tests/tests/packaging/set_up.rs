@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -63,7 +64,10 @@ impl TwoUsers {
         ensure!(text.contains(allow_users) && text.contains("= 1048576"));
         let path = "/etc/append-server/append-server.toml";
         fs::write(self.root.path(path), text)?;
-        self.root.give(path, "append-server", 0o640)
+        self.root.give(path, "append-server", 0o640)?;
+        // It reads its configuration and never changes it.
+        chown(self.root.path(path), Some(0), None)?;
+        Ok(())
     }
 
     fn init_coordinator(&self) -> Result<()> {

@@ -247,7 +247,8 @@ fn defaults_of_the_table_are_the_built_in_ones() {
         defaults(&schema["properties"][table], &shown[table], &[]);
     }
     let destination = &schema["properties"]["destination"]["items"];
-    defaults(destination, &shown["destination"][0], &[]);
+    // Nothing is locked in a directory.
+    defaults(destination, &shown["destination"][0], &["lock_max"]);
     let host = &hosts_schema()["properties"]["host"]["additionalProperties"];
     defaults(host, &shown["host"]["a"], &[]);
     defaults(
