@@ -506,7 +506,7 @@ async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()>
         .await?;
     let table = format!(
         "{}retain = \"30d\"\nretain_mode = \"compliance\"\n",
-        s3_table(&server.endpoint(), false)
+        s3_table(&server.endpoint(), true)
     );
     add_to_config(&world, &table)?;
     let mut history = five(&world)?;

@@ -294,7 +294,8 @@ fn a_fleet_in_trouble_is_backed_up_and_says_how_it_is() -> Result<()> {
     on_hold.sort_unstable();
     ensure!(
         on_hold == [("clone", "identity"), ("ransom", "anomaly")],
-        "{held:?}"
+        "{on_hold:?}, because of {:?}",
+        held.iter().map(|hold| &hold.reason).collect::<Vec<_>>()
     );
 
     let told = alerts::read(&fleet.world.directory().join("alerts"))?;
