@@ -25,6 +25,7 @@ use crate::daemon::handle::{Order, RunOrder};
 use crate::daemon::protocol::RunNews;
 use crate::daemon::records::{attempted, record_of, records_of_all};
 use crate::daemon::runs::{Begin, End, Run, Runs};
+use crate::daemon::serve::orders::tell_refusal;
 use crate::daemon::start::Signals;
 use crate::database::DatabaseError;
 use crate::events::Event;
@@ -219,9 +220,16 @@ impl Daemon {
             self.roster.ended(name, None, None, now);
             return;
         };
+        let is_open = host.timing.is_open(now);
+        if !order.outside_window && !is_open {
+            let why = format!("the window of {name} closed before its run's turn came");
+            tell_refusal(&order, ExitCode::Error, &why);
+            self.roster.ended(name, None, None, now);
+            return;
+        }
         let options = RunOptions {
             full_read: order.full_read,
-            outside_window: order.outside_window && !host.timing.is_open(now),
+            outside_window: order.outside_window && !is_open,
             ..RunOptions::default()
         };
         let closes = match order.outside_window {

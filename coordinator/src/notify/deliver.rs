@@ -89,6 +89,7 @@ pub async fn deliver(
                     .bearer
                     .map(|secret| (HeaderName::from_static("x-gotify-key"), secret)),
                 bearer: None,
+                in_url: extra.in_url,
             };
             let url = format!("{}/message", url.trim_end_matches('/'));
             let body = Bytes::from(body.to_string());
@@ -137,11 +138,18 @@ fn with_secret(endpoint: &Endpoint) -> Result<(String, Extra), SecretError> {
     };
     let secret = source.fetch()?;
     match endpoint.url.contains(PLACEHOLDER) {
-        true => Ok((endpoint.url.replace(PLACEHOLDER, &secret), Extra::default())),
+        true => {
+            let url = endpoint.url.replace(PLACEHOLDER, &secret);
+            let extra = Extra {
+                in_url: Some(secret),
+                ..Extra::default()
+            };
+            Ok((url, extra))
+        }
         false => {
             let extra = Extra {
                 bearer: Some(secret),
-                header: None,
+                ..Extra::default()
             };
             Ok((endpoint.url.clone(), extra))
         }

@@ -61,6 +61,20 @@ pub enum HttpError {
     },
 }
 
+impl HttpError {
+    /// The same without a secret that the server repeated. What it said is shown in part, so a part of the secret is one, too.
+    fn without(self, secret: Option<&Zeroizing<String>>) -> Self {
+        match (self, secret) {
+            (Self::Refused { host, status, .. }, Some(_)) => Self::Refused {
+                host,
+                status,
+                answer: "(not shown: the URL has a secret)".to_owned(),
+            },
+            (error, _) => error,
+        }
+    }
+}
+
 /// What goes with a request.
 #[derive(Debug, Default)]
 pub struct Extra {
@@ -68,6 +82,8 @@ pub struct Extra {
     pub bearer: Option<Zeroizing<String>>,
     /// Another header with a secret in it.
     pub header: Option<(HeaderName, Zeroizing<String>)>,
+    /// A secret in the URL, which servers like to repeat in what they answer.
+    pub in_url: Option<Zeroizing<String>>,
 }
 
 /// Makes requests.
@@ -115,10 +131,11 @@ impl Poster {
         if let Some((name, secret)) = &extra.header {
             headers.insert(name, secret_value(secret)?);
         }
-        match tokio::time::timeout(DEADLINE, self.exchange(request, &host)).await {
+        let done = match tokio::time::timeout(DEADLINE, self.exchange(request, &host)).await {
             Ok(done) => done,
             Err(_) => Err(HttpError::Deadline { host }),
-        }
+        };
+        done.map_err(|error| error.without(extra.in_url.as_ref()))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>, host: &str) -> Result<(), HttpError> {

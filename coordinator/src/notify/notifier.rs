@@ -120,11 +120,12 @@ impl Notifier {
                     while events.next_waiting().is_some() {}
                 }
             }
+            // What cannot be looked for keeps nothing from being delivered.
             let round = async {
-                self.look().await?;
-                self.deliver_due().await?;
+                let looked = self.look().await;
+                let delivered = self.deliver_due().await;
                 self.ping_all(None).await;
-                Ok::<(), NotifyError>(())
+                looked.and(delivered)
             };
             // Losing a round is safe: what it had not written down is found again, and a message that was just being
             // delivered is delivered once more.
@@ -404,7 +405,13 @@ fn log_heads(state: &State, state_dir: &StateDir) -> Result<Vec<LogHead>, Notify
     let mut heads = Vec::new();
     for known in state.repositories()? {
         let catalog: PathBuf = state_dir.catalog_file(known.repository);
-        if let Some((sequence, record)) = last_known(&catalog)? {
+        // A catalog that cannot be read is no reason to tell people nothing.
+        let last = last_known(&catalog).unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, name = known.name, "the digest lacks this log's head");
+            None
+        });
+        if let Some((sequence, record)) = last {
             heads.push(LogHead {
                 name: known.name,
                 repository: known.repository,

@@ -177,6 +177,8 @@ struct Found {
     plan: Plan,
     orphans: Vec<Orphan>,
     ripe: Vec<CondemnedRow>,
+    /// The holds, by number, that were seen when it was decided what goes.
+    holds: Vec<u64>,
     marked_up_to: u64,
     snapshots_left: u64,
 }
@@ -206,6 +208,18 @@ pub async fn prune_host(
         }
         return Ok(report);
     };
+    let holds = holds_on(coordinator, &opened).await?;
+    if let Some(new) = holds
+        .iter()
+        .find(|hold| !found.holds.contains(&hold.number))
+    {
+        report.refuse(format!(
+            "{} was put on hold while this was looking: nothing was changed",
+            new.host
+        ));
+        tell(coordinator, &report);
+        return Ok(report);
+    }
     execute(coordinator, &mut opened, found, &mut report).await?;
     report.executed = true;
     tell(coordinator, &report);
@@ -290,6 +304,7 @@ async fn look(
         plan,
         orphans: ripe_orphans,
         ripe,
+        holds: holds.iter().map(|hold| hold.number).collect(),
         marked_up_to: opened.catalog.last()?.map_or(0, |(sequence, _)| sequence),
         snapshots_left,
     }))
@@ -484,8 +499,11 @@ async fn execute(
     };
     condemn_all(coordinator, opened, (plan, live, orphans), facts, report).await?;
     sweep::tell_condemned(coordinator, opened, &listed.leftovers).await?;
-    let swept = sweep::sweep(coordinator, opened, &ripe, &listed.leftovers).await?;
-    report.swept(&ripe, swept);
+    // A hold that came meanwhile stops what is due from earlier prunes, too.
+    if holds_on(coordinator, opened).await?.is_empty() {
+        let swept = sweep::sweep(coordinator, opened, &ripe, &listed.leftovers).await?;
+        report.swept(&ripe, swept);
+    }
     let older = coordinator.config.prune.abort_uploads_after.duration();
     for name in coordinator.storage.destination_names() {
         match coordinator.storage.abort_uploads(name, older).await {

@@ -65,17 +65,25 @@ pub async fn run_guarded(
 ) -> Result<Ended, ExecError> {
     let mut process = spawn(connection, &start_line(command.become_words)).await?;
     let script = script(command);
-    // A command that cannot be started says why by its status.
-    if process.stdin.write_all(script.as_bytes()).await.is_ok() {
-        process.stdin.flush().await.unwrap_or_default();
-    }
     let mut output = Tail::default();
     let (stdout, control) = (&mut process.stdout, &mut process.control);
-    let status = match timeout(command.limit, to_end(stdout, control, &mut output)).await {
+    let stdin = &mut process.stdin;
+    // A host that takes in nothing is given no more time than one that is slow.
+    let whole = async {
+        // A command that cannot be started says why by its status.
+        if stdin.write_all(script.as_bytes()).await.is_ok() {
+            stdin.flush().await.unwrap_or_default();
+        }
+        to_end(stdout, control, &mut output).await
+    };
+    let status = match timeout(command.limit, whole).await {
         Ok(status) => Some(status?),
         Err(_) => {
-            process.stdin.shutdown().await.unwrap_or_default();
-            let ending = timeout(ENDING_LIMIT, to_end(stdout, control, &mut output)).await;
+            let ending = async {
+                process.stdin.shutdown().await.unwrap_or_default();
+                to_end(stdout, control, &mut output).await
+            };
+            let ending = timeout(ENDING_LIMIT, ending).await;
             if !matches!(ending, Ok(Ok(_))) {
                 tracing::warn!("a command on the host may run on: it could not be ended in time");
             }

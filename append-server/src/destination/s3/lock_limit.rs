@@ -50,7 +50,7 @@ pub(super) fn renewal(lock: ObjectLock, shown: ShownLock, now_unix_secs: u64) ->
         return stays(LockOutcome::AtLimit);
     }
     let until = wanted.min(limit);
-    if until <= present.saturating_add(SLACK_SECS) {
+    if until <= present.saturating_add(SLACK_SECS.min(retain / 4)) {
         return stays(LockOutcome::AtLimit);
     }
     let outcome = if until < wanted {

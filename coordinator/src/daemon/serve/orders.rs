@@ -86,7 +86,7 @@ impl Daemon {
         }
         if self.roster.unask(host) {
             if let Some(order) = self.asked.remove(host) {
-                tell(
+                tell_refusal(
                     &order,
                     ExitCode::Cancelled,
                     "it was cancelled before it began",
@@ -104,11 +104,11 @@ impl Daemon {
         let now = self.coordinator.clock.now();
         let host = match self.coordinator.config.host(&order.host) {
             Ok(host) => host,
-            Err(error) => return tell(&order, ExitCode::NotFound, &error.to_string()),
+            Err(error) => return tell_refusal(&order, ExitCode::NotFound, &error.to_string()),
         };
         if host.paths.is_empty() {
             let why = format!("host {} has no paths to back up", host.name);
-            return tell(&order, ExitCode::Error, &why);
+            return tell_refusal(&order, ExitCode::Error, &why);
         }
         if !order.outside_window
             && !host.timing.is_open(now)
@@ -119,18 +119,18 @@ impl Daemon {
                 host.name,
                 utc(opens)
             );
-            return tell(&order, ExitCode::Error, &why);
+            return tell_refusal(&order, ExitCode::Error, &why);
         }
         if self.roster.is_running(&order.host) {
             let why = format!("host {} is being backed up already", host.name);
-            return tell(&order, ExitCode::Locked, &why);
+            return tell_refusal(&order, ExitCode::Locked, &why);
         }
         let asked = Asked {
             host: order.host.clone(),
             first: order.first,
         };
         if let Some(earlier) = self.asked.insert(order.host.clone(), order) {
-            tell(
+            tell_refusal(
                 &earlier,
                 ExitCode::Cancelled,
                 "somebody else asked for the same run",
@@ -162,7 +162,7 @@ impl Daemon {
     }
 }
 
-fn tell(order: &RunOrder, code: ExitCode, why: &str) {
+pub(super) fn tell_refusal(order: &RunOrder, code: ExitCode, why: &str) {
     if let Err(error) = order.news.try_send(refusal(code, why)) {
         tracing::debug!(%error, "nobody hears why a run is refused");
     }
