@@ -35,6 +35,8 @@ pub const SHARED_KEY: [&str; 2] = ["full", "dump"];
 const KILLS: u32 = 10;
 const NAMES: [&str; 7] = ["cut", "reboot", "dead", "full", "clone", "ransom", "dump"];
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Longer than any daemon of this test lives.
+const LIFETIME: Duration = Duration::from_secs(7_200);
 
 /// When each thing happens, in hundredths of the whole time.
 const STORY: [(u64, &str); 16] = [
@@ -129,7 +131,7 @@ impl Fleet {
             daemon.stderr_so_far()
         );
         daemon.kill()?;
-        daemon.finish(DEADLINE)?;
+        daemon.finish(LIFETIME)?;
         self.start_daemon()
     }
 
@@ -201,7 +203,8 @@ impl Fleet {
     fn end_daemon(&mut self) -> Result<()> {
         let daemon = self.daemon.take().context("a daemon")?;
         processes::signal(daemon.pid(), Signal::TERM)?;
-        daemon.finish(DEADLINE)?.expect_code(exit::OK)?;
+        // The deadline counts from its start, which may be long ago.
+        daemon.finish(LIFETIME)?.expect_code(exit::OK)?;
         Ok(())
     }
 
