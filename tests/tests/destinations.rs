@@ -307,7 +307,10 @@ async fn holds_are_seen(
         matches!(&refused, Err(DestinationError::Locked { until, .. }) if until.contains("legal hold")),
         "{refused:?}"
     );
-    let findings = unlocked.findings(key(2)).await;
+    // The trial's own object, which it may remove.
+    let body = spool_bytes(spool, "record".into(), Purpose::Commit).await?;
+    unlocked.put_if_absent(key(3), body).await?;
+    let findings = unlocked.findings(key(3)).await;
     let found = findings.iter().find(|row| row.what == "legal holds");
     let found = found.context("a finding")?;
     ensure!(found.found.starts_with("on 1 of"), "{found:?}");

@@ -305,7 +305,7 @@ fn a_fleet_in_trouble_is_backed_up_and_says_how_it_is() -> Result<()> {
     alerts::expect_changes_alone(&told)?;
     for (host, what) in [
         ("dead", "late"),
-        ("clone", "hold:identity"),
+        ("clone", "identity"),
         ("ransom", "hold:anomaly"),
         ("dump", "late"),
     ] {
