@@ -51,8 +51,13 @@ impl Inner {
         );
         match asked {
             Ok(_) => Ok(true),
-            // The object has none, and could.
-            Err(failure) if failure.is_code("NoSuchObjectLockConfiguration") => Ok(true),
+            // The object has none, and could; Ceph's word is the second one.
+            Err(failure)
+                if failure.is_code("NoSuchObjectLockConfiguration")
+                    || failure.is_code("ObjectLockConfigurationNotFoundError") =>
+            {
+                Ok(true)
+            }
             Err(failure)
                 if failure.is_code("InvalidRequest")
                     || failure.is_status(400)
