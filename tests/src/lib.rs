@@ -16,6 +16,7 @@ pub mod hostile_agent;
 pub mod hostile_sshd;
 pub mod http_client;
 pub mod killer;
+pub mod machine_facts;
 pub mod own_network;
 pub mod package_root;
 pub mod places;

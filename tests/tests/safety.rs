@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tests::compare::expect_equal;
 use tests::corpus::bytes::{incompressible, text};
+use tests::machine_facts;
 use tests::shapes::{Outcome, RunReport, exit};
 use tests::sshd::{SshdOptions, UNPRIVILEGED_USER};
 use tests::world::{HOST, World, WorldOptions, below, copy_tree};
@@ -230,18 +231,9 @@ fn nothing_is_removed_while_a_person_holds_the_host() -> Result<()> {
 
 /// A target whose machine-id and DMI UUID are files of the test.
 fn world_of_a_machine() -> Result<World> {
-    let setup = [
-        "echo first > \"$1/machine-id\"",
-        "echo first-board > \"$1/product_uuid\"",
-        "mount --bind \"$1/machine-id\" /etc/machine-id",
-        "mount -t tmpfs tmpfs /sys/class",
-        "mkdir -p /sys/class/dmi/id",
-        "touch /sys/class/dmi/id/product_uuid",
-        "mount --bind \"$1/product_uuid\" /sys/class/dmi/id/product_uuid",
-    ];
     let world = World::with(WorldOptions {
         sshd: SshdOptions {
-            setup: setup.map(str::to_owned).to_vec(),
+            setup: machine_facts::setup("first", "first-board"),
             ..SshdOptions::default()
         },
         ..WorldOptions::default()
@@ -251,10 +243,7 @@ fn world_of_a_machine() -> Result<World> {
 }
 
 fn become_machine(world: &World, machine_id: &str, board: &str) -> Result<()> {
-    let directory = world.directory().join("sshd");
-    fs::write(directory.join("machine-id"), machine_id)?;
-    fs::write(directory.join("product_uuid"), board)?;
-    Ok(())
+    machine_facts::become_machine(&world.directory().join("sshd"), machine_id, board)
 }
 
 fn warned(report: &RunReport, kind: &str) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::host_network::HostNetwork;
+use tests::machine_facts;
 use tests::sshd::{Sshd, SshdOptions};
 
 use crate::files::Tree;
@@ -35,24 +36,8 @@ impl Machine {
         fs::create_dir_all(&home)?;
         let network = Arc::new(HostNetwork::new()?);
         let tree = Tree::new(&directory.join("source"), &directory.join("new"), name)?;
-        let mut setup = vec![
-            format!("echo id-of-{name} > \"$1/machine-id\""),
-            format!("echo board-of-{name} > \"$1/product_uuid\""),
-            "mount -t tmpfs tmpfs /root".into(),
-        ];
-        // Facts that a clone has from elsewhere stay across a restart.
-        setup[0] = format!("[ -e \"$1/machine-id\" ] || {}", setup[0]);
-        setup[1] = format!("[ -e \"$1/product_uuid\" ] || {}", setup[1]);
-        setup.extend(
-            [
-                "mount --bind \"$1/machine-id\" /etc/machine-id",
-                "mount -t tmpfs tmpfs /sys/class",
-                "mkdir -p /sys/class/dmi/id",
-                "touch /sys/class/dmi/id/product_uuid",
-                "mount --bind \"$1/product_uuid\" /sys/class/dmi/id/product_uuid",
-            ]
-            .map(str::to_owned),
-        );
+        let mut setup = machine_facts::setup(&format!("id-of-{name}"), &format!("board-of-{name}"));
+        setup.push("mount -t tmpfs tmpfs /root".into());
         let sshd = Sshd::start(
             &home,
             SshdOptions {
@@ -119,9 +104,7 @@ impl Machine {
     /// It is another machine from now on, with the same key and the same address.
     pub fn become_a_clone(&self) -> Result<()> {
         let home = self.directory.join("sshd");
-        fs::write(home.join("machine-id"), "id-of-a-clone\n")?;
-        fs::write(home.join("product_uuid"), "board-of-a-clone\n")?;
-        Ok(())
+        machine_facts::become_machine(&home, "id-of-a-clone\n", "board-of-a-clone\n")
     }
 
     /// The power fails, and comes back.
