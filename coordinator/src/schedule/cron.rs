@@ -2,37 +2,11 @@
 
 use crate::schedule::calendar::{DayRule, Parts, Years};
 use crate::schedule::error::ScheduleError;
-use crate::schedule::field::{Field, MONTHS, Set};
+use crate::schedule::field::{self, DAY, Field, HOUR, MINUTE, MONTHS, Set};
 
-const RANGE: &str = "-";
-
-const MINUTE: Field = Field {
-    name: "minute",
-    low: 0,
-    high: 59,
-    names: &[],
-    range: RANGE,
-};
-const HOUR: Field = Field {
-    name: "hour",
-    low: 0,
-    high: 23,
-    names: &[],
-    range: RANGE,
-};
-const DAY: Field = Field {
-    name: "day of the month",
-    low: 1,
-    high: 31,
-    names: &[],
-    range: RANGE,
-};
 const MONTH: Field = Field {
-    name: "month",
-    low: 1,
-    high: 12,
     names: &MONTHS,
-    range: RANGE,
+    ..field::MONTH
 };
 /// From Sunday to Sunday: cron counts it as 0 and as 7.
 const WEEKDAY: Field = Field {
@@ -49,7 +23,7 @@ const WEEKDAY: Field = Field {
         "saturday",
         "sunday",
     ],
-    range: RANGE,
+    ..MINUTE
 };
 
 /// Reads minute, hour, day of the month, month and day of the week.

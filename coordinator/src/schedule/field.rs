@@ -65,6 +65,34 @@ pub struct Field {
     pub range: &'static str,
 }
 
+/// A minute of an hour, as cron writes it; this and the ones below.
+pub const MINUTE: Field = Field {
+    name: "minute",
+    low: 0,
+    high: 59,
+    names: &[],
+    range: "-",
+};
+/// An hour of a day.
+pub const HOUR: Field = Field {
+    name: "hour",
+    high: 23,
+    ..MINUTE
+};
+/// A day of a month.
+pub const DAY: Field = Field {
+    name: "day of the month",
+    low: 1,
+    high: 31,
+    ..MINUTE
+};
+/// A month of a year, by its number.
+pub const MONTH: Field = Field {
+    name: "month",
+    high: 12,
+    ..DAY
+};
+
 /// The months' names.
 pub const MONTHS: [&str; 12] = [
     "january",

@@ -2,24 +2,19 @@
 
 use crate::schedule::calendar::{DayRule, Parts, Years};
 use crate::schedule::error::ScheduleError;
-use crate::schedule::field::{Field, Set};
+use crate::schedule::field::{self, Field, Set};
 
 const RANGE: &str = "..";
 
-const MONTH: Field = Field {
-    name: "month",
-    low: 1,
-    high: 12,
-    names: &[],
-    range: RANGE,
+const MONTH: Field = in_ranges(field::MONTH);
+const DAY: Field = in_ranges(field::DAY);
+const HOUR: Field = in_ranges(field::HOUR);
+const MINUTE: Field = in_ranges(field::MINUTE);
+const SECOND: Field = Field {
+    name: "second",
+    ..MINUTE
 };
-const DAY: Field = Field {
-    name: "day of the month",
-    low: 1,
-    high: 31,
-    names: &[],
-    range: RANGE,
-};
+
 /// What days of the week are called in errors.
 pub const WEEKDAY_FIELD: &str = "day of the week";
 
@@ -38,24 +33,14 @@ const WEEKDAY: Field = Field {
     ],
     range: RANGE,
 };
-const HOUR: Field = Field {
-    name: "hour",
-    low: 0,
-    high: 23,
-    names: &[],
-    range: RANGE,
-};
-const MINUTE: Field = Field {
-    name: "minute",
-    low: 0,
-    high: 59,
-    names: &[],
-    range: RANGE,
-};
-const SECOND: Field = Field {
-    name: "second",
-    ..MINUTE
-};
+
+/// A field whose ranges are written as systemd does.
+const fn in_ranges(field: Field) -> Field {
+    Field {
+        range: RANGE,
+        ..field
+    }
+}
 
 /// Days of the week, date and time of day, as far as they are there.
 pub fn read(words: &[&str]) -> Result<Parts, ScheduleError> {
