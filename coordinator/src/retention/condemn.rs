@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::backup::shared_index::SharedIndex;
 use crate::config::prune_settings::PruneSettings;
 use crate::index::{LiveFrames, PackFrames};
-use crate::retention::prune::PruneError;
+use crate::retention::error::PruneError;
 use crate::snapshot::chunks::ChunkReader;
 
 /// Packs that are looked at at a time.

@@ -9,6 +9,7 @@ pub mod slot;
 
 pub mod acts;
 pub mod clock_doubt;
+pub mod error;
 pub mod holds;
 pub mod lock;
 pub mod mark;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::catalog::retention::CondemnedRow;
 use crate::coordinator::{Coordinator, HostRepository};
-use crate::retention::prune::PruneError;
+use crate::retention::error::PruneError;
 use crate::storage::error::StorageError;
 use crate::terminal::error_line;
 

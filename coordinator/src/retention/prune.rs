@@ -8,44 +8,35 @@
 use std::collections::{HashMap, HashSet};
 
 use append_server::age_clock::Reading;
-use formats::codec::DecodeError;
 use formats::ids::{PackId, RecordId};
-use formats::keys::repository::MissingKeyError;
-use formats::keys::secret::RandomError;
 use formats::limits::ACT_SNAPSHOTS_MAX;
 use formats::log::retention::{Act, CondemnedPack, Prune};
 use formats::log::snapshot::Snapshot;
-use formats::seal::run_header::{Purpose, RunHeaderError};
+use formats::seal::run_header::Purpose;
 use formats::wire::control::ProblemKind;
 use jiff::Timestamp;
-use std::sync::Arc;
 
-use crate::backup::error::RunError;
+use crate::catalog::SnapshotRow;
 use crate::catalog::retention::CondemnedRow;
 use crate::catalog::state::holds::Hold;
-use crate::catalog::{CatalogError, SnapshotRow};
 use crate::config::host::Host;
-use crate::coordinator::log::LogError;
-use crate::coordinator::{Coordinator, HostRepository, OpenError};
-use crate::database::DatabaseError;
+use crate::coordinator::{Coordinator, HostRepository};
 use crate::events::Event;
 use crate::events::what::What;
-use crate::exit_code::ExitCode;
-use crate::index::{IndexError, LiveFrames};
+use crate::index::LiveFrames;
 use crate::retention::acts::fresh_act;
-use crate::retention::brakes::{self, Force, StorageOrCatalog};
+use crate::retention::brakes::{self, Force};
 use crate::retention::clock_doubt;
 use crate::retention::condemn::{self, Plan};
 use crate::retention::decide::{Candidate, Decision, Policy, decide};
-use crate::retention::holds::{HoldsError, holds_on, why_held};
-use crate::retention::lock::{RepositoryLock, RepositoryLockError};
+use crate::retention::error::PruneError;
+use crate::retention::holds::{holds_on, why_held};
+use crate::retention::lock::RepositoryLock;
 use crate::retention::mark::{MarkError, Marked, Marker};
 use crate::retention::orphans::{self, Listed, Orphan};
 use crate::retention::repack::{Writer, Written};
 use crate::retention::report::PruneReport;
 use crate::retention::sweep;
-use crate::snapshot::chunk_error::ChunkError;
-use crate::storage::error::StorageError;
 use crate::terminal::error_line;
 
 /// What is asked of a prune.
@@ -55,118 +46,6 @@ pub struct PruneOptions {
     pub execute: bool,
     /// What a person takes responsibility for.
     pub force: Force,
-}
-
-/// Why a prune could not be carried out. What stops it on purpose is in its report.
-#[derive(Debug, thiserror::Error)]
-pub enum PruneError {
-    /// Somebody is at it.
-    #[error(transparent)]
-    Lock(#[from] RepositoryLockError),
-    /// The repository.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The catalog.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The state file.
-    #[error(transparent)]
-    State(#[from] DatabaseError),
-    /// The append-server.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The index, shared.
-    #[error(transparent)]
-    Shared(#[from] RunError),
-    /// A key that the role lacks.
-    #[error(transparent)]
-    MissingKey(#[from] MissingKeyError),
-    /// No randomness.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// A fresh run header.
-    #[error(transparent)]
-    RunHeader(#[from] RunHeaderError),
-    /// A pack could not be checked.
-    #[error("a pack that was written anew cannot be checked")]
-    Check(#[from] Arc<ChunkError>),
-    /// No copy of a pack is what was stored.
-    #[error(
-        "no copy of pack {pack} has the bytes its name says: `coordinator scan --full --repair` first"
-    )]
-    OtherBytes {
-        /// The pack.
-        pack: PackId,
-    },
-    /// A pack's end.
-    #[error("pack {pack} cannot be read")]
-    Table {
-        /// The pack.
-        pack: PackId,
-        /// Why.
-        source: DecodeError,
-    },
-    /// A frame without its key.
-    #[error("pack {pack} lacks the run header of one of its frames")]
-    NoRunHeader {
-        /// The pack.
-        pack: PackId,
-    },
-    /// What was written is not good.
-    #[error("pack {pack}, which was written anew, is not what was written: {problem}")]
-    NotVerified {
-        /// The pack.
-        pack: PackId,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A condemned pack is in the index again.
-    #[error(
-        "pack {pack} is condemned and in the index all the same: nothing is removed; delete index.db, which is built anew"
-    )]
-    StillAnswered {
-        /// The pack.
-        pack: PackId,
-    },
-}
-
-impl From<StorageOrCatalog> for PruneError {
-    fn from(error: StorageOrCatalog) -> Self {
-        match error {
-            StorageOrCatalog::Storage(error) => Self::Storage(error),
-            StorageOrCatalog::Catalog(error) => Self::Catalog(error),
-        }
-    }
-}
-
-impl From<HoldsError> for PruneError {
-    fn from(error: HoldsError) -> Self {
-        match error {
-            HoldsError::State(error) => Self::State(error),
-            HoldsError::Catalog(error) => Self::Catalog(error),
-        }
-    }
-}
-
-impl PruneError {
-    /// The program's exit code for it.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Lock(error) if error.is_held() => ExitCode::Locked,
-            Self::Open(error) => error.exit_code(),
-            Self::Log(error) => error.exit_code(),
-            Self::OtherBytes { .. } | Self::Table { .. } | Self::NotVerified { .. } => {
-                ExitCode::Integrity
-            }
-            _ => ExitCode::Error,
-        }
-    }
 }
 
 /// What a prune found before it does anything.
@@ -202,28 +81,34 @@ pub async fn prune_host(
         false => coordinator.open_named(&name).await?,
     };
     let found = look(coordinator, host, &opened, options, &mut report).await?;
-    let Some(found) = found.filter(|_| options.execute && report.refused.is_none()) else {
-        if options.execute {
-            tell(coordinator, &report);
+    if let Some(found) = found.filter(|_| options.execute && report.refused.is_none()) {
+        match held_since(coordinator, &opened, &found).await? {
+            Some(host) => report.refuse(format!(
+                "{host} was put on hold while this was looking: nothing was changed"
+            )),
+            None => {
+                execute(coordinator, &mut opened, found, &mut report).await?;
+                report.executed = true;
+            }
         }
-        return Ok(report);
-    };
-    let holds = holds_on(coordinator, &opened).await?;
-    if let Some(new) = holds
-        .iter()
-        .find(|hold| !found.holds.contains(&hold.number))
-    {
-        report.refuse(format!(
-            "{} was put on hold while this was looking: nothing was changed",
-            new.host
-        ));
-        tell(coordinator, &report);
-        return Ok(report);
     }
-    execute(coordinator, &mut opened, found, &mut report).await?;
-    report.executed = true;
-    tell(coordinator, &report);
+    if options.execute {
+        tell(coordinator, &report);
+    }
     Ok(report)
+}
+
+/// A host that was put on hold after it was decided what goes.
+async fn held_since(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+    found: &Found,
+) -> Result<Option<String>, PruneError> {
+    let holds = holds_on(coordinator, opened).await?;
+    let mut new = holds
+        .into_iter()
+        .filter(|hold| !found.holds.contains(&hold.number));
+    Ok(new.next().map(|hold| hold.host))
 }
 
 fn tell_forgotten(coordinator: &Coordinator, report: &PruneReport) {

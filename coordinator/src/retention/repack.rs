@@ -18,7 +18,7 @@ use crate::backup::meta_writer::{MetaPack, MetaWriter};
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::index::{LiveFrames, PackFacts, PackFrames};
 use crate::repository::packs::pack_name;
-use crate::retention::prune::PruneError;
+use crate::retention::error::PruneError;
 use crate::snapshot::chunks::ChunkReader;
 use crate::snapshot::pack_check::check_pack_bytes;
 use crate::storage::ReadRange;

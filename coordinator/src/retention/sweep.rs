@@ -15,7 +15,7 @@ use crate::config::prune_settings::PruneSettings;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::repository::packs::pack_name;
 use crate::retention::acts::fresh_act;
-use crate::retention::prune::PruneError;
+use crate::retention::error::PruneError;
 
 /// What is ripe: condemned for as long as the grace, within what one prune may remove; oldest first.
 pub(super) fn ripe(
