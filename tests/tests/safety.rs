@@ -109,6 +109,14 @@ fn encrypt(world: &World, number: u64, ending: &str) -> Result<()> {
     Ok(())
 }
 
+/// The last good snapshot, as `status` has it.
+fn last_good(world: &World) -> Result<String> {
+    let finished = world.coordinator(&["status", "--json"])?;
+    let status: serde_json::Value = finished.expect_code(exit::OK)?.json()?;
+    let id = &status["hosts"][0]["last_good"]["id"];
+    Ok(id.as_str().context("a good snapshot")?.to_owned())
+}
+
 fn held_run(world: &World) -> Result<String> {
     let report = world.run_expecting(exit::WARNINGS)?;
     ensure!(report.outcome == Outcome::Held, "{report:?}");
@@ -129,16 +137,22 @@ fn m29_a_host_that_encrypts_everything_is_held_and_its_past_stays() -> Result<()
     ensure!(why.contains("60 of 60 files are gone"), "{why}");
     ensure!(why.contains("the ending \"locked\""), "{why}");
 
-    // The next night it is the usual one, and no second hold comes of anything.
-    world.run()?;
+    // What is like the wreck the next night is no good snapshot either, and no second hold comes of it.
+    let again = held_run(&world)?;
+    ensure!(
+        again.starts_with("on hold since ") && again.ends_with(&why),
+        "{again}"
+    );
     let on_hold = holds(&world, &[])?;
     ensure!(on_hold.len() == 1, "{on_hold:?}");
     ensure!(on_hold[0].kind == "anomaly" && on_hold[0].reason == why);
     ensure!(on_hold[0].host == HOST && on_hold[0].released.is_none());
     let listed = world.snapshots()?;
     ensure!(listed.len() == 6 && listed.iter().all(|line| line.on_hold));
-    ensure!(listed[4].outcome == Outcome::Held, "{listed:?}");
-    ensure!(listed[3].outcome == Outcome::Ok && listed[5].outcome == Outcome::Ok);
+    ensure!(listed[3].outcome == Outcome::Ok, "{listed:?}");
+    ensure!(listed[4..].iter().all(|line| line.outcome == Outcome::Held));
+    let good = last_good(&world)?;
+    ensure!(good == listed[3].id, "{good} of {listed:?}");
 
     let kept = prune(&world)?;
     ensure!(kept.forgotten == 0, "{kept:?}");
@@ -163,6 +177,7 @@ fn m29_a_host_that_encrypts_everything_is_held_and_its_past_stays() -> Result<()
         .expect_code(exit::NOT_FOUND)?;
     ensure!(holds(&world, &[])?.is_empty());
     ensure!(holds(&world, &["--all"])?[0].released.is_some());
+    ensure!(last_good(&world)? == listed[5].id);
     ensure!(prune(&world)?.forgotten == 5);
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::backup::error::RunError;
 use crate::backup::report::{Warning, WarningKind};
 use crate::backup::shared_index::{NewData, SharedIndex};
 use crate::catalog::state::holds::HoldKind;
+use crate::clock::utc;
 use crate::config::host::Host;
 use crate::coordinator::Coordinator;
 use crate::events::Event;
@@ -118,7 +119,7 @@ impl<'a> Guard<'a> {
             self.identity = known.filled_from(&self.identity);
             return Ok(None);
         }
-        let other = is_other(&self.differences);
+        let other = is_other(&known, &self.differences);
         let text = differences_text(&self.differences);
         let mut state = self.coordinator.state.lock().await;
         let now = self.coordinator.clock.now();
@@ -267,10 +268,11 @@ impl<'a> Guard<'a> {
         brought: &Brought<'_>,
         comparing: Comparing,
     ) -> Result<Option<String>, RunError> {
-        if brought.parent.is_none() {
-            return Ok(None); // Everything of a first run is new.
-        }
         let name = self.host.name.as_str();
+        let doubted = self.doubted_since(name).await?;
+        if brought.parent.is_none() {
+            return Ok(doubted); // Everything of a first run is new.
+        }
         let figures = Figures {
             files: brought.totals.files.saturating_sub(brought.carried),
             bytes: brought.totals.bytes,
@@ -289,10 +291,11 @@ impl<'a> Guard<'a> {
         };
         let now = self.coordinator.clock.now();
         let mut state = self.coordinator.state.lock().await;
-        state.note_figures(name, self.run, now, &figures, found.is_empty())?;
+        let good = found.is_empty() && doubted.is_none();
+        state.note_figures(name, self.run, now, &figures, good)?;
         drop(state);
         if found.is_empty() {
-            return Ok(None);
+            return Ok(doubted);
         }
         let reasons: Vec<String> = found.iter().map(ToString::to_string).collect();
         let reason = reasons.join("; ");
@@ -300,6 +303,18 @@ impl<'a> Guard<'a> {
         let run = Some(self.run);
         hold(self.coordinator, name, HoldKind::Anomaly, &reason, run).await?;
         Ok(Some(reason))
+    }
+
+    /// Why the host is on hold because an earlier run looked wrong, if it is. What is like a wreck is a wreck: until a person has
+    /// looked, no run after it is good either, and none is what later ones are judged by.
+    async fn doubted_since(&self, name: &str) -> Result<Option<String>, RunError> {
+        let holds = self.coordinator.state.lock().await.holds(Some(name))?;
+        let mut anomalies = holds
+            .into_iter()
+            .filter(|hold| hold.kind == HoldKind::Anomaly);
+        Ok(anomalies
+            .next()
+            .map(|hold| format!("on hold since {}: {}", utc(hold.since), hold.reason)))
     }
 
     fn tell(&self, what: What) {
@@ -384,7 +399,8 @@ pub async fn accept_identity(
     };
     let known = state.host_identity(name)?.unwrap_or_default();
     let differences = known.differences(&offered);
-    state.note_identity(name, &offered.filled_from(&known), now)?;
+    // What it does not tell any more is accepted with the rest, and learnt when it tells it again.
+    state.note_identity(name, &offered, now)?;
     let holds = state.holds(Some(name))?;
     drop(state);
     for one in holds.iter().filter(|hold| hold.kind == HoldKind::Identity) {

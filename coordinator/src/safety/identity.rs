@@ -4,7 +4,9 @@
 //! One fact that changed is a warning: a disk was replaced, a machine-id written anew after a reinstallation, a virtual machine
 //! given another number by another hypervisor. Two at once hardly happen to one machine, and to a clone or an impostor with the
 //! host's key always. Continuity of the listing counts as a further one: nearly no file is the inode that it was. A new root
-//! filesystem brings that with it, so beside that one alone it counts nothing.
+//! filesystem brings that with it, so beside that one alone it counts nothing. A fact that is not told any more is a warning: a
+//! login with fewer rights does not see all of them. One that tells none of those that were known is another machine, or an
+//! impostor who does not know them.
 
 use std::fmt;
 
@@ -35,7 +37,7 @@ pub struct Difference {
     pub what: Fact,
     /// What it was.
     pub was: String,
-    /// What it is.
+    /// What it is; empty where it is not told any more.
     pub is: String,
 }
 
@@ -63,7 +65,14 @@ impl Fact {
 impl fmt::Display for Difference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (was, is) = (self.was.escape_debug(), self.is.escape_debug());
-        write!(out, "{} was {was} and is {is}", self.what.text())
+        match self.is.is_empty() {
+            true => write!(
+                out,
+                "{} was {was} and is not told any more",
+                self.what.text()
+            ),
+            false => write!(out, "{} was {was} and is {is}", self.what.text()),
+        }
     }
 }
 
@@ -74,7 +83,7 @@ pub fn differences_text(differences: &[Difference]) -> String {
 }
 
 impl Identity {
-    /// Where another identity differs. What is not known on either side differs in nothing.
+    /// Where another identity differs. What was not known differs in nothing.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
         let facts = [
             (Fact::MachineId, &self.machine_id, &other.machine_id),
@@ -87,13 +96,18 @@ impl Identity {
         ];
         facts
             .into_iter()
-            .filter(|(_, was, is)| !was.is_empty() && !is.is_empty() && was != is)
+            .filter(|(_, was, is)| !was.is_empty() && was != is)
             .map(|(what, was, is)| Difference {
                 what,
                 was: was.clone(),
                 is: is.clone(),
             })
             .collect()
+    }
+
+    fn facts_known(&self) -> usize {
+        let facts = [&self.machine_id, &self.machine_uuid, &self.root_filesystem];
+        facts.iter().filter(|fact| !fact.is_empty()).count()
     }
 
     /// The same with what another knows beside it.
@@ -110,9 +124,12 @@ impl Identity {
     }
 }
 
-/// Whether facts alone say that it is another machine.
-pub fn is_other(differences: &[Difference]) -> bool {
-    differences.len() >= DIFFERENCES_MAX
+/// Whether facts alone say that it is another machine than one that was known.
+pub fn is_other(known: &Identity, differences: &[Difference]) -> bool {
+    let changed = differences.iter().filter(|one| !one.is.is_empty()).count();
+    let hidden = differences.len() - changed;
+    let confirmed = known.facts_known().saturating_sub(differences.len());
+    changed >= DIFFERENCES_MAX || (hidden > 0 && confirmed == 0)
 }
 
 /// Whether one difference and the listing together say so.
@@ -142,18 +159,36 @@ mod tests {
     fn one_changed_fact_is_the_same_host_and_two_are_not() {
         let known = identity("a", "b", "c");
         let reinstalled = known.differences(&identity("x", "b", "c"));
-        assert!(!is_other(&reinstalled));
+        assert!(!is_other(&known, &reinstalled));
         assert_eq!(differences_text(&reinstalled), "machine-id was a and is x");
-        assert!(is_other(&known.differences(&identity("x", "b", "y"))));
+        let cloned = known.differences(&identity("x", "b", "y"));
+        assert!(is_other(&known, &cloned));
         assert!(known.differences(&known).is_empty());
     }
 
     #[test]
-    fn what_is_not_known_differs_in_nothing_and_is_learnt() {
+    fn who_tells_less_is_warned_of_and_who_tells_nothing_is_another() {
+        let known = identity("a", "b", "c");
+        let fewer = known.differences(&identity("a", "", ""));
+        assert!(!is_other(&known, &fewer));
+        assert_eq!(
+            differences_text(&fewer),
+            "DMI UUID was b and is not told any more, root filesystem was c and is not told any more"
+        );
+        assert!(is_other(&known, &known.differences(&identity("", "", ""))));
+        // One changed and the others hidden is as much.
+        let hidden = known.differences(&identity("x", "", ""));
+        assert!(is_other(&known, &hidden));
+    }
+
+    #[test]
+    fn what_was_not_known_differs_in_nothing_and_is_learnt() {
         let known = identity("a", "", "c");
-        let found = identity("a", "b", "");
+        let found = identity("a", "b", "c");
         assert!(known.differences(&found).is_empty());
-        assert_eq!(known.filled_from(&found), identity("a", "b", "c"));
+        assert_eq!(known.filled_from(&found), found);
+        let nothing = Identity::default();
+        assert!(nothing.differences(&found).is_empty());
     }
 
     #[test]

@@ -258,8 +258,8 @@ fn expect_statuses(now: &Status) -> Result<()> {
         ("dead", "late", &["failed"]),
         ("full", "ok", &["ok"]),
         ("clone", "late", &["failed"]),
-        // Its first encrypted snapshot was held; the ones after are like it.
-        ("ransom", "ok", &["ok", "held"]),
+        // Its first encrypted snapshot was held, and the ones after are like it.
+        ("ransom", "late", &["held"]),
         ("dump", "late", &["failed"]),
     ];
     for (name, freshness, outcomes) in expected {
@@ -307,6 +307,7 @@ fn a_fleet_in_trouble_is_backed_up_and_says_how_it_is() -> Result<()> {
         ("dead", "late"),
         ("clone", "identity"),
         ("ransom", "hold:anomaly"),
+        ("ransom", "late"),
         ("dump", "late"),
     ] {
         alerts::expect_told_once(&told, host, what)?;
