@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod control;
+pub mod dead_runs;
 pub mod handle;
 pub mod lock;
 pub mod protocol;

@@ -226,13 +226,14 @@ fn holds_of(state: &State, host: &str) -> Result<Vec<HoldShown>, DatabaseError> 
     Ok(shown.collect())
 }
 
-/// Whether a snapshot of that age keeps what was promised.
+/// Whether a snapshot of that age keeps what was promised. One that is as far in the future, by a clock that was ahead, says
+/// nothing.
 pub fn freshness(good: Option<Timestamp>, sla: Option<Span>, now: Timestamp) -> Freshness {
     let Some(good) = good else {
         return Freshness::Never;
     };
     let bound = sla.and_then(|sla| SignedDuration::try_from(sla.duration()).ok());
-    match bound.is_some_and(|bound| now.duration_since(good) > bound) {
+    match bound.is_some_and(|bound| now.duration_since(good).abs() > bound) {
         true => Freshness::Late,
         false => Freshness::Ok,
     }

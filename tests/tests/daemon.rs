@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde::Deserialize;
+use tests::calendar::in_seconds;
 use tests::coordinator_process::{Running, binary};
 use tests::corpus::bytes::incompressible;
 use tests::processes;
@@ -155,20 +156,6 @@ fn write_much(world: &World, lines: &[&str]) -> Result<TcpProxy> {
     world.write_hosts(&table.replace(&own, &line.address().to_string()))?;
     line.set_pace(SLOW_BYTES_PER_SEC);
     Ok(line)
-}
-
-/// A calendar that comes once, in a few seconds.
-fn in_seconds(secs: u32) -> Result<String> {
-    let date = Command::new("date")
-        .args([
-            "-u",
-            "-d",
-            &format!("+{secs} seconds"),
-            "+%Y-%m-%d %H:%M:%S",
-        ])
-        .output()
-        .context("starting date")?;
-    Ok(String::from_utf8(date.stdout)?.trim().to_owned())
 }
 
 #[test]

@@ -123,6 +123,11 @@ pub async fn commit(
     if index.lost_count().await? > conversation.lost_count {
         return Err(RunError::LostMeanwhile);
     }
+    to.coordinator
+        .state
+        .lock()
+        .await
+        .run_commits(snapshot.run)?;
     let committed = write_record(snapshot, to).await?;
     index.mark_committed(committed.sequence, recorded).await?;
     Ok(Committed { held, ..committed })

@@ -167,7 +167,11 @@ async fn note_end(
 ) {
     let (outcome, error) = match result {
         Ok(_) if seen.held.is_some() => (HistoryOutcome::Held, seen.held.clone()),
-        Ok(committed) if committed.snapshot.totals.problems > 0 || !seen.warnings.is_empty() => {
+        Ok(committed)
+            if committed.snapshot.totals.problems > 0
+                || !seen.warnings.is_empty()
+                || !seen.left_behind.is_empty() =>
+        {
             (HistoryOutcome::Warnings, None)
         }
         Ok(_) => (HistoryOutcome::Ok, None),
@@ -181,13 +185,7 @@ async fn note_end(
     let failure = error.clone().filter(|_| result.is_err());
     let ended = run_ended(outcome, totals, finished.duration_since(began), failure);
     let mut state = coordinator.state.lock().await;
-    // The history is for people: what was committed stays committed when it cannot be written.
-    let noted = match result.as_ref().ok().map(|done| run_result(done, outcome)) {
-        Some(result) => state.note_result(name, run, &result),
-        None => Ok(()),
-    };
-    let noted = noted.and(state.run_finished(run, finished, outcome, error.as_deref()));
-    if let Err(error) = noted {
+    if let Err(error) = state.run_finished(run, finished, outcome, error.as_deref()) {
         tracing::error!(%error, "the run's end is not in the history");
     }
     drop(state);
@@ -231,14 +229,21 @@ async fn unless_stopped_early(
     Err(why.into())
 }
 
-/// A run's numbers, as status shows them.
-fn run_result(committed: &Committed, outcome: HistoryOutcome) -> RunResult {
-    RunResult {
+/// Notes at once that a snapshot is committed: what comes after may take minutes, and a run that is not made known here is made
+/// again by a coordinator that died meanwhile.
+async fn note_committed(coordinator: &Coordinator, committed: &Committed) {
+    let snapshot = &committed.snapshot;
+    let result = RunResult {
         snapshot: committed.id,
-        committed: from_nanos(committed.snapshot.committed_nanos),
-        good: outcome != HistoryOutcome::Held,
-        verified: committed.snapshot.verified,
-        totals: committed.snapshot.totals,
+        committed: from_nanos(snapshot.committed_nanos),
+        good: committed.held.is_none(),
+        verified: snapshot.verified,
+        totals: snapshot.totals,
+    };
+    let mut state = coordinator.state.lock().await;
+    // The history is for people: what was committed stays committed when it cannot be written.
+    if let Err(error) = state.note_result(&snapshot.host, snapshot.run, &result) {
+        tracing::error!(%error, "the run's result is not in the history");
     }
 }
 
@@ -445,6 +450,7 @@ async fn back_up(
         warnings: &mut seen.warnings,
     };
     let committed = commit(&mut conversation, outcome, facts, to).await?;
+    note_committed(coordinator, &committed).await;
     seen.held.clone_from(&committed.held);
     Ok(committed)
 }

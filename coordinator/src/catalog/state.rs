@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use formats::ids::{CoordinatorId, RepositoryId, RunId};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
@@ -59,11 +59,29 @@ CREATE TABLE identity (
     };
 }
 
+/// New in version 11: an occasion knows its run, and runs are in the order in which they began, whatever the clock said.
+macro_rules! runs_in_order {
+    () => {
+        "
+ALTER TABLE occasions ADD COLUMN run BLOB; -- of the last attempt; nothing for what is no run
+ALTER TABLE runs ADD COLUMN commits INTEGER NOT NULL DEFAULT 0; -- 1 once its record may be in the log
+DROP INDEX runs_by_host;
+CREATE INDEX runs_by_host ON runs (host);
+"
+    };
+}
+
+/// What is said of a run that died before its snapshot was committed, and after.
+const DIED_EARLY: &str =
+    "the coordinator died in this run; what was verified stays, the next run goes on from it";
+const DIED_LATE: &str =
+    "the coordinator died once the snapshot was committed: hooks after the run may be missing";
+
 const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 10,
+    version: 11,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -75,6 +93,7 @@ const SCHEMA: Schema = Schema {
         (7, concat!(occasions_tables!(), results_tables!())),
         (8, concat!(token_tables!(), notification_tables!())),
         (9, hooks_tables!()),
+        (10, runs_in_order!()),
     ],
     sql: concat!(
         "
@@ -104,7 +123,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         results_tables!(),
         token_tables!(),
         notification_tables!(),
-        hooks_tables!()
+        hooks_tables!(),
+        runs_in_order!()
     ),
 };
 
@@ -336,14 +356,15 @@ impl State {
         started: Timestamp,
     ) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {
-            let started = to_nanos(started);
-            transaction.execute(
-                "UPDATE runs SET finished = ?2, outcome = ?3 WHERE host = ?1 AND finished IS NULL",
-                params![host, started, Outcome::Died.as_str()],
-            )?;
+            let mut statement = transaction
+                .prepare_cached("SELECT run FROM runs WHERE host = ?1 AND finished IS NULL")?;
+            let open = statement.query_map([host], |row| Ok(RunId(row.get(0)?)))?;
+            for open in open.collect::<rusqlite::Result<Vec<_>>>()? {
+                end_dead_run(transaction, open, started)?;
+            }
             transaction.execute(
                 "INSERT INTO runs (run, host, started) VALUES (?1, ?2, ?3)",
-                params![run.as_bytes(), host, started],
+                params![run.as_bytes(), host, to_nanos(started)],
             )?;
             Ok(())
         })
@@ -426,17 +447,71 @@ impl State {
         })
     }
 
-    /// A host's last runs, newest first.
+    /// Notes that a run's record is about to be written into the log.
+    pub fn run_commits(&mut self, run: RunId) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction
+                .prepare_cached("UPDATE runs SET commits = 1 WHERE run = ?1")?
+                .execute([run.as_bytes()])?;
+            Ok(())
+        })
+    }
+
+    /// Whether a run's record may be in the log although nothing says so here.
+    pub fn may_be_committed(&self, run: RunId) -> Result<bool, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT 1 FROM runs LEFT JOIN run_results USING (run)
+                     WHERE run = ?1 AND commits = 1 AND snapshot IS NULL",
+                )?
+                .exists([run.as_bytes()])
+        })
+    }
+
+    /// Notes that nobody is at a run any more that never ended; gives what it came to.
+    pub fn run_died(&mut self, run: RunId, found: Timestamp) -> Result<Outcome, DatabaseError> {
+        self.database
+            .write(|transaction| end_dead_run(transaction, run, found))
+    }
+
+    /// A host's last runs: the one that began last is the first, whatever the clock said.
     pub fn runs(&self, host: &str, count_max: u32) -> Result<Vec<RunRow>, DatabaseError> {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT run, host, started, finished, outcome, error FROM runs WHERE host = ?1
-                 ORDER BY started DESC, rowid DESC LIMIT ?2",
+                 ORDER BY rowid DESC LIMIT ?2",
             )?;
             let rows = statement.query_map(params![host, count_max], read_run)?;
             rows.collect()
         })
     }
+}
+
+/// What a run came to whose coordinator died. Once its snapshot is committed it has not failed, whatever of its end is missing.
+fn end_dead_run(
+    transaction: &Transaction<'_>,
+    run: RunId,
+    found: Timestamp,
+) -> rusqlite::Result<Outcome> {
+    let good: Option<bool> = transaction
+        .prepare_cached("SELECT good FROM run_results WHERE run = ?1")?
+        .query_row([run.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let (outcome, why) = match good {
+        Some(true) => (Outcome::Warnings, DIED_LATE),
+        Some(false) => (Outcome::Held, DIED_LATE),
+        None => (Outcome::Died, DIED_EARLY),
+    };
+    transaction
+        .prepare_cached("UPDATE runs SET finished = ?2, outcome = ?3, error = ?4 WHERE run = ?1")?
+        .execute(params![
+            run.as_bytes(),
+            to_nanos(found),
+            outcome.as_str(),
+            why
+        ])?;
+    Ok(outcome)
 }
 
 fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<KnownRepository>> {

@@ -6,9 +6,7 @@ use crate::catalog::state::occasions::{AttemptResult, OccasionRow};
 use crate::catalog::state::{Outcome, State};
 use crate::config::Config;
 use crate::config::host::Host;
-use crate::coordinator::Coordinator;
 use crate::database::DatabaseError;
-use crate::lock::HostLock;
 use crate::schedule::outlook::{Attempted, LastOccasion, Record};
 use crate::status::hosts_backed_up;
 
@@ -26,7 +24,7 @@ pub fn record_of(
         // A clock that went back stands before it, and hosts are to be backed up all the same.
         since: since.min(now),
         last: last.map(last_of),
-        last_good: good.map(|(_, result)| result.committed),
+        last_good: good.map(|(_, result)| result.committed.min(now)),
         last_tried: begun
             .first()
             .map(|run| run.finished.map_or(run.started, |(at, _)| at)),
@@ -82,25 +80,4 @@ fn schedule_text(host: &Host) -> String {
         Some(calendar) => format!("{calendar} {}", timing.zone),
         None => String::new(),
     }
-}
-
-/// At the daemon's start: runs that nobody is at any more have died, and so have attempts at occasions.
-pub async fn note_the_dead(coordinator: &Coordinator) -> Result<(), DatabaseError> {
-    let now = coordinator.clock.now();
-    let hosts_dir = coordinator.state_dir.hosts_dir();
-    let mut state = coordinator.state.lock().await;
-    for run in state.open_runs()? {
-        // A run that was begun by hand may go on in a process of its own: then its host is locked.
-        if HostLock::take(&hosts_dir, &run.host, run.run, now).is_err() {
-            continue;
-        }
-        let why = "the coordinator died in this run; what was verified stays, the next run goes on from it";
-        state.run_finished(run.run, now, Outcome::Died, Some(why))?;
-        tracing::warn!(host = run.host, run = %run.run, "a run has died");
-    }
-    let died = state.occasions_died(now)?;
-    if died > 0 {
-        tracing::info!(died, "occasions are tried again by the retry rule");
-    }
-    Ok(())
 }

@@ -182,7 +182,9 @@ impl Daemon {
             return Ok(());
         };
         let mut state = self.coordinator.state.lock().await;
-        if !state.occasion_begun(name, occasion, now)? {
+        let closes = host.timing.closes(now);
+        let begin = self.new_run(closes, RunOptions::default(), None, Some(occasion));
+        if !state.occasion_begun(name, occasion, Some(begin.run), now)? {
             let since = state.schedule_seen(name)?.unwrap_or(now);
             let record = record_of(&state, name, since, now)?;
             drop(state);
@@ -191,8 +193,6 @@ impl Daemon {
             return Ok(());
         }
         drop(state);
-        let closes = host.timing.closes(now);
-        let begin = self.new_run(closes, RunOptions::default(), None, Some(occasion));
         self.runs.begin(Arc::clone(&self.coordinator), host, begin);
         Ok(())
     }
@@ -264,7 +264,10 @@ impl Daemon {
     /// Notes what a run came to.
     async fn ended(&mut self, host: &str, run: &Run, end: &End) -> Result<(), DatabaseError> {
         let now = self.coordinator.clock.now();
-        let result = self.result(host, run, end, now).await?;
+        let Some(result) = self.result(host, run, end, now).await? else {
+            run.tell_end(end);
+            return Ok(());
+        };
         let mut state = self.coordinator.state.lock().await;
         if let Some(occasion) = run.occasion {
             state.occasion_ended(host, occasion, result, now)?;
@@ -277,40 +280,50 @@ impl Daemon {
         Ok(())
     }
 
-    /// What an attempt came to: what the history says, which the run wrote itself, unless it could not.
+    /// What an attempt came to: what the history says, which the run wrote itself, unless it could not. Nothing for one that was
+    /// cut short while its record went into the log: the next daemon looks there.
     async fn result(
         &self,
         host: &str,
         run: &Run,
         end: &End,
         now: Timestamp,
-    ) -> Result<AttemptResult, DatabaseError> {
+    ) -> Result<Option<AttemptResult>, DatabaseError> {
         let mut state = self.coordinator.state.lock().await;
-        let row = state.run(run.run)?;
+        let finished = state.run(run.run)?.and_then(|row| row.finished);
         let asked_to_end = run.progress.asked_to_stop() == Some(Stop::Ending);
-        match (end, row.and_then(|row| row.finished)) {
-            (_, Some((_, Outcome::Cancelled))) if asked_to_end => Ok(AttemptResult::PutOff),
-            (_, Some((_, outcome))) => Ok(AttemptResult::Ran(outcome)),
+        let is_cut_short = matches!(end, End::Aborted) && finished.is_none();
+        if is_cut_short && state.may_be_committed(run.run)? {
+            return Ok(None);
+        }
+        let result = match (end, finished) {
+            (_, Some((_, Outcome::Cancelled))) if asked_to_end => AttemptResult::PutOff,
+            (_, Some((_, outcome))) => AttemptResult::Ran(outcome),
             (End::Reported(report), None) => {
                 let put_off = report.exit_code() == ExitCode::Locked || asked_to_end;
-                Ok(match put_off {
+                match put_off {
                     true => AttemptResult::PutOff,
                     false => AttemptResult::Ran(Outcome::Failed),
-                })
+                }
+            }
+            // What is committed stays so, whatever of its end is missing.
+            (End::Aborted | End::Panicked, None) if state.result(run.run)?.is_some() => {
+                AttemptResult::Ran(state.run_died(run.run, now)?)
             }
             (End::Aborted, None) => {
                 let why = "the daemon ended before the run did";
                 state.run_finished(run.run, now, Outcome::Cancelled, Some(why))?;
-                Ok(AttemptResult::PutOff)
+                AttemptResult::PutOff
             }
             (End::Panicked, None) => {
                 let why = "the run came upon an error of this program; see the daemon's log";
                 state.run_finished(run.run, now, Outcome::Died, Some(why))?;
                 drop(state);
                 self.tell_died(host, run, now, why);
-                Ok(AttemptResult::Ran(Outcome::Died))
+                AttemptResult::Ran(Outcome::Died)
             }
-        }
+        };
+        Ok(Some(result))
     }
 
     fn tell_died(&self, host: &str, run: &Run, now: Timestamp, why: &str) {

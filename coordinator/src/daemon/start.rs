@@ -17,9 +17,9 @@ use crate::config::Config;
 use crate::config::revision::{AppliedError, record_applied};
 use crate::coordinator::{Coordinator, OpenError};
 use crate::daemon::control::{Asked, answer_all};
+use crate::daemon::dead_runs::note_the_dead;
 use crate::daemon::handle::DaemonHandle;
 use crate::daemon::lock::{DaemonLock, DaemonLockError};
-use crate::daemon::records::note_the_dead;
 use crate::daemon::serve::{Daemon, Inputs};
 use crate::daemon::services::{self, Parts};
 use crate::database::DatabaseError;
@@ -119,7 +119,6 @@ pub async fn run_daemon(
     let _lock = DaemonLock::take(&state_dir.daemon_lock())?;
     let mut opened = Coordinator::open(config.clone(), Arc::clone(&clock)).await?;
     opened.events = opened.events.acting_as(Actor::Daemon);
-    note_the_dead(&opened).await?;
 
     let (handle, orders) = DaemonHandle::new();
     let current = Arc::new(opened.with_config(config));
@@ -132,6 +131,7 @@ pub async fn run_daemon(
         stop: stop.clone(),
     };
     let running = services::start(&parts);
+    note_the_dead(&opened).await?; // Now that whoever tells people listens.
     let socket = state_dir.daemon_socket();
     let listener = listen(&socket, Reach::Owner).await?;
     let asked = Asked {

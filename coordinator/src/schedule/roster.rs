@@ -206,7 +206,7 @@ impl Roster {
         let Some(member) = self.members.get_mut(host) else {
             return;
         };
-        member.record.last_good = member.record.last_good.max(good);
+        member.record.last_good = good.or(member.record.last_good);
         member.record.last_tried = Some(now);
         if let (Some(result), Some(last)) = (result, &mut member.record.last) {
             last.result = result;

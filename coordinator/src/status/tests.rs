@@ -120,6 +120,16 @@ fn a_held_or_failed_run_is_no_good_snapshot() {
 }
 
 #[test]
+fn the_last_run_is_the_one_that_began_last_though_the_clock_was_ahead() {
+    let mut set_up = SetUp::new();
+    set_up.run(1, at("30T01:00:00"), Outcome::Ok);
+    set_up.run(2, at("15T01:00:00"), Outcome::Warnings);
+    let status = set_up.status(at("15T03:00:00"));
+    assert_eq!(status.last_good.unwrap().at, at("15T01:01:00"));
+    assert_eq!(status.last_run.unwrap().outcome, Outcome::Warnings);
+}
+
+#[test]
 fn only_a_run_whose_process_lives_is_under_way() {
     let mut set_up = SetUp::new();
     let run = RunId([7; 16]);
@@ -150,4 +160,8 @@ fn freshness_is_late_only_past_the_promise() {
     );
     assert_eq!(freshness(Some(at("01T00:00:00")), None, now), Freshness::Ok);
     assert_eq!(freshness(None, None, now), Freshness::Never);
+    assert_eq!(
+        freshness(Some(at("15T04:00:01")), sla, now),
+        Freshness::Late
+    );
 }

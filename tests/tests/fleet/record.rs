@@ -152,9 +152,10 @@ pub fn expect_once(world: &World, host: &str) -> Result<()> {
         .filter(|run| run.host == host)
         .filter(|run| matches!(run.outcome.as_deref(), Some("ok" | "warnings" | "held")))
         .count();
+    let taken = snapshots(world, host)?.len();
     ensure!(
-        good == committed,
-        "{host}: {good} good runs for {committed} good occasions: {results:?}"
+        good == committed && taken == committed,
+        "{host}: {good} good runs and {taken} snapshots for {committed} good occasions: {results:?}"
     );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Which occasions of a schedule were attempted, and what came of them: so that nothing runs twice for one occasion, whatever
 //! becomes of the daemon and the clock.
 
+use formats::ids::RunId;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
@@ -120,11 +121,12 @@ impl State {
     }
 
     /// Notes that a run for an occasion is about to begin. This is durable before it begins. False, and nothing is noted, for
-    /// one that is done with: by a clock that went back it comes a second time.
+    /// one that is done with: by a clock that went back it comes a second time. What is no run has none.
     pub fn occasion_begun(
         &mut self,
         host: &str,
         occasion: Timestamp,
+        run: Option<RunId>,
         now: Timestamp,
     ) -> Result<bool, DatabaseError> {
         self.database.write(|transaction| {
@@ -139,9 +141,15 @@ impl State {
                 return Ok(false);
             }
             transaction.execute(
-                "INSERT INTO occasions (host, occasion, attempts, begun) VALUES (?1, ?2, 1, ?3)
-                 ON CONFLICT DO UPDATE SET attempts = attempts + 1, begun = ?3, ended = NULL, result = NULL",
-                params![host, to_nanos(occasion), to_nanos(now)],
+                "INSERT INTO occasions (host, occasion, attempts, begun, run) VALUES (?1, ?2, 1, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET attempts = attempts + 1, begun = ?3, ended = NULL, result = NULL,
+                 run = ?4",
+                params![
+                    host,
+                    to_nanos(occasion),
+                    to_nanos(now),
+                    run.as_ref().map(RunId::as_bytes)
+                ],
             )?;
             forget_old(transaction, host)?;
             Ok(true)
@@ -156,21 +164,8 @@ impl State {
         result: AttemptResult,
         now: Timestamp,
     ) -> Result<(), DatabaseError> {
-        let uncounted = u32::from(result == AttemptResult::PutOff);
-        self.database.write(|transaction| {
-            transaction.execute(
-                "UPDATE occasions SET ended = ?3, result = ?4, attempts = max(attempts - ?5, 0)
-                 WHERE host = ?1 AND occasion = ?2",
-                params![
-                    host,
-                    to_nanos(occasion),
-                    to_nanos(now),
-                    result.word(),
-                    uncounted
-                ],
-            )?;
-            Ok(())
-        })
+        self.database
+            .write(|transaction| end_attempt(transaction, host, to_nanos(occasion), result, now))
     }
 
     /// Notes that an occasion was let go without a run.
@@ -195,15 +190,56 @@ impl State {
         })
     }
 
-    /// Attempts that never ended have died: nobody but one daemon makes any. How many there were.
+    /// Attempts that never ended: nobody but one daemon makes any, so it died. What their runs came to says whether they are
+    /// done with, so that none is made twice. How many there were.
     pub fn occasions_died(&mut self, now: Timestamp) -> Result<usize, DatabaseError> {
         self.database.write(|transaction| {
-            transaction.execute(
-                "UPDATE occasions SET ended = ?1, result = ?2 WHERE ended IS NULL",
-                params![to_nanos(now), Outcome::Died.as_str()],
-            )
+            let mut statement = transaction.prepare_cached(
+                "SELECT occasions.host, occasion, outcome FROM occasions LEFT JOIN runs USING (run)
+                 WHERE ended IS NULL",
+            )?;
+            let open = statement.query_map([], |row| {
+                let outcome: Option<String> = row.get(2)?;
+                let outcome = outcome.map_or(Ok(Outcome::Died), |word| {
+                    word.parse().map_err(|source| bad_value(2, source))
+                })?;
+                Ok((row.get::<_, String>(0)?, row.get(1)?, outcome))
+            })?;
+            let open = open.collect::<rusqlite::Result<Vec<_>>>()?;
+            for (host, occasion, outcome) in &open {
+                let result = match outcome {
+                    // By the daemon's own end, or a person's word that was not noted: a run too many does no harm.
+                    Outcome::Cancelled => AttemptResult::PutOff,
+                    outcome => AttemptResult::Ran(*outcome),
+                };
+                end_attempt(transaction, host, *occasion, result, now)?;
+            }
+            Ok(open.len())
         })
     }
+}
+
+fn end_attempt(
+    transaction: &Transaction<'_>,
+    host: &str,
+    occasion: i64,
+    result: AttemptResult,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let uncounted = u32::from(result == AttemptResult::PutOff);
+    transaction
+        .prepare_cached(
+            "UPDATE occasions SET ended = ?3, result = ?4, attempts = max(attempts - ?5, 0)
+             WHERE host = ?1 AND occasion = ?2",
+        )?
+        .execute(params![
+            host,
+            occasion,
+            to_nanos(now),
+            result.word(),
+            uncounted
+        ])?;
+    Ok(())
 }
 
 /// By their number, never by the clock: a wrong one would make it forget what was done.

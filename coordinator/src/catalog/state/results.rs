@@ -97,13 +97,14 @@ impl State {
         })
     }
 
-    /// The last good run of a host: one that committed a snapshot, which does not wait for anybody.
+    /// The good run of a host that began last: one that committed a snapshot, which does not wait for anybody. A clock that was
+    /// ahead for a while changes nothing in that.
     pub fn last_good(&self, host: &str) -> Result<Option<(RunId, RunResult)>, DatabaseError> {
         self.database.read(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS}, run FROM run_results WHERE host = ?1 AND good = 1
-                     ORDER BY committed DESC LIMIT 1"
+                    "SELECT {COLUMNS}, run FROM runs JOIN run_results USING (run)
+                     WHERE runs.host = ?1 AND good = 1 ORDER BY runs.rowid DESC LIMIT 1"
                 ))?
                 .query_row([host], |row| Ok((RunId(row.get(11)?), read_result(row)?)))
                 .optional()

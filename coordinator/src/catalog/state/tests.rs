@@ -87,7 +87,13 @@ fn a_file_of_the_version_before_is_brought_up() {
     for name in newer {
         old.execute_batch(&format!("DROP TABLE {name}")).unwrap();
     }
-    old.execute_batch("PRAGMA user_version = 1").unwrap();
+    old.execute_batch(
+        "ALTER TABLE runs DROP COLUMN commits;
+         DROP INDEX runs_by_host;
+         CREATE INDEX runs_by_host ON runs (host, started);
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
     drop(old);
     let mut state = State::open(&path).unwrap();
     let repository = RepositoryId([7; 16]);

@@ -104,7 +104,7 @@ async fn do_what_is_due(coordinator: &Coordinator) -> Result<Option<Timestamp>, 
         let record = record_of(&state, chore.name(), since, now)?;
         match outlook(chore.name(), &timing, &record, None, now) {
             Outlook::Due { occasion, .. } => {
-                let begins = state.occasion_begun(chore.name(), occasion, now)?;
+                let begins = state.occasion_begun(chore.name(), occasion, None, now)?;
                 drop(state);
                 next = Some(now);
                 if !begins {
