@@ -1,6 +1,6 @@
 //! What the configuration leaves off, and what that means. Pure: looks at nothing else.
 
-use append_server::places::PlaceKind;
+use append_server::places::{Place, PlaceKind};
 
 use crate::commands::doctor::{Finding, Verdict};
 use crate::config::Config;
@@ -64,6 +64,17 @@ fn hosts(config: &Config) -> Vec<Finding> {
         let text = "no host is backed up: add one to the hosts file";
         findings.push(Finding::new("hosts", Verdict::Warn, text));
     }
+    // What is locked has to be paid for until the lock ends, whoever sent it.
+    let unlimited = match config.destinations.iter().any(Place::has_lock) {
+        true => (
+            Verdict::Warn,
+            "without a hard `max_new` or `quota`, and a destination locks what is stored: a hacked host can run up its cost",
+        ),
+        false => (
+            Verdict::Off,
+            "without a hard `max_new` or `quota`: it may store as much as it likes",
+        ),
+    };
     type Lacks = fn(&Host) -> bool;
     let looks: [(&[&Host], Lacks, Verdict, &str); 6] = [
         (
@@ -98,9 +109,9 @@ fn hosts(config: &Config) -> Vec<Finding> {
         ),
         (
             &with_paths,
-            |host| host.safety.max_new.is_empty() && host.safety.quota.is_empty(),
-            Verdict::Off,
-            "without `max_new` and `quota`: it may store as much as it likes",
+            |host| host.safety.max_new.hard.is_none() && host.safety.quota.hard.is_none(),
+            unlimited.0,
+            unlimited.1,
         ),
     ];
     for (hosts, lacks, verdict, text) in looks {

@@ -104,6 +104,30 @@ async fn a_new_directory_works_and_what_a_person_should_do_is_told() {
 }
 
 #[tokio::test]
+async fn a_host_without_a_limit_is_a_warning_where_what_it_stores_is_locked() {
+    let directory = directory();
+    let without = "without a hard `max_new` or `quota`";
+    let (_, found) = findings(directory.path(), &SystemClock).await;
+    assert_found(&found, "hosts", "off", without);
+
+    let file = directory.path().join("capstan/coordinator.toml");
+    let locking = "\n[[destination]]\nname = \"s3\"\nurl = \"s3://bucket\"\nrequired = false\nretain = \"30d\"\n\
+        endpoint = \"http://127.0.0.1:9\"\naccess_key_id = \"id\"\nsecret_key_env = \"CAPSTAN_TEST_NO_SECRET\"\n";
+    let config = std::fs::read_to_string(&file).unwrap() + locking;
+    std::fs::write(&file, config).unwrap();
+    let (_, found) = findings(directory.path(), &SystemClock).await;
+    assert_found(&found, "hosts", "warn", without);
+    let hosts = directory.path().join("capstan/hosts.toml");
+    let limited = std::fs::read_to_string(&hosts).unwrap() + "max_new = \"100GiB\"\n";
+    std::fs::write(&hosts, limited).unwrap();
+    let (_, found) = findings(directory.path(), &SystemClock).await;
+    assert!(
+        !found.iter().any(|(_, _, text)| text.contains(without)),
+        "{found:#?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_broken_fails_with_its_remedy_and_ends_with_1() {
     let directory = directory();
     let state = directory.path().join("capstan/state");
