@@ -5,6 +5,7 @@ pub mod client;
 pub mod control;
 pub mod dead_runs;
 pub mod handle;
+pub mod health;
 pub mod lock;
 pub mod protocol;
 pub mod records;

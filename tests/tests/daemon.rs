@@ -3,6 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -495,5 +497,71 @@ fn prunes_and_scans_come_on_their_own_schedules() -> Result<()> {
     end(daemon)?;
     assert_eq!(world.snapshots()?.len(), 1);
     world.expect_restores("latest", "after")?;
+    Ok(())
+}
+
+/// Whoever waits for runs to end, however many they are.
+#[test]
+fn many_who_wait_for_runs_keep_nobody_from_asking() -> Result<()> {
+    const WAITING: usize = 80;
+    let world = World::new()?;
+    world.replace_config_line("#max_parallel", "max_parallel = 1")?;
+    let line = write_much(&world, &[])?;
+    let slow = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+    let others = (0..WAITING).map(|number| host_table(&world, &format!("other{number}"), &[]));
+    world.write_hosts(&format!("{slow}{}", others.collect::<Result<String>>()?))?;
+    let daemon = start(&world)?;
+    let socket = world.coordinator_dir().join("state/daemon.sock");
+    let ask = |host: &str| -> Result<UnixStream> {
+        let mut stream = UnixStream::connect(&socket)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let run = serde_json::json!({ "hosts": [host], "full_read": false, "first": false, "outside_window": false });
+        let question = serde_json::json!({ "protocol": 1, "question": { "run": run } });
+        writeln!(stream, "{question}")?;
+        Ok(stream)
+    };
+    let first = ask(HOST)?;
+    wait_until_it_backs_up(&world, HOST)?;
+    let waiting: Vec<UnixStream> = (0..WAITING)
+        .map(|number| ask(&format!("other{number}")))
+        .collect::<Result<_>>()?;
+    // Each of them is heard at once, although nothing of it begins.
+    for stream in &waiting {
+        let mut heard = String::new();
+        BufReader::new(stream).read_line(&mut heard)?;
+        ensure!(heard.contains("waits for its turn"), "{heard}");
+    }
+    let live = status(&world)?.daemon.context("no daemon")?;
+    assert_eq!(live.running.len(), 1);
+    world
+        .coordinator(&["cancel", HOST])?
+        .expect_code(exit::OK)?;
+    for number in 0..WAITING {
+        world.coordinator(&["cancel", &format!("other{number}")])?;
+    }
+    drop((first, waiting));
+    line.set_pace(0);
+    end(daemon)?;
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_hangs_is_said_not_to_answer() -> Result<()> {
+    let world = World::new()?;
+    write_hosts(&world, &[])?;
+    let daemon = start(&world)?;
+    processes::signal(daemon.pid(), Signal::STOP)?;
+    let told = world.coordinator(&["cancel", HOST]);
+    let shown = world.coordinator(&["status"]);
+    processes::signal(daemon.pid(), Signal::CONT)?;
+    told?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["did not answer", "Look at its log"])?;
+    let shown = shown?.expect_code(exit::OK)?.stdout_text();
+    ensure!(
+        shown.contains("a daemon runs and does not answer"),
+        "{shown}"
+    );
+    end(daemon)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -151,5 +151,32 @@ fn a_listener_for_the_network_without_tls_is_refused_unless_asked_for() -> Resul
     world
         .coordinator(&["config", "check"])?
         .expect_code(exit::OK)?;
+    Ok(())
+}
+
+#[test]
+fn a_listener_whose_address_is_taken_is_down_until_it_is_free_and_needs_no_restart() -> Result<()> {
+    let world = World::new()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
+    let mut daemon = world.start(&["daemon"])?;
+    let mut down = |expected: bool| {
+        processes::wait_until("the listener's state", Duration::from_secs(60), || {
+            ensure!(!daemon.has_ended()?, "{}", daemon.stderr_so_far());
+            let status = world.coordinator(&["status", "--json"])?;
+            let status: Value = status.expect_code(exit::OK)?.json()?;
+            let troubles = status["daemon"]["troubles"].as_array();
+            let named = troubles.map(|all| all.iter().any(|one| one["what"] == "service listener"));
+            Ok(named == Some(expected))
+        })
+    };
+    down(true)?;
+    let shown = world.coordinator(&["status"])?.stdout_text();
+    ensure!(shown.contains("service listener does not work"), "{shown}");
+    drop(taken);
+    down(false)?;
+    let answer = http_get(port, "/healthz", None)?;
+    ensure!(answer.status == 200, "{answer:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tests::coordinator_process::{DEADLINE, Finished, Running, binary};
 use tests::http_client::http_get;
 use tests::processes;
@@ -304,5 +304,122 @@ fn a_digest_goes_out_once_a_day_with_the_ends_of_the_logs_in_it() -> Result<()> 
     world
         .coordinator(&["audit", "verify", "--witness", &witness])?
         .expect_code(exit::OK)?;
+    Ok(())
+}
+
+/// What `status` says of what does not work.
+fn troubles(world: &World) -> Result<String> {
+    let status = world.coordinator(&["status", "--json"])?;
+    let status: serde_json::Value = status.expect_code(exit::OK)?.json()?;
+    Ok(status["daemon"]["troubles"].to_string())
+}
+
+/// Without certificates, with a program that prints a secret and hangs, and with a target that is dead and has much waiting.
+#[test]
+fn targets_that_do_not_work_are_named_and_keep_nothing_from_the_others() -> Result<()> {
+    let (world, receivers) = (World::new()?, Receivers::start()?);
+    let port = free_port()?;
+    let http = receivers.http();
+    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
+    let dead = free_port()?;
+    add_targets(
+        &world,
+        &format!(
+            "[[notify.target]]\nname = \"dead\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:{dead}/\"\n\
+             [[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n\
+             [[notify.target]]\nname = \"secure\"\nkind = \"webhook\"\nurl = \"https://127.0.0.1:{dead}/\"\n\
+             [[notify.target]]\nname = \"stuck\"\nkind = \"webhook\"\nurl = \"{http}/stuck\"\n\
+             secret_command = [\"sleep\", \"600\"]\n"
+        ),
+    )?;
+    // A first daemon makes the state.
+    drop(daemon(&world, port)?);
+    let fill = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); \
+                [base.execute('INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due) '\
+                'VALUES (?, \"dead\", \"ok\", \"old\", \"\", \"{}\", 0, 0, 0)', [str(n)]) for n in range(300)]; base.commit()";
+    let done = std::process::Command::new("python3")
+        .args(["-c", fill])
+        .arg(world.coordinator_dir().join("state/state.db"))
+        .status()?;
+    ensure!(done.success());
+    let missing = world.directory().join("no-certificates");
+    let missing = missing.display().to_string();
+    let environment = [
+        ("SSL_CERT_FILE", missing.as_str()),
+        ("SSL_CERT_DIR", missing.as_str()),
+    ];
+    let arguments: Vec<OsString> = vec!["-c".into(), world.config().into(), "daemon".into()];
+    let running = Running::spawn(&binary("coordinator")?, &arguments, &environment)?;
+    let told = |title: &str| {
+        processes::wait_until(title, Duration::from_secs(120), || {
+            let posts = receivers.posts_to("/hook")?;
+            Ok(posts.iter().any(|post| post.body.contains(title)))
+        })
+        .with_context(|| running.stderr_so_far())
+    };
+    told("the daemon runs again")?;
+    for name in ["first", "second"] {
+        let token = ["token", "add", name, "--scope", "metrics"];
+        world.coordinator(&token)?.expect_code(exit::OK)?;
+        told(&format!("token {name} was made"))?;
+    }
+    processes::wait_until("what is wrong", Duration::from_secs(120), || {
+        let named = troubles(&world)?;
+        Ok([
+            "target dead",
+            "target secure",
+            "target stuck",
+            "certificates",
+            "was not done",
+        ]
+        .iter()
+        .all(|words| named.contains(words)))
+    })?;
+    let named = troubles(&world)?;
+    ensure!(
+        !named.contains("target hook") && !named.contains("service"),
+        "{named}"
+    );
+    ensure!(http_get(port, "/healthz", None)?.status == 200);
+    ensure!(receivers.posts_to("/stuck")?.is_empty());
+    Ok(())
+}
+
+/// As a clock that was a year ahead leaves the state.
+#[test]
+fn a_clock_that_was_ahead_keeps_nobody_from_being_told() -> Result<()> {
+    let (world, receivers) = (World::new()?, Receivers::start()?);
+    let port = free_port()?;
+    let http = receivers.http();
+    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
+    add_targets(
+        &world,
+        &format!("[[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n"),
+    )?;
+    receivers.refuse(true)?;
+    let first = daemon(&world, port)?;
+    let token = ["token", "add", "one", "--scope", "metrics"];
+    world.coordinator(&token)?.expect_code(exit::OK)?;
+    processes::wait_until("a failure", Duration::from_secs(60), || {
+        Ok(first.stderr_so_far().contains("is not delivered yet"))
+    })?;
+    drop(first);
+    let ahead = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); year = 31536000 * 10**9; \
+                 base.execute('UPDATE outbox SET due = due + ?, created = created + ?', [year, year]); \
+                 base.execute('UPDATE notify_position SET digest = digest + ?', [year]); base.commit()";
+    let state = world.coordinator_dir().join("state/state.db");
+    let done = std::process::Command::new("python3")
+        .args(["-c", ahead])
+        .arg(&state)
+        .status()?;
+    ensure!(done.success());
+    receivers.refuse(false)?;
+    let _second = daemon(&world, port)?;
+    processes::wait_until("the message", Duration::from_secs(60), || {
+        let posts = receivers.posts_to("/hook")?;
+        Ok(posts
+            .iter()
+            .any(|post| post.body.contains("token one was made")))
+    })?;
     Ok(())
 }

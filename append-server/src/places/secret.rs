@@ -1,20 +1,25 @@
 //! Where a secret comes from, a destination's or another one of the configuration: the configuration itself, a file, a command's output, the environment, or
 //! a credential of systemd. Fetched when a destination is opened; never printed.
 
+mod command;
+
 use std::fmt;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::credential_file::VARIABLE;
 use crate::places::FileFacts;
+use crate::places::secret::command::run;
 use crate::places::table::KeyError;
 
 /// No secret is longer.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// How long a program that prints a secret may take, where nothing else is said.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What the keys of one table say about one secret; at most one of them may be given.
 #[derive(Clone, Copy)]
@@ -149,6 +154,14 @@ pub enum SecretError {
         /// How.
         status: std::process::ExitStatus,
     },
+    /// The program that prints it does not end.
+    #[error("{program} was not done after {} s, and was ended", time.as_secs_f32())]
+    Deadline {
+        /// The program.
+        program: String,
+        /// How long it had.
+        time: Duration,
+    },
     /// The environment does not have it.
     #[error("the environment variable {name} is not set")]
     NotSet {
@@ -164,12 +177,17 @@ pub enum SecretError {
 }
 
 impl SecretSource {
-    /// The secret, without the end of line behind it.
+    /// The secret, without the end of line behind it. A program that asks a person for it has two minutes.
     pub fn fetch(&self) -> Result<Zeroizing<String>, SecretError> {
+        self.fetch_within(COMMAND_DEADLINE)
+    }
+
+    /// The secret, which a program that prints it has to print and end within this time.
+    pub fn fetch_within(&self, time: Duration) -> Result<Zeroizing<String>, SecretError> {
         match self {
             Self::Literal(secret) => Ok(secret.clone()),
             Self::File(path) => read_file(path, true),
-            Self::Command(words) => run(words),
+            Self::Command(words) => command_output(words, time),
             Self::Variable(name) => {
                 let value =
                     std::env::var(name).map_err(|_| SecretError::NotSet { name: name.clone() })?;
@@ -206,26 +224,16 @@ fn read_file(path: &Path, must_be_private: bool) -> Result<Zeroizing<String>, Se
     one_line(bytes, &path.display().to_string())
 }
 
-fn run(words: &[String]) -> Result<Zeroizing<String>, SecretError> {
-    let (program, arguments) = words.split_first().ok_or(SecretError::NoSecret {
-        place: "an empty command".to_owned(),
-    })?;
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|source| SecretError::Run {
-            program: program.clone(),
-            source,
-        })?;
-    if !output.status.success() {
+fn command_output(words: &[String], time: Duration) -> Result<Zeroizing<String>, SecretError> {
+    let (status, printed) = run(words, time)?;
+    let program = words.first().map_or("", String::as_str);
+    if !status.success() {
         return Err(SecretError::Failed {
-            program: program.clone(),
-            status: output.status,
+            program: program.to_owned(),
+            status,
         });
     }
-    one_line(output.stdout, program)
+    one_line(printed, program)
 }
 
 fn one_line(bytes: Vec<u8>, place: &str) -> Result<Zeroizing<String>, SecretError> {

@@ -21,6 +21,7 @@ pub mod occasions;
 pub mod results;
 pub mod retention;
 pub mod tokens;
+pub mod trim;
 
 use figures::figure_tables;
 use holds::hold_tables;

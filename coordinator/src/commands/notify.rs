@@ -11,7 +11,7 @@ use crate::config::notify_settings::Target;
 use crate::exit_code::ExitCode;
 use crate::machine;
 use crate::notify::deliver::deliver;
-use crate::notify::http::{HttpError, Poster};
+use crate::notify::http::Poster;
 use crate::notify::notifier::test_message;
 use crate::terminal::{error_line, write_json};
 
@@ -29,9 +29,6 @@ pub enum NotifyCommandError {
     /// Nobody to tell.
     #[error("nobody is told of anything: add a [[notify.target]] to coordinator.toml")]
     NoTargets,
-    /// What delivers.
-    #[error(transparent)]
-    Http(#[from] HttpError),
     /// Standard output.
     #[error("could not write the result")]
     Output(#[from] io::Error),
@@ -62,7 +59,7 @@ pub async fn notify_test(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, NotifyCommandError> {
-    let poster = Poster::new()?;
+    let poster = Poster::new();
     let coordinator = machine::name();
     let message = test_message(&coordinator, SystemClock.now());
     let mut tried = Vec::new();

@@ -50,15 +50,15 @@ pub async fn status_command(
         Some(name) => vec![host_status(&state, &state_dir, config.host(name)?, now)?],
         None => fleet_status(&state, config, now)?,
     };
-    let mut daemon = match live(&state_dir.daemon_socket()).await {
-        Ok(live) => live,
+    let (mut daemon, is_silent) = match live(&state_dir.daemon_socket()).await {
+        Ok(live) => (live, false),
         // What is known without it is shown all the same.
         Err(error) => {
             tracing::warn!(
                 error = error_line(&error),
                 "the daemon does not say what it is at"
             );
-            None
+            (None, true)
         }
     };
     let told = daemon.as_mut().and_then(|live| live.destinations.take());
@@ -80,7 +80,13 @@ pub async fn status_command(
         };
         write_json(out, &value)?;
     } else {
-        write_status(&hosts, daemon.as_ref(), destinations.as_deref(), now, out)?;
+        write_hosts(&hosts, now, out)?;
+        match &daemon {
+            Some(live) => write_daemon(live, out)?,
+            None if is_silent => writeln!(out, "a daemon runs and does not answer")?,
+            None => writeln!(out, "no daemon runs")?,
+        }
+        write_destinations(destinations.as_deref().unwrap_or_default(), out)?;
         if daemon.is_some_and(|live| live.revision != ConfigRevision::of(config).full()) {
             writeln!(
                 out,
@@ -117,13 +123,7 @@ const COLUMNS: [(&str, Align); 9] = [
     ("holds", Align::Left),
 ];
 
-fn write_status(
-    hosts: &[HostStatus],
-    daemon: Option<&Live>,
-    destinations: Option<&[DestinationJson]>,
-    now: Timestamp,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn write_hosts(hosts: &[HostStatus], now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
     let zone = TimeZone::system();
     let rows: Vec<Vec<String>> = hosts.iter().map(|host| row(host, now, &zone)).collect();
     write_table(out, &COLUMNS, &rows)?;
@@ -132,11 +132,11 @@ fn write_status(
             writeln!(out, "{}: {}", host.host, visible(error))?;
         }
     }
-    match daemon {
-        Some(live) => write_daemon(live, out)?,
-        None => writeln!(out, "no daemon runs")?,
-    }
-    for lag in destinations.unwrap_or_default() {
+    Ok(())
+}
+
+fn write_destinations(destinations: &[DestinationJson], out: &mut dyn Write) -> io::Result<()> {
+    for lag in destinations {
         if lag.objects_behind > 0 || lag.problem.is_some() {
             let problem = lag.problem.as_deref().map(visible).unwrap_or_default();
             writeln!(
@@ -207,6 +207,10 @@ fn write_daemon(live: &Live, out: &mut dyn Write) -> io::Result<()> {
     }
     if !live.waiting.is_empty() {
         writeln!(out, "  waiting for their turn: {}", live.waiting.join(" "))?;
+    }
+    for trouble in &live.troubles {
+        let problem = visible(&trouble.problem);
+        writeln!(out, "  {} does not work: {problem}", visible(&trouble.what))?;
     }
     if let Some(refused) = &live.refused {
         writeln!(

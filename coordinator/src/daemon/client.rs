@@ -2,13 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use append_server::socket::{SocketError, connect};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::OwnedReadHalf;
+use tokio::time::timeout;
 
 use crate::daemon::protocol::{ANSWER_BYTES_MAX, Answer, Envelope, Live, PROTOCOL, Question};
 use crate::exit_code::ExitCode;
+
+/// How long the first answer may take. Those after it tell of runs, which last as long as they do.
+const FIRST_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,15 @@ pub enum AskError {
     Refused {
         /// Why.
         why: String,
+    },
+    /// It does not answer.
+    #[error(
+        "the daemon did not answer on {} within {} s: is its machine very busy, or does it hang? Look at its log, and start it again if it stays so",
+        path.display(), FIRST_ANSWER_DEADLINE.as_secs()
+    )]
+    NoAnswer {
+        /// Its socket.
+        path: PathBuf,
     },
     /// The connection broke.
     #[error("the daemon did not answer to the end: is it being stopped?")]
@@ -45,6 +59,8 @@ impl AskError {
 /// A question that was asked, and its answers.
 #[derive(Debug)]
 pub struct Asked {
+    socket: PathBuf,
+    is_answered: bool,
     answers: BufReader<tokio::io::Take<OwnedReadHalf>>,
     // Closing it would end the connection.
     _write: tokio::net::unix::OwnedWriteHalf,
@@ -53,12 +69,10 @@ pub struct Asked {
 impl Asked {
     /// Asks at a socket. Nobody listening there is [`AskError::NotRunning`].
     pub async fn ask(socket: &Path, question: Question) -> Result<Self, AskError> {
-        let stream = connect(socket)
-            .await
-            .map_err(|source| AskError::NotRunning {
-                path: socket.to_owned(),
-                source,
-            })?;
+        let stream = match timeout(FIRST_ANSWER_DEADLINE, connect(socket)).await {
+            Ok(stream) => stream.map_err(|source| unreachable(socket, source))?,
+            Err(_) => return Err(no_answer(socket)),
+        };
         let (read, mut write) = stream.into_split();
         let envelope = Envelope {
             protocol: PROTOCOL,
@@ -66,18 +80,32 @@ impl Asked {
         };
         let mut line = serde_json::to_vec(&envelope).map_err(io::Error::from)?;
         line.push(b'\n');
-        write.write_all(&line).await?;
+        match timeout(FIRST_ANSWER_DEADLINE, write.write_all(&line)).await {
+            Ok(written) => written?,
+            Err(_) => return Err(no_answer(socket)),
+        }
         Ok(Self {
+            socket: socket.to_owned(),
+            is_answered: false,
             answers: BufReader::new(read.take(ANSWER_BYTES_MAX)),
             _write: write,
         })
     }
 
-    /// The next answer.
+    /// The next answer; the first one has to come soon.
     pub async fn next(&mut self) -> Result<Answer, AskError> {
         self.answers.get_mut().set_limit(ANSWER_BYTES_MAX);
         let mut line = Vec::new();
-        self.answers.read_until(b'\n', &mut line).await?;
+        let reading = self.answers.read_until(b'\n', &mut line);
+        if self.is_answered {
+            reading.await?;
+        } else {
+            match timeout(FIRST_ANSWER_DEADLINE, reading).await {
+                Ok(read) => read?,
+                Err(_) => return Err(no_answer(&self.socket)),
+            };
+            self.is_answered = true;
+        }
         if line.is_empty() {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -85,6 +113,25 @@ impl Asked {
             Answer::Refused(why) => Err(AskError::Refused { why }),
             answer => Ok(answer),
         }
+    }
+}
+
+fn no_answer(socket: &Path) -> AskError {
+    AskError::NoAnswer {
+        path: socket.to_owned(),
+    }
+}
+
+/// A socket whose queue is full is one of a daemon that takes no connections.
+fn unreachable(socket: &Path, source: SocketError) -> AskError {
+    match source {
+        SocketError::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+            no_answer(socket)
+        }
+        source => AskError::NotRunning {
+            path: socket.to_owned(),
+            source,
+        },
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +24,14 @@ use crate::exit_code::ExitCode;
 use crate::status::DestinationLag;
 use crate::status::json::DestinationJson;
 
-/// How many may ask at once.
-const CONNECTIONS_MAX: usize = 64;
+/// How many may ask at once. Whoever waits for runs to end is not counted among them.
+const ASKING_MAX: usize = 64;
+/// How many may wait at once for runs to end.
+const WAITING_MAX: usize = 256;
 /// How long a question may take to arrive, and an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
-
+/// How long the daemon's task may take to answer: less than the client waits, so that it hears why.
+const TASK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the append-server may take to say how its destinations are.
 const DESTINATIONS_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -44,16 +47,19 @@ pub struct Asked {
 /// Answers at the socket until it is told to end.
 pub async fn answer_all(listener: UnixListener, asked: Asked, stop: CancellationToken) {
     let mut connections = JoinSet::new();
+    let asking = Arc::new(Semaphore::new(ASKING_MAX));
+    let waiting = Arc::new(Semaphore::new(WAITING_MAX));
     loop {
         // Losing any arm is safe: connections wait in the socket, and a token stays cancelled.
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
+            accepted = accept(&listener, &asking) => match accepted {
+                Ok((stream, place)) => {
                     let asked = asked.clone();
+                    let places = Places { asking: place, waiting: Arc::clone(&waiting) };
                     connections.spawn(async move {
-                        if let Err(error) = answer(stream, &asked).await {
+                        if let Err(error) = answer(stream, places, &asked).await {
                             tracing::debug!(%error, "a connection to the control socket ended");
                         }
                     });
@@ -68,10 +74,27 @@ pub async fn answer_all(listener: UnixListener, asked: Asked, stop: Cancellation
     }
 }
 
-async fn answer(stream: UnixStream, asked: &Asked) -> io::Result<()> {
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &UnixListener,
+    asking: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(asking).acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// The place that a connection takes, and those that there are for whoever waits long.
+struct Places {
+    asking: OwnedSemaphorePermit,
+    waiting: Arc<Semaphore>,
+}
+
+async fn answer(stream: UnixStream, places: Places, asked: &Asked) -> io::Result<()> {
     let daemon = &asked.daemon;
     let admitted = AdmittedPeer::admit(&stream, &AllowedUids::own_and(&[0]));
-    let (read, mut write) = stream.into_split();
+    let (mut read, mut write) = stream.into_split();
     let peer = match admitted {
         Ok(peer) => peer,
         Err(refused) => {
@@ -79,31 +102,58 @@ async fn answer(stream: UnixStream, asked: &Asked) -> io::Result<()> {
             return say(&mut write, &Answer::Refused(refused.to_string())).await;
         }
     };
-    let question = match read_question(read).await? {
+    let question = match read_question(&mut read).await? {
         Ok(question) => question,
         Err(why) => return say(&mut write, &Answer::Refused(why)).await,
     };
-    let done = |result: Result<Result<String, String>, Ending>| match result {
-        Ok(Ok(text)) => Answer::Done(text),
-        Ok(Err(why)) => Answer::Refused(why),
-        Err(ending) => Answer::Refused(ending.to_string()),
-    };
     let answer = match question {
-        Question::Reload => done(daemon.reload().await),
-        Question::Cancel { host } => done(daemon.cancel(host).await),
-        Question::Live => match daemon.live().await {
-            Ok(live) => Answer::Live(Live {
+        Question::Run(question) => {
+            let Ok(_place) = places.waiting.try_acquire_owned() else {
+                return say(&mut write, &Answer::Refused(too_many_wait())).await;
+            };
+            // Others may ask meanwhile.
+            drop(places.asking);
+            let order = Runs {
+                question,
+                by: Actor::user(peer.uid()),
+            };
+            return answer_run(order, daemon, &mut read, &mut write).await;
+        }
+        Question::Reload => in_time(daemon.reload()).await.map(told),
+        Question::Cancel { host } => in_time(daemon.cancel(host)).await.map(told),
+        Question::Live => match in_time(daemon.live()).await {
+            Ok(live) => Ok(Answer::Live(Live {
                 destinations: destinations(asked).await,
                 ..live
-            }),
-            Err(ending) => Answer::Refused(ending.to_string()),
+            })),
+            Err(why) => Err(why),
         },
-        Question::Run(question) => {
-            return answer_run(question, Actor::user(peer.uid()), daemon, &mut write).await;
-        }
     };
+    let answer = answer.unwrap_or_else(Answer::Refused);
     say(&mut write, &answer).await?;
     say(&mut write, &Answer::End).await
+}
+
+fn told(done: Result<String, String>) -> Answer {
+    done.map_or_else(Answer::Refused, Answer::Done)
+}
+
+/// What the daemon's task says, or why it says nothing.
+async fn in_time<T>(asked: impl Future<Output = Result<T, Ending>>) -> Result<T, String> {
+    match tokio::time::timeout(TASK_PATIENCE, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(ending)) => Err(ending.to_string()),
+        Err(_) => Err(format!(
+            "its scheduler did not answer within {} s: look at its log, and start it again if it stays so",
+            TASK_PATIENCE.as_secs()
+        )),
+    }
+}
+
+fn too_many_wait() -> String {
+    format!(
+        "{WAITING_MAX} others wait for runs to end: ask again once one of them is done; `coordinator status` shows what runs"
+    )
 }
 
 /// How far destinations are behind, if the append-server says so soon.
@@ -115,7 +165,7 @@ async fn destinations(asked: &Asked) -> Option<Vec<DestinationJson>> {
     Some(lags.map(|lag| DestinationJson::from(&lag)).collect())
 }
 
-async fn read_question(read: OwnedReadHalf) -> io::Result<Result<Question, String>> {
+async fn read_question(read: &mut OwnedReadHalf) -> io::Result<Result<Question, String>> {
     let mut line = Vec::new();
     let mut bounded = BufReader::new(read.take(QUESTION_BYTES_MAX));
     let read = tokio::time::timeout(PATIENCE, bounded.read_until(b'\n', &mut line));
@@ -140,16 +190,27 @@ struct VersionOnly {
     protocol: u32,
 }
 
-/// Orders the runs and passes on what becomes of them, until the last one has ended. Whoever asked may leave: the runs go on.
-async fn answer_run(
+/// Runs that are asked for.
+struct Runs {
     question: RunQuestion,
     by: Actor,
+}
+
+/// Orders the runs and passes on what becomes of them, until the last one has ended. Whoever asked may leave: the runs go on.
+async fn answer_run(
+    Runs { question, by }: Runs,
     daemon: &DaemonHandle,
+    read: &mut OwnedReadHalf,
     write: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     let (all, mut arrives) = mpsc::channel(NEWS_MAX);
     let mut passing = JoinSet::new();
     for host in question.hosts {
+        let waits = RunNews::Goes("waits for its turn".to_owned());
+        let first = Answer::Run {
+            host: host.clone(),
+            news: waits,
+        };
         let (news, mut of_host) = mpsc::channel(NEWS_MAX);
         let order = RunOrder {
             host: host.clone(),
@@ -159,9 +220,11 @@ async fn answer_run(
             by: by.clone(),
             news,
         };
-        if let Err(ending) = daemon.run(order).await {
-            return say(write, &Answer::Refused(ending.to_string())).await;
+        if let Err(why) = in_time(daemon.run(order)).await {
+            return say(write, &Answer::Refused(why)).await;
         }
+        // At once, so that whoever asks knows that it was heard.
+        say(write, &first).await?;
         let all = all.clone();
         passing.spawn(async move {
             while let Some(news) = of_host.recv().await {
@@ -172,7 +235,15 @@ async fn answer_run(
         });
     }
     drop(all);
-    while let Some((host, news)) = arrives.recv().await {
+    let mut more = [0; 1];
+    loop {
+        // Losing either arm is safe: news stay in their channel, and nobody asks a second thing.
+        let news = tokio::select! {
+            news = arrives.recv() => news,
+            // Nothing more comes but the end: whoever asked has left, and needs no place.
+            _ = read.read(&mut more) => return Ok(()),
+        };
+        let Some((host, news)) = news else { break };
         say(write, &Answer::Run { host, news }).await?;
     }
     say(write, &Answer::End).await

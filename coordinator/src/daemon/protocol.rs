@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::health::Trouble;
 use crate::status::json::DestinationJson;
 
 /// The version of what is said.
@@ -116,6 +117,9 @@ pub struct Live {
     pub running: Vec<LiveRun>,
     /// Hosts that are due and wait for their turn.
     pub waiting: Vec<String>,
+    /// What of the daemon does not work.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
     /// How far destinations are behind; nothing when the append-server does not say.
     pub destinations: Option<Vec<DestinationJson>>,
 }

@@ -6,7 +6,7 @@ mod orders;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use append_server::service_manager::ServiceManager;
 use formats::ids::RunId;
@@ -22,6 +22,7 @@ use crate::clock::utc;
 use crate::config::host::Host;
 use crate::coordinator::Coordinator;
 use crate::daemon::handle::{Order, RunOrder};
+use crate::daemon::health::Health;
 use crate::daemon::protocol::RunNews;
 use crate::daemon::records::{attempted, record_of, records_of_all};
 use crate::daemon::runs::{Begin, End, Run, Runs};
@@ -51,6 +52,8 @@ pub struct Inputs {
     pub orders: mpsc::Receiver<Order>,
     /// Where services learn of another configuration.
     pub publish: watch::Sender<Arc<Coordinator>>,
+    /// Where it shows that it moves.
+    pub health: Health,
 }
 
 /// The daemon.
@@ -143,6 +146,8 @@ impl Daemon {
             }
         }
         self.runs.tell_steps();
+        // The same fact for both: whoever asks, and the service manager, which ends a daemon that hangs.
+        self.inputs.health.moved(Instant::now());
         self.manager.alive();
         let closes = self.runs.stop_late(now);
         let next = [self.roster.wake(), closes].into_iter().flatten().min();

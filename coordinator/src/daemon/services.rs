@@ -1,13 +1,15 @@
 //! What runs in the daemon beside the backups, for as long as it does. This is the one place where such services are started:
 //! a function that takes what it needs of [`Parts`], spawned onto the set. It ends when [`Parts::stop`] is cancelled; the daemon
-//! waits for it for a while, and goes on without it if it fails.
+//! waits for it for a while. One that fails is begun again by [`supervise`], and the daemon goes on without it meanwhile.
 
 pub mod destinations;
 pub mod housekeeping;
+pub mod supervise;
 pub mod telling;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::threaded::spawn;
 use crate::coordinator::Coordinator;
 use crate::daemon::handle::DaemonHandle;
+use crate::daemon::health::Health;
 use crate::daemon::services::destinations::watch_destinations;
 use crate::daemon::services::housekeeping::keep_house;
+use crate::daemon::services::supervise::{Running, supervise};
 use crate::daemon::services::telling::{answer_others, tell_people};
 use crate::events::{EventSink, EventStream};
 
@@ -29,24 +33,54 @@ pub struct Parts {
     pub events: EventSink,
     /// Asks the daemon: what goes on, a reload, a run.
     pub daemon: DaemonHandle,
+    /// How the daemon is, for whoever asks.
+    pub health: Health,
     /// Cancelled when the daemon ends, after the last run has.
     pub stop: CancellationToken,
 }
 
-/// Starts all services.
+/// How a service is begun.
+type Begin = fn(&Parts) -> Running;
+
+/// The services, by the names that people see.
+const SERVICES: [(&str, Begin); 5] = [
+    ("event log", |parts| {
+        let events = parts.events.listen();
+        running(log_events(events, parts.stop.clone()))
+    }),
+    ("housekeeping", |parts| {
+        let (parts, mut running) = (parts.clone(), Running::new());
+        spawn(&mut running, move || keep_house(parts).map(Ok));
+        running
+    }),
+    ("listener", |parts| {
+        let mut running = Running::new();
+        running.spawn(answer_others(parts.clone()));
+        running
+    }),
+    ("destinations", |parts| {
+        let (coordinator, stop) = (parts.coordinator.clone(), parts.stop.clone());
+        running(watch_destinations(coordinator, stop))
+    }),
+    ("notifier", tell_people),
+];
+
+/// Starts all services, and begins those again that fail.
 pub fn start(parts: &Parts) -> JoinSet<()> {
     let mut services = JoinSet::new();
-    let events = parts.events.listen();
-    services.spawn(log_events(events, parts.stop.clone()));
-    let house = parts.clone();
-    spawn(&mut services, move || keep_house(house));
-    services.spawn(answer_others(parts.coordinator.clone(), parts.stop.clone()));
-    services.spawn(watch_destinations(
-        parts.coordinator.clone(),
-        parts.stop.clone(),
-    ));
-    tell_people(&mut services, parts);
+    for (name, begin) in SERVICES {
+        let (first, again) = (begin(parts), parts.clone());
+        let (health, stop) = (parts.health.clone(), parts.stop.clone());
+        let begin = move || begin(&again);
+        services.spawn(supervise(name, first, begin, health, stop));
+    }
     services
+}
+
+fn running(work: impl Future<Output = ()> + Send + 'static) -> Running {
+    let mut running = Running::new();
+    running.spawn(work.map(Ok));
+    running
 }
 
 /// Every event in the program's own log, for whoever watches that.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use append_server::service_manager::ServiceManager;
 use append_server::socket::{Reach, SocketError, listen};
@@ -19,6 +19,7 @@ use crate::coordinator::{Coordinator, OpenError};
 use crate::daemon::control::{Asked, answer_all};
 use crate::daemon::dead_runs::note_the_dead;
 use crate::daemon::handle::DaemonHandle;
+use crate::daemon::health::Health;
 use crate::daemon::lock::{DaemonLock, DaemonLockError};
 use crate::daemon::serve::{Daemon, Inputs};
 use crate::daemon::services::{self, Parts};
@@ -124,10 +125,12 @@ pub async fn run_daemon(
     let current = Arc::new(opened.with_config(config));
     let (publish, coordinator) = watch::channel(Arc::clone(&current));
     let stop = CancellationToken::new();
+    let health = Health::new(Instant::now());
     let parts = Parts {
         coordinator,
         events: opened.events.clone(),
         daemon: handle.clone(),
+        health: health.clone(),
         stop: stop.clone(),
     };
     let running = services::start(&parts);
@@ -151,6 +154,7 @@ pub async fn run_daemon(
         revision,
         orders,
         publish,
+        health,
     };
     let mut daemon = Daemon::new(current, inputs, manager).await?;
     let served = daemon.serve(&mut signals).await;

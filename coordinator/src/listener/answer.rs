@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::catalog::state::State;
 use crate::coordinator::Coordinator;
+use crate::daemon::health::Health;
 use crate::database::DatabaseError;
 use crate::listener::failures::Failures;
 use crate::listener::metrics::{Figures, write_metrics};
@@ -34,6 +35,8 @@ const USE_NOTED_EVERY: SignedDuration = SignedDuration::from_mins(1);
 pub struct Answers {
     /// With the configuration in force.
     coordinator: watch::Receiver<Arc<Coordinator>>,
+    /// How the daemon is.
+    health: Health,
     /// Who failed to show a token.
     failures: Mutex<Failures>,
 }
@@ -74,8 +77,11 @@ impl Asked {
 
 /// What `/healthz` says.
 #[derive(Debug, Serialize)]
-struct Health {
+struct Healthz {
     status: &'static str,
+    /// The names of what is down, and nothing more of it: whoever asks shows no token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    down: Vec<&'static str>,
 }
 
 /// What `/health/host/NAME` says.
@@ -95,10 +101,11 @@ struct Fleet {
 }
 
 impl Answers {
-    /// Answers from what a coordinator knows.
-    pub fn of(coordinator: watch::Receiver<Arc<Coordinator>>) -> Self {
+    /// Answers from what a coordinator knows, and how the daemon is.
+    pub fn of(coordinator: watch::Receiver<Arc<Coordinator>>, health: Health) -> Self {
         Self {
             coordinator,
+            health,
             failures: Mutex::default(),
         }
     }
@@ -158,7 +165,7 @@ impl Answers {
         let (config, now) = (&current.config, current.clock.now());
         let state = State::open(&current.state_dir.state_file())?;
         match asked {
-            Asked::Healthz => Ok(json(StatusCode::OK, &Health { status: "ok" })),
+            Asked::Healthz => Ok(self.healthz()),
             Asked::Host(name) => {
                 let Ok(host) = config.host(name) else {
                     return Ok(plain(StatusCode::NOT_FOUND, "there is no such host\n"));
@@ -194,6 +201,14 @@ impl Answers {
                 };
                 Ok(json(StatusCode::OK, &fleet))
             }
+        }
+    }
+
+    fn healthz(&self) -> Answer {
+        let down = self.health.down(Instant::now());
+        match down.is_empty() {
+            true => json(StatusCode::OK, &Healthz { status: "ok", down }),
+            false => failing(down),
         }
     }
 
@@ -284,8 +299,13 @@ fn bearer<B>(request: &Request<B>) -> Option<Token> {
 }
 
 fn unhealthy() -> Answer {
+    failing(Vec::new())
+}
+
+fn failing(down: Vec<&'static str>) -> Answer {
+    let status = "failing";
     let code = StatusCode::SERVICE_UNAVAILABLE;
-    json(code, &Health { status: "failing" })
+    json(code, &Healthz { status, down })
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Answer {

@@ -1,9 +1,11 @@
-//! Runs a program of this machine with a message on its standard input. No shell; it is ended when it takes too long.
+//! Runs a program of this machine with a message on its standard input. No shell; it is ended when it takes too long, with all
+//! that it started.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
@@ -48,8 +50,22 @@ pub async fn run(words: &[String], input: &[u8], timeout: Duration) -> Result<()
     let program = words.first().cloned().unwrap_or_default();
     match tokio::time::timeout(timeout, run_to_end(words, input)).await {
         Ok(done) => done,
-        // Dropping it has ended it.
+        // Dropping it has ended it and its group.
         Err(_) => Err(CommandError::Deadline { program, timeout }),
+    }
+}
+
+/// The group of a program that is not waited for yet; ends with its value.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(leader) = leader
+            && let Err(error) = kill_process_group(leader, Signal::KILL)
+        {
+            tracing::debug!(%error, "a program's group could not be ended");
+        }
     }
 }
 
@@ -67,9 +83,11 @@ async fn run_to_end(words: &[String], input: &[u8]) -> Result<(), CommandError> 
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
+    let mut group = Group(child.id());
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
@@ -94,6 +112,8 @@ async fn run_to_end(words: &[String], input: &[u8]) -> Result<(), CommandError> 
         Ok::<_, io::Error>(said)
     };
     let ((), said, status) = tokio::try_join!(feed, hear, child.wait()).map_err(failed)?;
+    // It has ended by itself; what it leaves running is its own affair.
+    group.0 = None;
     if status.success() {
         return Ok(());
     }
@@ -103,4 +123,35 @@ async fn run_to_end(words: &[String], input: &[u8]) -> Result<(), CommandError> 
         status,
         complaint,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
+
+    use super::{CommandError, run};
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_ended_with_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("child");
+        let script = format!("sleep 600 & echo $! > '{}'; wait", file.display());
+        let words = ["sh", "-c", &script].map(str::to_owned);
+        let error = run(&words, b"{}", Duration::from_millis(500))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, CommandError::Deadline { .. }), "{error}");
+        let child = std::fs::read_to_string(file).unwrap();
+        let stat = format!("/proc/{}/stat", child.trim());
+        // Gone, or ended and not waited for by whoever takes it over. A kill takes a moment.
+        let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        for _ in 0..1_000 {
+            if lives() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        assert!(!lives());
+    }
 }

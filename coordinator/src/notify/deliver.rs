@@ -1,6 +1,5 @@
 //! Brings one message to one target, whatever kind that is.
 
-use append_server::places::secret::SecretError;
 use bytes::Bytes;
 use http::HeaderName;
 use serde_json::json;
@@ -10,6 +9,7 @@ use crate::notify::alert::{Level, Message};
 use crate::notify::command::{self, CommandError};
 use crate::notify::http::{Extra, HttpError, Poster};
 use crate::notify::mail::{self, MailError};
+use crate::notify::secret::{FetchError, fetch};
 
 const JSON: &str = "application/json";
 /// Where a secret goes in a URL.
@@ -22,7 +22,7 @@ const NTFY_BYTES_MAX: usize = 4_000;
 pub enum DeliverError {
     /// The secret.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(#[from] FetchError),
     /// Over HTTP.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -56,11 +56,11 @@ pub async fn deliver(
     match &target.way {
         Way::Mail(mail) => mail::send(mail, message, coordinator).await?,
         Way::Webhook(endpoint) => {
-            let (url, extra) = with_secret(endpoint)?;
+            let (url, extra) = with_secret(endpoint).await?;
             poster.post(&url, JSON, json, &extra).await?;
         }
         Way::Ntfy(endpoint) => {
-            let (url, extra) = with_secret(endpoint)?;
+            let (url, extra) = with_secret(endpoint).await?;
             let (server, topic) = url
                 .trim_end_matches('/')
                 .rsplit_once('/')
@@ -78,7 +78,7 @@ pub async fn deliver(
                 .await?;
         }
         Way::Gotify(endpoint) => {
-            let (url, extra) = with_secret(endpoint)?;
+            let (url, extra) = with_secret(endpoint).await?;
             let body = json!({
                 "title": format!("{coordinator}: {}", message.title),
                 "message": message.body,
@@ -111,7 +111,7 @@ pub async fn deliver(
 
 /// Calls a dead-man switch.
 pub async fn ping(endpoint: &Endpoint, told: Ping, poster: &Poster) -> Result<(), DeliverError> {
-    let (url, extra) = with_secret(endpoint)?;
+    let (url, extra) = with_secret(endpoint).await?;
     let url = url.trim_end_matches('/');
     let url = match told {
         Ping::Start => format!("{url}/start"),
@@ -132,11 +132,11 @@ fn priority(level: Level) -> u8 {
 }
 
 /// The URL with the secret in its place, or the secret beside it.
-fn with_secret(endpoint: &Endpoint) -> Result<(String, Extra), SecretError> {
+async fn with_secret(endpoint: &Endpoint) -> Result<(String, Extra), FetchError> {
     let Some(source) = &endpoint.secret else {
         return Ok((endpoint.url.clone(), Extra::default()));
     };
-    let secret = source.fetch()?;
+    let secret = fetch(source).await?;
     match endpoint.url.contains(PLACEHOLDER) {
         true => {
             let url = endpoint.url.replace(PLACEHOLDER, &secret);

@@ -2,15 +2,17 @@
 //! was sent.
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, InvalidHeaderValue};
+use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use zeroize::Zeroizing;
 
@@ -27,7 +29,9 @@ const ANSWER_CHARS_SHOWN: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The system's certificates.
-    #[error("could not read the system's certificates")]
+    #[error(
+        "could not read the system's certificates: install those of the certificate authorities, in Debian ca-certificates"
+    )]
     Certificates(#[source] io::Error),
     /// The URL, with the secret in its place, is none.
     #[error("the URL is none with the secret in it")]
@@ -86,25 +90,40 @@ pub struct Extra {
     pub in_url: Option<Zeroizing<String>>,
 }
 
-/// Makes requests.
-#[derive(Debug, Clone)]
+/// Makes requests. Certificates are read when they are first needed: a machine without any still reaches what needs none, and
+/// what needs them once there are some.
+#[derive(Debug)]
 pub struct Poster {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    plain: Client<HttpConnector, Full<Bytes>>,
+    secure: OnceLock<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+}
+
+impl Default for Poster {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Poster {
-    /// One with the system's certificates.
-    pub fn new() -> Result<Self, HttpError> {
+    /// One that has read no certificates yet.
+    pub fn new() -> Self {
+        Self {
+            plain: client_over(HttpConnector::new()),
+            secure: OnceLock::new(),
+        }
+    }
+
+    fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Full<Bytes>>, HttpError> {
+        if let Some(client) = self.secure.get() {
+            return Ok(client);
+        }
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()
             .map_err(HttpError::Certificates)?
-            .https_or_http()
+            .https_only()
             .enable_http1()
             .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector);
-        Ok(Self { client })
+        Ok(self.secure.get_or_init(|| client_over(connector)))
     }
 
     /// Posts a body, and goes on only after an answer that says it was taken.
@@ -139,7 +158,10 @@ impl Poster {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>, host: &str) -> Result<(), HttpError> {
-        let answer = self.client.request(request).await;
+        let answer = match request.uri().scheme() == Some(&Scheme::HTTPS) {
+            true => self.secure()?.request(request).await,
+            false => self.plain.request(request).await,
+        };
         let answer = answer.map_err(|source| HttpError::Unreachable {
             host: host.to_owned(),
             source,
@@ -164,6 +186,15 @@ impl Poster {
                 .collect(),
         })
     }
+}
+
+fn client_over<C>(connector: C) -> Client<C, Full<Bytes>>
+where
+    C: Connect + Clone,
+{
+    Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build(connector)
 }
 
 fn secret_value(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {

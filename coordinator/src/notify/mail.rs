@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use append_server::places::secret::SecretError;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, MessageBuilder};
 use lettre::transport::smtp::authentication::Credentials;
@@ -11,6 +10,7 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
 use crate::config::notify_settings::{Mail, Security};
 use crate::notify::alert::Message;
+use crate::notify::secret::{FetchError, fetch};
 
 /// How long the server may take to answer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const DEADLINE_WHOLE: Duration = Duration::from_secs(90);
 pub enum MailError {
     /// The password.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(#[from] FetchError),
     /// An address.
     #[error("a mail address cannot be used")]
     Address(#[from] lettre::address::AddressError),
@@ -69,7 +69,7 @@ pub async fn send(mail: &Mail, message: &Message, coordinator: &str) -> Result<(
         .tls(tls)
         .timeout(Some(DEADLINE));
     if let Some((user, secret)) = &mail.login {
-        let password = secret.fetch()?;
+        let password = fetch(secret).await?;
         builder = builder.credentials(Credentials::new(user.clone(), (*password).clone()));
     }
     let sending = builder.build::<Tokio1Executor>();

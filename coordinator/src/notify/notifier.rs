@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use formats::audit::AuditHead;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,19 +16,20 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::reader::AuditReader;
 use crate::audit::{AuditLogError, read_head};
 use crate::catalog::state::State;
-use crate::catalog::state::notifications::{NotifyStep, Outgoing, Position, Waiting};
+use crate::catalog::state::notifications::{NotifyStep, Outgoing, Position};
 use crate::catalog::{CatalogError, last_known};
-use crate::clock::{Clock, to_nanos, utc};
+use crate::clock::{to_nanos, utc};
 use crate::config::Config;
 use crate::config::notify_settings::{Target, Way};
 use crate::coordinator::Coordinator;
+use crate::daemon::health::Health;
 use crate::database::DatabaseError;
 use crate::events::EventStream;
 use crate::machine;
 use crate::notify::alert::{Level, Message};
-use crate::notify::deliver::{Ping, deliver, ping};
+use crate::notify::deliver::Ping;
+use crate::notify::deliveries::{Deliveries, RETRY_MAX};
 use crate::notify::digest::{Digest, LogHead, last_due};
-use crate::notify::http::{HttpError, Poster};
 use crate::notify::transitions::Tracker;
 use crate::repository::layout::StateDir;
 use crate::status::severity::{Severity, severity};
@@ -40,12 +41,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the append-server may take to say how destinations are.
 const DESTINATIONS_DEADLINE: Duration = Duration::from_secs(5);
-/// After a failed delivery: at first, and at most.
-const RETRY_FIRST_SECS: i64 = 15;
-const RETRY_SECS_MAX: i64 = 3_600;
-/// What could not be delivered for so long is given up.
-const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
-
 /// The notifier failed; what it had to tell is told later.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
@@ -58,9 +53,6 @@ pub enum NotifyError {
     /// A catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// What delivers over HTTP.
-    #[error(transparent)]
-    Http(#[from] HttpError),
     /// A thread was ended.
     #[error("looking for what is to be told was ended")]
     Ended(#[from] tokio::task::JoinError),
@@ -73,7 +65,7 @@ pub struct Notifier {
     coordinator: watch::Receiver<Arc<Coordinator>>,
     /// What this machine is called.
     machine: String,
-    poster: Poster,
+    deliveries: Deliveries,
     /// Nothing after a failure: what was read then was not told.
     reader: Option<AuditReader>,
     /// When each dead-man switch is called next.
@@ -82,7 +74,10 @@ pub struct Notifier {
 
 impl Notifier {
     /// Begins where the last one ended; the first one begins with what happens from now on.
-    pub fn open(coordinator: watch::Receiver<Arc<Coordinator>>) -> Result<Self, NotifyError> {
+    pub fn open(
+        coordinator: watch::Receiver<Arc<Coordinator>>,
+        health: Health,
+    ) -> Result<Self, NotifyError> {
         let current = Arc::clone(&coordinator.borrow());
         let mut state = State::open(&current.state_dir.state_file())?;
         if state.notify_position()?.is_none() {
@@ -94,10 +89,11 @@ impl Notifier {
             };
             state.notify_step(&NotifyStep::default(), position, now)?;
         }
+        let machine = machine::name();
         Ok(Self {
             coordinator,
-            machine: machine::name(),
-            poster: Poster::new()?,
+            deliveries: Deliveries::new(machine.clone(), health),
+            machine,
             reader: None,
             pings: BTreeMap::new(),
         })
@@ -123,9 +119,10 @@ impl Notifier {
             // What cannot be looked for keeps nothing from being delivered.
             let round = async {
                 let looked = self.look().await;
-                let delivered = self.deliver_due().await;
+                let current = self.current();
+                let delivered = self.deliveries.deliver_due(&current).await;
                 self.ping_all(None).await;
-                looked.and(delivered)
+                looked.and(delivered.map_err(NotifyError::from))
             };
             // Losing a round is safe: what it had not written down is found again, and a message that was just being
             // delivered is delivered once more.
@@ -164,64 +161,6 @@ impl Notifier {
         Arc::clone(&self.coordinator.borrow())
     }
 
-    /// Delivers what waits and is due.
-    pub async fn deliver_due(&self) -> Result<(), NotifyError> {
-        let current = self.current();
-        let mut state = State::open(&current.state_dir.state_file())?;
-        let mut by_target: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
-        for waiting in state.due_messages(current.clock.now())? {
-            let target = waiting.message.target.clone();
-            by_target.entry(target).or_default().push(waiting);
-        }
-        let tasks = by_target.into_iter().map(|(name, waiting)| {
-            let mut targets = current.config.notify.targets.iter();
-            let target = targets.find(|target| target.name == name);
-            self.deliver_to(&*current.clock, target, waiting)
-        });
-        for (id, outcome) in join_all(tasks).await.into_iter().flatten() {
-            match outcome {
-                Outcome::Done => state.message_done(id)?,
-                Outcome::Again(due) => state.message_failed(id, due)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// One after the other, in their order; a target that fails is left alone until later.
-    async fn deliver_to(
-        &self,
-        clock: &dyn Clock,
-        target: Option<&Target>,
-        waiting: Vec<Waiting>,
-    ) -> Vec<(i64, Outcome)> {
-        let mut outcomes = Vec::new();
-        for one in waiting {
-            let name = &one.message.target;
-            let Some(target) = target else {
-                tracing::warn!(to = %name, title = %one.message.title, "a message to a target that is not there any more");
-                outcomes.push((one.id, Outcome::Done));
-                continue;
-            };
-            let message = message_of(&one);
-            let Err(error) = deliver(target, &message, &self.machine, &self.poster).await else {
-                tracing::info!(to = %name, title = %message.title, "told");
-                outcomes.push((one.id, Outcome::Done));
-                continue;
-            };
-            let error = &error as &dyn std::error::Error;
-            let now = clock.now();
-            if now.duration_since(one.created) > GIVE_UP_AFTER {
-                tracing::error!(to = %name, title = %message.title, error, "a message is given up");
-                outcomes.push((one.id, Outcome::Done));
-            } else {
-                tracing::error!(to = %name, title = %message.title, error, "a message is not delivered yet");
-                outcomes.push((one.id, Outcome::Again(now + retry_after(one.attempts))));
-            }
-            break;
-        }
-        outcomes
-    }
-
     /// Calls the dead-man switches whose time has come: with `told`, or by how hosts are.
     async fn ping_all(&mut self, told: Option<Ping>) {
         let current = self.current();
@@ -248,13 +187,10 @@ impl Notifier {
             Some(told) => told,
             None => fleet(&current),
         };
-        let poster = &self.poster;
-        let calls = due.into_iter().map(|(target, endpoint)| async move {
-            if let Err(error) = ping(endpoint, told, poster).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(to = %target.name, error, "a dead-man switch was not reached");
-            }
-        });
+        let deliveries = &self.deliveries;
+        let calls = due
+            .into_iter()
+            .map(|(target, endpoint)| deliveries.call(&target.name, endpoint, told));
         join_all(calls).await;
     }
 }
@@ -280,12 +216,6 @@ async fn destinations(current: &Coordinator) -> Vec<DestinationLag> {
     }
 }
 
-/// What came of a delivery.
-enum Outcome {
-    Done,
-    Again(Timestamp),
-}
-
 fn digest_due(config: &Config, position: Option<Position>, now: Timestamp) -> Option<Timestamp> {
     let at = config.notify.digest?;
     let due = last_due(at, config.notify.timezone.zone(), now)?;
@@ -303,6 +233,7 @@ fn look_once(
 ) -> Result<(), NotifyError> {
     let (config, now) = (&current.config, current.clock.now());
     let mut state = State::open(&current.state_dir.state_file())?;
+    state.forget_the_future(now, RETRY_MAX)?;
     let mut position = state.notify_position()?.unwrap_or(Position {
         sequence: 0,
         digest: now,
@@ -376,28 +307,6 @@ fn outgoing(
             json: message.json.to_string(),
         })
         .collect()
-}
-
-fn message_of(waiting: &Waiting) -> Message {
-    let message = &waiting.message;
-    let levels = [Level::Ok, Level::Warning, Level::Critical];
-    let level = levels
-        .into_iter()
-        .find(|level| level.as_str() == message.level);
-    Message {
-        key: message.key.clone(),
-        // One that is not known is not made less of.
-        level: level.unwrap_or(Level::Critical),
-        title: message.title.clone(),
-        body: message.body.clone(),
-        json: serde_json::from_str(&message.json).unwrap_or_default(),
-    }
-}
-
-fn retry_after(attempts: u32) -> SignedDuration {
-    let factor = 1_i64.checked_shl(attempts.min(16)).unwrap_or(i64::MAX);
-    let secs = RETRY_FIRST_SECS.saturating_mul(factor).min(RETRY_SECS_MAX);
-    SignedDuration::from_secs(secs)
 }
 
 /// Where the log of each repository ends, as far as this coordinator has followed it.

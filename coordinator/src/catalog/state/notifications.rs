@@ -2,7 +2,7 @@
 //! delivered. All that one step finds is written at once, so that nothing is told twice or forgotten, whenever it ends.
 
 use formats::ids::RunId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use crate::catalog::state::State;
@@ -183,15 +183,45 @@ impl State {
         })
     }
 
-    /// Messages whose time has come, the oldest first.
-    pub fn due_messages(&self, now: Timestamp) -> Result<Vec<Waiting>, DatabaseError> {
+    /// Messages whose time has come, the oldest first, and of each target no more than this: many that wait for one keep none of
+    /// another's back.
+    pub fn due_messages(
+        &self,
+        now: Timestamp,
+        of_target_max: u32,
+    ) -> Result<Vec<Waiting>, DatabaseError> {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, key, target, level, title, body, json, created, attempts FROM outbox
-                 WHERE due <= ?1 ORDER BY id LIMIT 100",
+                "SELECT id, key, target, level, title, body, json, created, attempts FROM
+                 (SELECT *, row_number() OVER (PARTITION BY target ORDER BY id) AS place FROM outbox WHERE due <= ?1)
+                 WHERE place <= ?2 ORDER BY id",
             )?;
-            let rows = statement.query_map([to_nanos(now)], read_waiting)?;
+            let rows = statement.query_map(params![to_nanos(now), of_target_max], read_waiting)?;
             rows.collect()
+        })
+    }
+
+    /// Takes back what a clock that was ahead has written, once it is right again: nothing was made, found or told after `now`,
+    /// and no message waits for longer than `wait_max`.
+    pub fn forget_the_future(
+        &mut self,
+        now: Timestamp,
+        wait_max: SignedDuration,
+    ) -> Result<(), DatabaseError> {
+        let latest = to_nanos(now.checked_add(wait_max).unwrap_or(Timestamp::MAX));
+        let now = to_nanos(now);
+        self.database.write(|transaction| {
+            transaction.execute("UPDATE outbox SET created = ?1 WHERE created > ?1", [now])?;
+            transaction.execute(
+                "UPDATE outbox SET due = ?1 WHERE due > ?2",
+                params![now, latest],
+            )?;
+            transaction.execute("UPDATE conditions SET since = ?1 WHERE since > ?1", [now])?;
+            transaction.execute(
+                "UPDATE notify_position SET digest = ?1 WHERE digest > ?1",
+                [now],
+            )?;
+            Ok(())
         })
     }
 
@@ -263,4 +293,93 @@ fn read_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         created: from_nanos(row.get(7)?),
         attempts: row.get(8)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::{Condition, NotifyStep, Outgoing, Position};
+    use crate::catalog::state::State;
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn message(target: &str, number: usize) -> Outgoing {
+        Outgoing {
+            key: format!("{number}"),
+            target: target.to_owned(),
+            level: "warning".to_owned(),
+            title: String::new(),
+            body: String::new(),
+            json: "{}".to_owned(),
+        }
+    }
+
+    fn position(digest: Timestamp) -> Position {
+        Position {
+            sequence: 7,
+            digest,
+        }
+    }
+
+    #[test]
+    fn many_messages_of_one_target_keep_none_of_another_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::open(&dir.path().join("state.db")).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let mut messages: Vec<Outgoing> = (0..300).map(|number| message("dead", number)).collect();
+        messages.push(message("phone", 300));
+        let step = NotifyStep {
+            messages,
+            ..NotifyStep::default()
+        };
+        state.notify_step(&step, position(now), now).unwrap();
+        let due = state.due_messages(now, 20).unwrap();
+        let of = |target: &str| {
+            due.iter()
+                .filter(|one| one.message.target == target)
+                .count()
+        };
+        assert_eq!((of("dead"), of("phone")), (20, 1));
+        // The oldest ones, in their order.
+        assert!(due.is_sorted_by_key(|one| one.id));
+        assert_eq!(due[19].message.key, "19");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_silences_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::open(&dir.path().join("state.db")).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let ahead = now + SignedDuration::from_hours(24 * 365);
+        let step = NotifyStep {
+            raised: vec![Condition {
+                subject: "host:web1".to_owned(),
+                facet: "never".to_owned(),
+                since: ahead,
+                detail: String::new(),
+                run: None,
+            }],
+            cleared: Vec::new(),
+            messages: vec![message("phone", 1)],
+        };
+        state.notify_step(&step, position(ahead), ahead).unwrap();
+        let first = state.due_messages(ahead, 20).unwrap();
+        state.message_failed(first[0].id, ahead + HOUR).unwrap();
+        assert!(state.due_messages(now, 20).unwrap().is_empty());
+
+        state.forget_the_future(now, HOUR).unwrap();
+        let due = state.due_messages(now, 20).unwrap();
+        assert_eq!((due.len(), due[0].created), (1, now));
+        assert_eq!(state.conditions().unwrap()[0].since, now);
+        // The next digest is due tomorrow, and not in a year.
+        assert_eq!(state.notify_position().unwrap(), Some(position(now)));
+
+        // What waits as it should goes on waiting.
+        state.message_failed(due[0].id, now + HOUR).unwrap();
+        state.forget_the_future(now, HOUR).unwrap();
+        assert!(state.due_messages(now, 20).unwrap().is_empty());
+    }
 }

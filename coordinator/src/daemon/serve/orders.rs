@@ -1,6 +1,7 @@
 //! What the daemon is asked for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::backup::progress::Stop;
 use crate::clock::utc;
@@ -157,6 +158,7 @@ impl Daemon {
             refused: self.refused.clone(),
             running: self.runs.live(),
             waiting,
+            troubles: self.inputs.health.troubles(Instant::now()),
             destinations: None,
         }
     }

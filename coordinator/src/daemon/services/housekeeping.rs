@@ -1,12 +1,13 @@
-//! Prunes and scans on calendars of their own, never beside each other. What a prune finds in use by a run waits for it.
+//! Prunes and scans on calendars of their own, never beside each other, and lets go of old runs. What a prune finds in use by a run waits for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::catalog::state::Outcome;
 use crate::catalog::state::occasions::AttemptResult;
+use crate::catalog::state::trim::RUNS_KEPT;
+use crate::catalog::state::{Outcome, State};
 use crate::config::Config;
 use crate::config::host::Host;
 use crate::coordinator::Coordinator;
@@ -22,6 +23,8 @@ use crate::terminal::error_line;
 
 /// How long it sleeps at most: then it looks at the clock, which may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How often old runs are let go of.
+const TRIM_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// How often a prune looks whether what is in use is so still, and for how many times.
 const IN_USE_LOOK_EVERY: Duration = Duration::from_secs(120);
 const IN_USE_LOOKS_MAX: usize = 90;
@@ -61,8 +64,13 @@ impl Chore {
 
 /// Does what is due, one after the other, until the daemon ends.
 pub async fn keep_house(parts: Parts) {
+    let mut trimmed: Option<Instant> = None;
     loop {
         let coordinator = Arc::clone(&parts.coordinator.borrow());
+        if trimmed.is_none_or(|at| at.elapsed() > TRIM_EVERY) {
+            trim(&coordinator);
+            trimmed = Some(Instant::now());
+        }
         let work = do_what_is_due(&coordinator);
         // Losing the work is safe: a prune or scan that is cut short at any point is gone on with by the next one.
         let next = tokio::select! {
@@ -82,6 +90,16 @@ pub async fn keep_house(parts: Parts) {
             () = tokio::time::sleep(left.min(SLEEP_MAX) + Duration::from_millis(1)) => {}
             () = parts.stop.cancelled() => return,
         }
+    }
+}
+
+/// Lets go of what runs came to long ago. Over a connection of its own: it may take a while, and others need the state.
+fn trim(coordinator: &Coordinator) {
+    let state = State::open(&coordinator.state_dir.state_file());
+    match state.and_then(|mut state| state.trim_runs(RUNS_KEPT)) {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(rows, "let go of what runs came to long ago"),
+        Err(error) => tracing::error!(error = error_line(&error), "old runs stay in the state"),
     }
 }
 
