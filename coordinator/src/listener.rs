@@ -8,5 +8,6 @@ pub mod address_range;
 pub mod answer;
 pub mod failures;
 pub mod metrics;
+pub mod requests;
 pub mod serve;
 pub mod token;

@@ -335,8 +335,9 @@ fn targets_that_do_not_work_are_named_and_keep_nothing_from_the_others() -> Resu
     // A first daemon makes the state.
     drop(daemon(&world, port)?);
     let fill = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); \
-                [base.execute('INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due) '\
-                'VALUES (?, \"dead\", \"ok\", \"old\", \"\", \"{}\", 0, 0, 0)', [str(n)]) for n in range(300)]; base.commit()";
+                sql = 'INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due) ' \
+                      'VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0)'; \
+                base.executemany(sql, [(str(n), 'dead', 'ok', 'old', '', '{}') for n in range(300)]); base.commit()";
     let done = std::process::Command::new("python3")
         .args(["-c", fill])
         .arg(world.coordinator_dir().join("state/state.db"))

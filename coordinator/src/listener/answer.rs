@@ -1,16 +1,18 @@
 //! What is answered to whom. Looks a request's token up each time, so that one that was taken away is not good any more.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use formats::ids::RepositoryId;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -19,8 +21,10 @@ use crate::coordinator::Coordinator;
 use crate::daemon::health::Health;
 use crate::database::DatabaseError;
 use crate::listener::failures::Failures;
-use crate::listener::metrics::{Figures, write_metrics};
+use crate::listener::metrics::{Figures, Scanned, write_metrics};
+use crate::listener::requests::Requests;
 use crate::listener::token::{Refused, Scope, Token, allowed};
+use crate::scan::ScanState;
 use crate::status::json::{DestinationJson, HostStatusJson};
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, fleet_status, host_status};
@@ -37,6 +41,7 @@ pub struct Answers {
     coordinator: watch::Receiver<Arc<Coordinator>>,
     /// How the daemon is.
     health: Health,
+    requests: Requests,
     /// Who failed to show a token.
     failures: Mutex<Failures>,
 }
@@ -106,6 +111,7 @@ impl Answers {
         Self {
             coordinator,
             health,
+            requests: Requests::default(),
             failures: Mutex::default(),
         }
     }
@@ -116,6 +122,12 @@ impl Answers {
 
     /// The answer to a request from an address.
     pub async fn answer<B>(self: &Arc<Self>, request: Request<B>, from: IpAddr) -> Answer {
+        let answer = self.find_answer(request, from).await;
+        self.requests.note(answer.status());
+        answer
+    }
+
+    async fn find_answer<B>(self: &Arc<Self>, request: Request<B>, from: IpAddr) -> Answer {
         let Some(asked) = Asked::read(request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "there is nothing here\n");
         };
@@ -184,6 +196,8 @@ impl Answers {
                 let text = write_metrics(&Figures {
                     hosts: &hosts,
                     destinations,
+                    scanned: &scanned(&state, &current)?,
+                    requests: &self.requests.counts(),
                 });
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 Ok(respond(StatusCode::OK, content_type, text.into()))
@@ -256,6 +270,32 @@ impl Answers {
             ),
         }))
     }
+}
+
+/// What scans know, of the repositories and destinations that are still there.
+fn scanned(state: &State, current: &Coordinator) -> Result<Vec<Scanned>, DatabaseError> {
+    let now = current.clock.now();
+    let names: BTreeMap<RepositoryId, String> = state
+        .repositories()?
+        .into_iter()
+        .map(|known| (known.repository, known.name))
+        .collect();
+    let scans = ScanState::open(&current.state_dir.scan_file())?;
+    let since = |earlier: Timestamp, later: Timestamp| {
+        later.duration_since(earlier).max(SignedDuration::ZERO)
+    };
+    let places = current.storage.destination_names();
+    let known = scans.bounds()?.into_iter().filter_map(|bounds| {
+        let mut places = places.iter();
+        places.find(|place| place.to_string() == bounds.destination)?;
+        Some(Scanned {
+            repository: names.get(&bounds.repository)?.clone(),
+            destination: bounds.destination,
+            unread: bounds.read_since.map(|read| since(read, now)),
+            lock_left: bounds.locked_until.map(|until| since(now, until)),
+        })
+    });
+    Ok(known.collect())
 }
 
 impl HostHealth {

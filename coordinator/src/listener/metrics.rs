@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::state::Outcome;
 use crate::status::severity::{Severity, severity};
@@ -15,6 +15,23 @@ pub struct Figures<'a> {
     pub hosts: &'a [HostStatus],
     /// Every destination that is known of.
     pub destinations: &'a [DestinationLag],
+    /// What scans know of every repository at every destination.
+    pub scanned: &'a [Scanned],
+    /// The listener's requests, by the class of their answers.
+    pub requests: &'a [(&'static str, u64)],
+}
+
+/// What scans know of a repository at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    /// The repository's name: a host's, or a group's.
+    pub repository: String,
+    /// The destination.
+    pub destination: String,
+    /// For how long nothing there was left unread.
+    pub unread: Option<SignedDuration>,
+    /// How long the first lock to end lasts.
+    pub lock_left: Option<SignedDuration>,
 }
 
 /// All figures as one text. One that is not known has no line.
@@ -48,6 +65,26 @@ pub fn write_metrics(figures: &Figures<'_>) -> String {
                 out.sample(family.name, &labels, value);
             }
         }
+    }
+    for family in SCAN_FAMILIES {
+        out.family(family.name, family.help);
+        for scanned in figures.scanned {
+            if let Some(value) = (family.value)(scanned) {
+                let labels = [
+                    ("repository", scanned.repository.as_str()),
+                    ("destination", scanned.destination.as_str()),
+                ];
+                out.sample(family.name, &labels, value);
+            }
+        }
+    }
+    let name = "backup_requests_total";
+    out.counter(
+        name,
+        "Requests to this listener, by the class of their answers.",
+    );
+    for (class, count) in figures.requests {
+        out.sample(name, &[("class", class)], number(*count));
     }
     out.0
 }
@@ -156,6 +193,19 @@ const DESTINATION_FAMILIES: &[Family<DestinationLag>] = &[
     },
 ];
 
+const SCAN_FAMILIES: &[Family<Scanned>] = &[
+    Family {
+        name: "backup_oldest_unverified_seconds",
+        help: "Nothing of the repository at the destination was left unread for longer, in seconds.",
+        value: |scanned| scanned.unread.map(|unread| unread.as_secs_f64()),
+    },
+    Family {
+        name: "backup_lock_min_remaining_seconds",
+        help: "How long the first lock to end lasts, as the last scan of all locks found them, in seconds.",
+        value: |scanned| scanned.lock_left.map(|left| left.as_secs_f64()),
+    },
+];
+
 /// Whole seconds are exact for as long as anybody will ask.
 fn seconds(at: Timestamp) -> f64 {
     at.as_second() as f64
@@ -171,6 +221,10 @@ struct Text(String);
 impl Text {
     fn family(&mut self, name: &str, help: &str) {
         self.push(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str) {
+        self.push(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {

@@ -34,6 +34,7 @@ use crate::notify::transitions::Tracker;
 use crate::repository::layout::StateDir;
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, fleet_status};
+use crate::terminal::error_line;
 
 /// How often one looks, whether something was heard or not: others of this coordinator's programs write to the log too.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -41,6 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the append-server may take to say how destinations are.
 const DESTINATIONS_DEADLINE: Duration = Duration::from_secs(5);
+/// What finding and delivering is called among the services: it may fail while the notifier itself goes on.
+const ALERTS: &str = "alerts";
+
 /// The notifier failed; what it had to tell is told later.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
@@ -66,6 +70,7 @@ pub struct Notifier {
     /// What this machine is called.
     machine: String,
     deliveries: Deliveries,
+    health: Health,
     /// Nothing after a failure: what was read then was not told.
     reader: Option<AuditReader>,
     /// When each dead-man switch is called next.
@@ -92,7 +97,8 @@ impl Notifier {
         let machine = machine::name();
         Ok(Self {
             coordinator,
-            deliveries: Deliveries::new(machine.clone(), health),
+            deliveries: Deliveries::new(machine.clone(), health.clone()),
+            health,
             machine,
             reader: None,
             pings: BTreeMap::new(),
@@ -130,9 +136,13 @@ impl Notifier {
                 () = ending.cancelled() => break,
                 done = round => done,
             };
-            if let Err(error) = done {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "nothing can be told at present");
+            match done {
+                Ok(()) => self.health.service_up(ALERTS),
+                Err(error) => {
+                    self.health.service_down(ALERTS, error_line(&error));
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "nothing can be told at present");
+                }
             }
         }
         if let Err(error) = self.look().await {
@@ -185,6 +195,8 @@ impl Notifier {
         }
         let told = match told {
             Some(told) => told,
+            // A daemon that does not do all its work is as good as a host without snapshots.
+            None if !self.health.down(std::time::Instant::now()).is_empty() => Ping::Fail,
             None => fleet(&current),
         };
         let deliveries = &self.deliveries;

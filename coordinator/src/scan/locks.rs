@@ -33,6 +33,8 @@ struct Round {
     has_turned: bool,
     /// How many more may be looked at.
     left: u64,
+    /// When the first lock ends of those that were looked at, in seconds since 1970.
+    first_unix_secs: Option<u64>,
     failures: usize,
     failed: Option<StorageError>,
 }
@@ -52,7 +54,12 @@ impl Scan<'_> {
             return Ok(());
         }
         let begun_after = self.state.lock_position(self.repository, destination)?;
+        let first_unix_secs = match begun_after {
+            Some(_) => self.state.first_lock_so_far(self.repository, destination)?,
+            None => None,
+        };
         let mut round = Round {
+            first_unix_secs,
             has_turned: begun_after.is_none(),
             position: begun_after.clone(),
             begun_after,
@@ -79,6 +86,11 @@ impl Scan<'_> {
             self.state
                 .note_lock_position(self.repository, destination, None)?;
         }
+        // A lock that could not be looked at may be the first to end.
+        let is_whole = !here.locks_left && round.failed.is_none();
+        let first = round.first_unix_secs;
+        self.state
+            .note_first_lock(self.repository, destination, first, is_whole)?;
         // What could be prolonged was.
         round.failed.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -141,7 +153,11 @@ impl Scan<'_> {
         let mut renewals = stream::iter(renewals).buffer_unordered(LOCKS_AT_ONCE);
         while let Some((renewed, name)) = renewals.next().await {
             match renewed {
-                Ok(lock) => count(lock, here),
+                Ok(lock) => {
+                    let first = round.first_unix_secs.unwrap_or(u64::MAX);
+                    round.first_unix_secs = Some(first.min(lock.until_unix_secs));
+                    count(lock, here);
+                }
                 Err(error) if error.is_absent() => {}
                 Err(error) => {
                     here.problem(format!(

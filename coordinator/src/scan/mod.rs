@@ -3,6 +3,7 @@
 //! is kept beside what took its place. A destination that does not answer never stops the others.
 
 mod bad;
+mod bounds;
 mod compare;
 mod expected;
 mod locks;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use append_server::destination::DestinationName;
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
+use jiff::Timestamp;
 
 use crate::catalog::CatalogError;
 use crate::coordinator::{Coordinator, HostRepository, OpenError};
@@ -114,6 +116,7 @@ type Bad = BTreeMap<ObjectName, HashSet<DestinationName>>;
 /// What every step of a scan works with.
 struct Scan<'a> {
     coordinator: &'a Coordinator,
+    began: Timestamp,
     repository: RepositoryId,
     opened: &'a HostRepository,
     expected: Expected,
@@ -142,6 +145,7 @@ pub async fn scan_repository(
     options: ScanOptions,
     state: &mut ScanState,
 ) -> Result<Option<RepositoryScan>, ScanError> {
+    let began = coordinator.clock.now();
     let Some((opened, problems)) = coordinator.find_damaged(name).await? else {
         return Ok(None);
     };
@@ -157,6 +161,7 @@ pub async fn scan_repository(
     let differing: Vec<String> = differing.collect();
     let mut scan = Scan {
         coordinator,
+        began,
         repository: opened.repository.id(),
         opened: &opened,
         expected,

@@ -11,6 +11,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::clock::to_nanos;
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
+use crate::scan::bounds::bounds_tables;
 
 /// Came with version 2.
 macro_rules! lock_positions {
@@ -32,9 +33,9 @@ const SCHEMA: Schema = Schema {
     what: "file of what scans have read",
     remedy: "delete it, and the next scan begins anew",
     application_id: 0x4361_5363, // "CaSc"
-    version: 2,
+    version: 3,
     cache_kib: 1 << 10,
-    upgrades: &[(1, LOCK_POSITIONS)],
+    upgrades: &[(1, LOCK_POSITIONS), (2, bounds_tables!())],
     sql: concat!(
         "
 CREATE TABLE progress (
@@ -51,14 +52,15 @@ CREATE TABLE reference_checks (
     sequence INTEGER NOT NULL           -- snapshots up to this record have all they name
 ) STRICT, WITHOUT ROWID;
 ",
-        lock_positions!()
+        lock_positions!(),
+        bounds_tables!()
     ),
 };
 
 /// What scans have read.
 #[derive(Debug)]
 pub struct ScanState {
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl ScanState {

@@ -2,7 +2,7 @@ use formats::ids::{RecordId, RunId};
 use formats::log::snapshot::SnapshotTotals;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Figures, escaped, write_metrics};
+use super::{Figures, Scanned, escaped, write_metrics};
 use crate::catalog::state::Outcome;
 use crate::status::{DestinationLag, Freshness, GoodSnapshot, HostStatus, LastRun};
 
@@ -61,9 +61,17 @@ fn names_and_labels_hold() {
         since: Some(at(1_795_000_000)),
         problem: Some("away".to_owned()),
     };
+    let scanned = Scanned {
+        repository: "web1".to_owned(),
+        destination: "nas".to_owned(),
+        unread: Some(SignedDuration::from_hours(1)),
+        lock_left: None,
+    };
     let text = write_metrics(&Figures {
         hosts: &[web1(), new],
         destinations: &[nas],
+        scanned: &[scanned],
+        requests: &[("2xx", 7), ("4xx", 0)],
     });
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let text = text.replace(&version, "version=\"VERSION\"");
