@@ -66,9 +66,10 @@ fn told_behind(current: &Coordinator) -> Result<BTreeSet<String>, DatabaseError>
 /// What is to be told of a destination, which was behind if it is in `behind`.
 fn change(behind: &mut BTreeSet<String>, lag: &DestinationLag, now: Timestamp) -> Option<What> {
     let destination = lag.destination.clone();
+    // Far in the future is what a clock has written that was ahead: nobody knows for how long that has waited.
     let waits_long = lag
         .since
-        .is_some_and(|since| now.duration_since(since) > BEHIND_AFTER);
+        .is_some_and(|since| now.duration_since(since).abs() > BEHIND_AFTER);
     if lag.objects > 0 && (waits_long || lag.problem.is_some()) {
         return behind
             .insert(destination.clone())
@@ -116,5 +117,8 @@ mod tests {
         assert_eq!(told(lag(0, None), late), Some("destination-back"));
         assert_eq!(told(lag(0, None), late), None);
         assert_eq!(told(lag(2, Some("away")), soon), Some("destination-behind"));
+        assert_eq!(told(lag(0, None), soon), Some("destination-back"));
+        let before = soon - BEHIND_AFTER - BEHIND_AFTER;
+        assert_eq!(told(lag(1, None), before), Some("destination-behind"));
     }
 }
