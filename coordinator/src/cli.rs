@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod daemon;
 pub mod destination;
+pub mod diff;
 pub mod documents;
 pub mod hold;
 pub mod host;
@@ -27,6 +28,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::cli::audit::AuditCommand;
 use crate::cli::daemon::{CancelArgs, DaemonArgs, HistoryArgs, ReloadArgs, StatusArgs};
 use crate::cli::destination::DestinationCommand;
+use crate::cli::diff::{ChangesArgs, DiffArgs};
 use crate::cli::documents::{CompletionsArgs, ManArgs};
 use crate::cli::hold::HoldCommand;
 use crate::cli::host::HostCommand;
@@ -148,6 +150,10 @@ Example:
     Ls(LsArgs),
     /// Write a file of a snapshot to stdout
     Cat(CatArgs),
+    /// Show what changed between two snapshots of a host
+    Diff(DiffArgs),
+    /// Show what changed from the snapshot before
+    Changes(ChangesArgs),
     /// Restore a snapshot, or paths of it, into a directory
     Restore(RestoreArgs),
     /// Read snapshots back from the destination and check every byte

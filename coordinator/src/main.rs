@@ -30,6 +30,7 @@ use coordinator::commands::destination::{
     DestinationCommandError, destination_create, destination_ls, destination_sync, destination_test,
 };
 use coordinator::commands::destination_policy::destination_policy;
+use coordinator::commands::diff::{changes_command, diff_command};
 use coordinator::commands::doctor::doctor_command;
 use coordinator::commands::history::history_command;
 use coordinator::commands::hold::{HoldError, hold_command};
@@ -404,6 +405,8 @@ async fn on_snapshots(
         Command::Show(args) => show_command(args, config, json, out).await?,
         Command::Ls(args) => ls_command(args, config, json, out).await?,
         Command::Cat(args) => cat_command(args, config, out).await?,
+        Command::Diff(args) => diff_command(args, config, json, out).await?,
+        Command::Changes(args) => changes_command(args, config, json, out).await?,
         Command::Verify(args) => verify_command(args, config, json, out).await?,
         Command::Restore(args) => {
             let answer = Answer {

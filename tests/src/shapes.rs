@@ -212,6 +212,70 @@ pub struct HostTestStep {
     pub text: String,
 }
 
+/// Answer of `diff HOST SNAP --json` and of `changes HOST --json`: one object.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DiffReport {
+    /// Name of the host in hosts.toml.
+    pub host: String,
+    /// The snapshot that is compared with.
+    pub from: ComparedSnapshot,
+    /// The snapshot that is looked at.
+    pub to: ComparedSnapshot,
+    /// What differs, in the listing's order; each on a line of its own.
+    pub changes: Vec<ChangeLine>,
+    /// Counts of it.
+    pub totals: DiffTotals,
+}
+
+/// One of two compared snapshots.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ComparedSnapshot {
+    /// Full snapshot id.
+    pub id: String,
+    /// When its run began.
+    pub time: String,
+}
+
+/// One path that differs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ChangeLine {
+    /// `added`, `removed` or `changed`.
+    pub change: String,
+    /// Escaped absolute path.
+    pub path: String,
+    /// In what it differs; nothing for what is in one snapshot alone.
+    #[serde(default)]
+    pub what: Vec<String>,
+}
+
+/// Counts of what differs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DiffTotals {
+    /// What only the second one has.
+    pub added: OneSided,
+    /// What only the first one has.
+    pub removed: OneSided,
+    /// Files under another name.
+    pub moved: u64,
+    /// Other types.
+    pub type_changed: u64,
+    /// Other contents.
+    pub content_changed: u64,
+    /// Other metadata alone.
+    pub metadata_changed: u64,
+    /// No difference.
+    pub unchanged: u64,
+}
+
+/// Counts of what one snapshot alone has.
+#[derive(Debug, Clone, Deserialize)]
+pub struct OneSided {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// Exit codes of `coordinator`; anything not listed counts as failure.
 pub mod exit {
     /// Done.

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod destination;
 pub mod destination_policy;
 pub mod destination_role;
+pub mod diff;
 pub mod doctor;
 pub mod history;
 pub mod hold;

@@ -282,16 +282,24 @@ pub async fn find_snapshot(
     selector: &Selector,
 ) -> Result<(HostRepository, SnapshotRow), CommandError> {
     let (name, opened) = open_host(coordinator, host).await?;
+    let row = select_snapshot(&opened, &name, selector)?;
+    Ok((opened, row))
+}
+
+/// The one snapshot of a host that is meant, in its repository.
+pub fn select_snapshot(
+    opened: &HostRepository,
+    host: &str,
+    selector: &Selector,
+) -> Result<SnapshotRow, CommandError> {
     if let Some(problem) = &opened.log_problem
         && !matches!(selector, Selector::IdPrefix(_))
     {
-        let (host, problem) = (name, problem.clone());
+        let (host, problem) = (host.to_owned(), problem.clone());
         return Err(OpenError::LogEnds { host, problem }.into());
     }
-    let row = opened
-        .catalog
-        .resolve(Some(&name), selector, &TimeZone::system())?;
-    Ok((opened, row))
+    let zone = TimeZone::system();
+    Ok(opened.catalog.resolve(Some(host), selector, &zone)?)
 }
 
 /// `key export-kit FILE`.

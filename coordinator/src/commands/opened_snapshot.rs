@@ -10,9 +10,9 @@ use formats::log::snapshot::Snapshot;
 
 use crate::catalog::SnapshotRow;
 use crate::catalog::selector::Selector;
-use crate::commands::on_storage::{CommandError, find_snapshot, open_coordinator};
+use crate::commands::on_storage::{CommandError, find_snapshot, open_coordinator, select_snapshot};
 use crate::config::Config;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, HostRepository};
 use crate::exit_code::ExitCode;
 use crate::restore::error::RestoreError;
 use crate::retention::lock::{RepositoryLock, RepositoryLockError};
@@ -36,6 +36,14 @@ pub enum SnapshotCommandError {
         "the record of snapshot {id} is not in the catalog: remove the host's catalog file, it is made again from the log"
     )]
     NoRecord {
+        /// The snapshot.
+        id: String,
+    },
+    /// Asked for what changed since the snapshot before the first.
+    #[error(
+        "snapshot {id} is the first of its host that is left: there is none before it to compare it with"
+    )]
+    First {
         /// The snapshot.
         id: String,
     },
@@ -91,6 +99,7 @@ impl SnapshotCommandError {
         match self {
             Self::Command(error) => error.exit_code(),
             Self::Key(_) => ExitCode::WrongKey,
+            Self::First { .. } => ExitCode::NotFound,
             Self::Lock(error) if error.is_held() => ExitCode::Locked,
             Self::Listing(error) => error.class().exit_code(),
             Self::Chunk(error) => error.class().exit_code(),
@@ -119,6 +128,7 @@ pub struct OpenedSnapshot {
     pub snapshot: Snapshot,
     /// Reads its chunks.
     pub chunks: ChunkReader,
+    repository: HostRepository,
     // No prune takes away what is being read.
     _in_use: RepositoryLock,
 }
@@ -137,25 +147,60 @@ impl OpenedSnapshot {
         let locks = coordinator.state_dir.locks_dir();
         let in_use = RepositoryLock::share(&locks, &name).await?;
         let (opened, row) = find_snapshot(&coordinator, host, selector).await?;
-        let snapshot = opened
-            .catalog
-            .snapshot(row.id)
-            .map_err(CommandError::from)?;
-        let snapshot = snapshot.ok_or_else(|| SnapshotCommandError::NoRecord {
-            id: row.id.to_string(),
-        })?;
+        let snapshot = record_of(&opened, &row)?;
         let chunks = coordinator.chunk_reader(&opened)?;
         Ok(Self {
             coordinator,
             row,
             snapshot,
             chunks,
+            repository: opened,
             _in_use: in_use,
         })
+    }
+
+    /// Another snapshot of the same host, and its listing.
+    pub async fn another(
+        &self,
+        selector: &Selector,
+    ) -> Result<(SnapshotRow, Listing), SnapshotCommandError> {
+        let row = select_snapshot(&self.repository, &self.row.host, selector)?;
+        self.with_listing(row).await
+    }
+
+    /// The host's snapshot before this one, and its listing.
+    pub async fn previous(&self) -> Result<(SnapshotRow, Listing), SnapshotCommandError> {
+        let rows = self.repository.catalog.snapshots(Some(&self.row.host));
+        let rows = rows.map_err(CommandError::from)?.into_iter();
+        let before = rows.take_while(|row| row.sequence < self.row.sequence);
+        let row = before.last().ok_or_else(|| SnapshotCommandError::First {
+            id: self.row.id.to_string(),
+        })?;
+        self.with_listing(row).await
+    }
+
+    async fn with_listing(
+        &self,
+        row: SnapshotRow,
+    ) -> Result<(SnapshotRow, Listing), SnapshotCommandError> {
+        let snapshot = record_of(&self.repository, &row)?;
+        let listing = Listing::open(self.chunks.clone(), &snapshot.page_index).await?;
+        Ok((row, listing))
     }
 
     /// Its listing.
     pub async fn listing(&self) -> Result<Listing, ListingError> {
         Listing::open(self.chunks.clone(), &self.snapshot.page_index).await
     }
+}
+
+fn record_of(
+    repository: &HostRepository,
+    row: &SnapshotRow,
+) -> Result<Snapshot, SnapshotCommandError> {
+    let snapshot = repository.catalog.snapshot(row.id);
+    let snapshot = snapshot.map_err(CommandError::from)?;
+    snapshot.ok_or_else(|| SnapshotCommandError::NoRecord {
+        id: row.id.to_string(),
+    })
 }

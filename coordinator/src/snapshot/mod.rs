@@ -18,6 +18,8 @@ pub mod cursor;
 pub mod listing;
 pub mod pages;
 
+pub mod difference;
+
 pub mod pack_check;
 pub mod verification;
 
