@@ -309,14 +309,18 @@ fn the_agent_and_what_it_starts_stand_back_as_they_are_told() -> Result<()> {
 
 #[test]
 fn a_host_sends_no_more_than_its_bandwidth() -> Result<()> {
-    for transport in ["unix", "stdio"] {
+    let always = "\"1MiB/s\"";
+    // All but a minute of the day; for that minute, hardly more.
+    let by_hours =
+        "[{ from = \"00:01\", to = \"00:00\", rate = \"1MiB/s\" }, { rate = \"1100KiB/s\" }]";
+    for (transport, bandwidth) in [("unix", always), ("stdio", always), ("unix", by_hours)] {
         let world = world()?;
         fs::write(
             world.source().join("large"),
             tests::corpus::bytes::incompressible(3, 3 << 20),
         )?;
         let limits =
-            format!("transport = {transport:?}\n\n[host.{HOST}.limits]\nbandwidth = \"1MiB/s\"\n");
+            format!("transport = {transport:?}\n\n[host.{HOST}.limits]\nbandwidth = {bandwidth}\n");
         set_streams(&world, &[limits])?;
         let report = world.run()?;
         ensure!(report.transport.as_deref() == Some(transport), "{report:?}");

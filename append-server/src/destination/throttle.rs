@@ -1,6 +1,7 @@
 //! Keeps a destination within its bandwidth: one bucket of tokens, a token for each byte, for all its transfers in both
 //! directions. A transfer waits for the tokens of its next piece, in turn with the others, for exactly as long as they
-//! take to come. Never polls, and never lets more through in any second than the limit and a tenth.
+//! take to come. Never polls, and never lets more through in any second than the limit and a tenth. The limit may be another
+//! from one piece to the next.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +19,17 @@ const PIECES_PER_SEC: u64 = 16;
 /// No piece need be smaller.
 const PIECE_BYTES_MIN: u64 = 4 << 10;
 
+/// More than anything can send.
+const UNLIMITED: u64 = u64::MAX;
+
 /// What a destination's transfers share.
 #[derive(Debug)]
 pub struct Throttle(Option<Bucket>);
 
 #[derive(Debug)]
 struct Bucket {
-    bytes_per_sec: u64,
+    /// [`UNLIMITED`] for the time being, or the limit.
+    bytes_per_sec: AtomicU64,
     /// The time up to which every token has been given out; what has passed since then is saved up.
     given_until: Mutex<Instant>,
 }
@@ -32,10 +37,22 @@ struct Bucket {
 impl Throttle {
     /// With a limit, or without any.
     pub fn new(bandwidth: Option<Bandwidth>) -> Arc<Self> {
-        Arc::new(Self(bandwidth.map(|bandwidth| Bucket {
-            bytes_per_sec: bandwidth.bytes_per_sec(),
-            given_until: Mutex::new(Instant::now()),
-        })))
+        Arc::new(Self(
+            bandwidth.map(|bandwidth| Bucket::new(bandwidth.bytes_per_sec())),
+        ))
+    }
+
+    /// With a limit that changes; there is none until it is set.
+    pub fn changing() -> Arc<Self> {
+        Arc::new(Self(Some(Bucket::new(UNLIMITED))))
+    }
+
+    /// Sets the limit of one that changes, for what is asked for from now on; or that there is none for the time being.
+    pub fn set(&self, bandwidth: Option<Bandwidth>) {
+        if let Some(bucket) = &self.0 {
+            let bytes_per_sec = bandwidth.map_or(UNLIMITED, Bandwidth::bytes_per_sec);
+            bucket.bytes_per_sec.store(bytes_per_sec, Ordering::Relaxed);
+        }
     }
 
     /// Begins to send or receive one object.
@@ -49,15 +66,26 @@ impl Throttle {
 }
 
 impl Bucket {
+    fn new(bytes_per_sec: u64) -> Self {
+        Self {
+            bytes_per_sec: AtomicU64::new(bytes_per_sec),
+            given_until: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn bytes_per_sec(&self) -> u64 {
+        self.bytes_per_sec.load(Ordering::Relaxed).max(1)
+    }
+
     fn piece_bytes(&self) -> u64 {
-        (self.bytes_per_sec / PIECES_PER_SEC).max(PIECE_BYTES_MIN)
+        (self.bytes_per_sec() / PIECES_PER_SEC).max(PIECE_BYTES_MIN)
     }
 
     /// Gives out tokens, and says when they are there. Who goes away before that has used them up all the same.
     fn give(&self, bytes: u64) -> Instant {
         let now = Instant::now();
         let saved = now.checked_sub(SAVED_UP).unwrap_or(now);
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_sec.max(1));
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_sec());
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let mut given_until = self
             .given_until

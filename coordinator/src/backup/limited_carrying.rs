@@ -1,13 +1,15 @@
-//! Carries upload connections to the append-server within the host's bandwidth: what is not taken from a connection fills its
+//! Carries upload connections to the append-server within the host's bandwidth of the hour: what is not taken from a connection fills its
 //! windows, upon which the agent waits. Never trusts the agent to keep to a rate by itself.
+
+pub mod pace;
 
 use std::sync::Arc;
 
-use append_server::destination::throttle::Throttle;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, duplex, split,
 };
 
+use crate::backup::limited_carrying::pace::Pace;
 use crate::storage::ingest::{CarryError, Ingest};
 
 /// What is on its way between the two sides of a limited connection.
@@ -17,13 +19,14 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct LimitedIngest {
     ingest: Ingest,
-    throttle: Arc<Throttle>,
+    pace: Arc<Pace>,
 }
 
 impl LimitedIngest {
-    /// The way there, with this limit or without any.
-    pub fn new(ingest: Ingest, throttle: Arc<Throttle>) -> Self {
-        Self { ingest, throttle }
+    /// The way there, at this pace.
+    pub fn new(ingest: Ingest, pace: Pace) -> Self {
+        let pace = Arc::new(pace);
+        Self { ingest, pace }
     }
 
     /// Carries a tunnel connection to its end.
@@ -31,7 +34,7 @@ impl LimitedIngest {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let transfer = self.throttle.transfer();
+        let transfer = self.pace.transfer();
         if !transfer.is_limited() {
             return self.ingest.carry(tunnel).await;
         }
@@ -39,8 +42,15 @@ impl LimitedIngest {
         let (mut from_agent, mut to_agent) = split(tunnel);
         let (mut from_server, mut to_server) = split(ours);
         let up = async {
-            let mut piece = vec![0; transfer.piece_bytes(BUFFER_BYTES)];
-            while let Ok(count @ 1..) = from_agent.read(&mut piece).await {
+            let mut piece = Vec::new();
+            loop {
+                self.pace.keep();
+                piece.resize(transfer.piece_bytes(BUFFER_BYTES), 0);
+                let Ok(count @ 1..) = from_agent.read(&mut piece).await else {
+                    break;
+                };
+                // It may be another hour since.
+                self.pace.keep();
                 transfer.take(count as u64).await;
                 let bytes = piece.get(..count).unwrap_or_default();
                 if to_server.write_all(bytes).await.is_err() {

@@ -306,6 +306,7 @@ async fn run_locked(
         prepared.opened.repository.id(),
         agents,
         &coordinator.ingest,
+        Arc::clone(&coordinator.clock),
     )
     .await?;
     seen.transport = Some(transport_name(&session));

@@ -3,10 +3,9 @@
 //! dropped, the agent's standard input ends, and the janitor's with it.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use append_server::destination::throttle::Throttle;
 use append_server::ssh::connect::SshConnection;
 use formats::ids::RepositoryId;
 use formats::keys::secret::random;
@@ -25,6 +24,8 @@ use crate::agents::{self, Agent};
 use crate::backup::control::{Incoming, Outgoing, read_messages};
 use crate::backup::error::RunError;
 use crate::backup::limited_carrying::LimitedIngest;
+use crate::backup::limited_carrying::pace::Pace;
+use crate::clock::Clock;
 use crate::config::host::Host;
 use crate::ssh::deploy::{AgentBinary, DeployOptions, DeployedAgent, MissingAgent, deploy};
 use crate::ssh::exec::ProcessControl;
@@ -69,6 +70,7 @@ pub async fn begin(
     repository: RepositoryId,
     agents_directory: Option<&Path>,
     ingest: &Ingest,
+    clock: Arc<dyn Clock>,
 ) -> Result<Session, RunError> {
     let directory_name = directory_name(repository)?;
     let deployed = put_agent(connection, host, &directory_name, agents_directory).await?;
@@ -88,7 +90,9 @@ pub async fn begin(
     let transport = wire_transport(&tunnel);
     let closed_to_new = CancellationToken::new();
     // From now on, so that whoever finds the port before the agent does is turned away at once.
-    let ingest = LimitedIngest::new(ingest.clone(), Throttle::new(host.limits.bandwidth));
+    let rates = host.limits.bandwidth.clone();
+    let pace = Pace::new(rates, host.timing.zone.zone(), clock);
+    let ingest = LimitedIngest::new(ingest.clone(), pace);
     let carrying = carry(tunnel, ingest.clone(), closed_to_new.clone());
     tokio::spawn(carrying.in_current_span());
     let closed_to_new = closed_to_new.drop_guard();

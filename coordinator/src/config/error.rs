@@ -238,6 +238,14 @@ pub enum ValueError {
     /// A bandwidth.
     #[error(transparent)]
     Bandwidth(#[from] ParseBandwidthError),
+    /// A rate after one for all hours.
+    #[error(
+        "never applies, as the rate before it has no hours: write the one without `from` and `to` last"
+    )]
+    NeverApplies,
+    /// Hours without a beginning or an end.
+    #[error("has one of `from` and `to`: write both, or neither for all other hours")]
+    HalfHours,
     /// An I/O priority.
     #[error(transparent)]
     IoPriority(#[from] ParseIoPriorityError),

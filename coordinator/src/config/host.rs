@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use append_server::destination::bandwidth::Bandwidth;
 use append_server::quantity::Span;
 
 use crate::config::address::{Address, LoginUser};
@@ -24,6 +23,7 @@ use crate::config::stream_settings::Stream;
 use crate::config::table_keys::TableKeys;
 use crate::config::timing_settings::merge_timing;
 use crate::retention::keep::{KEEP_FLOOR_DEFAULT, Keep};
+use crate::schedule::rates::Rates;
 use crate::schedule::timing::Timing;
 
 /// The most hops on the way to a host.
@@ -132,7 +132,7 @@ pub struct Jump {
 }
 
 /// Deadlines and parallelism of one host's runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostLimits {
     /// For connection, key exchange and login, each hop on its own.
     pub connect: Span,
@@ -148,8 +148,8 @@ pub struct HostLimits {
     pub nice: u8,
     /// How it stands back at the disks.
     pub io_priority: Option<IoPriority>,
-    /// The most bytes per second that it uploads.
-    pub bandwidth: Option<Bandwidth>,
+    /// The most that it uploads, by the hours of its time zone.
+    pub bandwidth: Option<Rates>,
 }
 
 impl Default for HostLimits {
@@ -282,6 +282,8 @@ fn merge_limits(layers: &Layers<'_>) -> HostLimits {
             .pick(|table| &table.limits.nice)
             .unwrap_or(built_in.nice),
         io_priority: layers.pick(|table| &table.limits.io_priority),
-        bandwidth: layers.pick(|table| &table.limits.bandwidth),
+        bandwidth: layers
+            .pick(|table| &table.limits.bandwidth)
+            .filter(|rates| !rates.entries().is_empty()),
     }
 }

@@ -6,6 +6,7 @@
 //! other users can read them.
 
 pub mod address;
+mod bandwidth_settings;
 pub mod coordinator_file;
 pub mod difference;
 pub mod error;

@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
+use crate::config::bandwidth_settings::RawBandwidth;
 use crate::config::hook_settings::RawHook;
 use crate::config::listener_settings::RawListener;
 use crate::config::notify_settings::RawNotify;
@@ -217,7 +218,7 @@ pub(super) struct RawHostLimits {
     pub(super) agent_threads: Option<Spanned<u64>>,
     pub(super) nice: Option<Spanned<u64>>,
     pub(super) ionice: Option<Text>,
-    pub(super) bandwidth: Option<Text>,
+    pub(super) bandwidth: Option<Spanned<RawBandwidth>>,
 }
 
 /// `jump`: the name of a host, or a login written out.

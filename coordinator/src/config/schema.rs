@@ -81,6 +81,10 @@ fn of_kind(kind: &Kind, path: &str, meanings: &Meanings) -> Map<String, Value> {
         Kind::Tables(keys) => json!({ "type": "array", "items": inner(keys) }),
         Kind::Named(keys) => json!({ "type": "object", "additionalProperties": inner(keys) }),
         Kind::Or(kind, keys) => json!({ "anyOf": [of_kind(kind, path, meanings), inner(keys)] }),
+        Kind::OrTables(kind, keys) => json!({ "anyOf": [
+            of_kind(kind, path, meanings),
+            { "type": "array", "items": inner(keys) },
+        ] }),
     };
     match schema {
         Value::Object(map) => map,

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use append_server::destination::bandwidth::Bandwidth;
 use append_server::quantity::Span;
 use formats::limits::TUNNEL_CONNECTIONS_MAX;
 use toml::Spanned;
 
 use crate::config::address::{Address, LoginUser};
+use crate::config::bandwidth_settings::read_bandwidth;
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::hook_settings::{Hook, read_hooks};
@@ -27,6 +27,7 @@ use crate::config::source_text::SourceText;
 use crate::config::stream_settings::{Stream, read_streams};
 use crate::config::timing_settings::{TimingSettings, read_timing};
 use crate::retention::keep::{KEEP_COUNT_MAX, Keep};
+use crate::schedule::rates::Rates;
 
 /// The most threads an agent may be told to use.
 const AGENT_THREADS_MAX: u64 = 256;
@@ -73,7 +74,8 @@ pub(super) struct LimitSettings {
     pub(super) agent_threads: Option<u16>,
     pub(super) nice: Option<u8>,
     pub(super) io_priority: Option<IoPriority>,
-    pub(super) bandwidth: Option<Bandwidth>,
+    /// An empty list takes an inherited one away.
+    pub(super) bandwidth: Option<Rates>,
 }
 
 /// A checked `jump`, and where it stands.
@@ -286,7 +288,10 @@ impl<'a> ValueReader<'a> {
             agent_threads: threads.and_then(|count| u16::try_from(count).ok()),
             nice: nice.and_then(|nice| u8::try_from(nice).ok()),
             io_priority: self.maybe(raw.ionice.as_ref()),
-            bandwidth: self.maybe(raw.bandwidth.as_ref()),
+            bandwidth: raw
+                .bandwidth
+                .as_ref()
+                .and_then(|bandwidth| read_bandwidth(self, bandwidth)),
         }
     }
 

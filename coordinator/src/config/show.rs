@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use toml_edit::{ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 
 use crate::config::Config;
+use crate::config::bandwidth_settings::bandwidth_value;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::hook_settings::Hook;
 use crate::config::host::{Host, HostLimits, Jump, Login};
@@ -465,8 +466,8 @@ fn limits_value(limits: &HostLimits) -> Value {
     if let Some(priority) = limits.io_priority {
         shown.insert("ionice".to_owned(), json!(priority.to_string()));
     }
-    if let Some(bandwidth) = limits.bandwidth {
-        shown.insert("bandwidth".to_owned(), json!(bandwidth.to_string()));
+    if let Some(rates) = &limits.bandwidth {
+        shown.insert("bandwidth".to_owned(), bandwidth_value(rates));
     }
     Value::Object(shown)
 }

@@ -17,6 +17,7 @@ use crate::config::hosts_file::resolve;
 use crate::config::raw::Transport;
 use crate::config::show::standalone_toml;
 use crate::config::source_text::SourceText;
+use crate::schedule::rates::Rates;
 
 const COORDINATOR: &str = "\
 state_dir = \"state\"
@@ -631,6 +632,27 @@ fn other_values_are_refused_with_a_way_to_write_them() {
         ("limits = { ionice = \"realtime\" }", "write \"idle\""),
         ("limits = { ionice = \"best-effort:8\" }", "write \"idle\""),
         ("limits = { bandwidth = \"10Mbit/s\" }", "\"10MiB/s\""),
+        ("limits = { bandwidth = 10 }", "a list of tables"),
+        (
+            "limits = { bandwidth = [{ rate = \"1MiB\" }] }",
+            "\"10MiB/s\"",
+        ),
+        (
+            "limits = { bandwidth = [{ rate = \"1MiB/s\", until = \"18:00\" }] }",
+            "until",
+        ),
+        (
+            "limits = { bandwidth = [{ from = \"8\", to = \"18:00\", rate = \"1MiB/s\" }] }",
+            "two different times",
+        ),
+        (
+            "limits = { bandwidth = [{ from = \"08:00\", rate = \"1MiB/s\" }] }",
+            "write both",
+        ),
+        (
+            "limits = { bandwidth = [{ rate = \"1MiB/s\" }, { rate = \"2MiB/s\" }] }",
+            "never applies",
+        ),
         ("become = \"sudo -n; rm\"", "no shell runs it"),
         ("become = \"$(id)\"", "no shell runs it"),
         ("become = \"-n\"", "not a program"),
@@ -1168,14 +1190,40 @@ fn the_remaining_values_reach_the_host() {
     assert_eq!(host.limits.nice, 5);
     let priority = host.limits.io_priority.map(|priority| priority.options());
     assert_eq!(priority.as_deref(), Some("-c2 -n6"));
-    let bandwidth = host
-        .limits
-        .bandwidth
-        .map(|bandwidth| bandwidth.bytes_per_sec());
-    assert_eq!(bandwidth, Some(1 << 20));
+    let always = Rates::always("1MiB/s".parse().unwrap());
+    assert_eq!(host.limits.bandwidth, Some(always));
     let kept = standalone_toml(&config, host);
     let again = Fixture::new(COORDINATOR, &kept).load().unwrap();
     assert_eq!(again.host("web1").unwrap().limits, host.limits);
+}
+
+#[test]
+fn bandwidth_may_change_by_the_hour() {
+    let by_hours =
+        "[{ from = \"8:00\", to = \"18:00\", rate = \"2MiB/s\" }, { rate = \"20MiB/s\" }]";
+    let hosts = format!("{HOSTS}limits = {{ bandwidth = {by_hours} }}\n");
+    let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
+    let host = config.host("web1").unwrap();
+    let rates = host.limits.bandwidth.as_ref().unwrap().entries();
+    assert_eq!(rates[0].hours.unwrap().to_string(), "08:00-18:00");
+    assert_eq!(
+        (rates[1].hours, rates[1].rate.bytes_per_sec()),
+        (None, 20 << 20)
+    );
+    let kept = standalone_toml(&config, host);
+    let again = Fixture::new(COORDINATOR, &kept).load().unwrap();
+    assert_eq!(again.host("web1").unwrap().limits, host.limits);
+
+    let inherited = HOSTS.replace(
+        "[defaults]",
+        "[defaults]\nlimits = { bandwidth = \"1MiB/s\" }",
+    );
+    let freed = format!("{inherited}limits = {{ bandwidth = [] }}\n");
+    for (hosts, limited) in [(&inherited, true), (&freed, false)] {
+        let config = Fixture::new(COORDINATOR, hosts).load().unwrap();
+        let host = config.host("web1").unwrap();
+        assert_eq!(host.limits.bandwidth.is_some(), limited);
+    }
 }
 
 #[test]

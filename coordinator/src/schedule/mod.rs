@@ -8,6 +8,7 @@ pub mod field;
 pub mod jitter;
 pub mod occasions;
 pub mod outlook;
+pub mod rates;
 pub mod roster;
 pub mod systemd;
 pub mod timing;

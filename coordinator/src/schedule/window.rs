@@ -48,16 +48,12 @@ fn time(text: &str) -> Option<Time> {
 
 impl fmt::Display for Window {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to) = (self.from, self.to);
-        write!(
-            out,
-            "{:02}:{:02}-{:02}:{:02}",
-            from.hour(),
-            from.minute(),
-            to.hour(),
-            to.minute()
-        )
+        write!(out, "{}-{}", self.from_text(), self.to_text())
     }
+}
+
+fn time_text(time: Time) -> String {
+    format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
 impl Window {
@@ -78,6 +74,26 @@ impl Window {
     /// When it opens next.
     pub fn opens(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         next_time(at, self.from, zone, Repeated::First)
+    }
+
+    /// The next instant at which clocks show when it opens or closes, each time in an hour that comes twice.
+    pub fn next_edge(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let edge = |time, repeated| next_time(at, time, zone, repeated);
+        let edges = [self.from, self.to].into_iter();
+        edges
+            .flat_map(|time| [edge(time, Repeated::First), edge(time, Repeated::Second)])
+            .flatten()
+            .min()
+    }
+
+    /// When it opens, as it is written.
+    pub fn from_text(&self) -> String {
+        time_text(self.from)
+    }
+
+    /// When it closes, as it is written.
+    pub fn to_text(&self) -> String {
+        time_text(self.to)
     }
 
     /// When it closed last.

@@ -116,3 +116,26 @@ async fn a_deadline_does_not_count_what_the_limit_held_up() {
     assert!(hangs.await.is_none());
     assert!(began.elapsed() <= patience + TICK, "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_changes_counts_for_what_comes_after() {
+    let throttle = Throttle::changing();
+    let transfer = throttle.transfer();
+    let began = Instant::now();
+    transfer.take(1 << 40).await;
+    assert!(began.elapsed() <= TICK, "{:?}", began.elapsed());
+    for (rate, secs) in [("1MiB/s", 4), ("4MiB/s", 1), ("64KiB/s", 64)] {
+        throttle.set(Some(rate.parse().unwrap()));
+        let began = Instant::now();
+        transfer.take(4 * BYTES_PER_SEC).await;
+        let (took, expected) = (began.elapsed(), Duration::from_secs(secs));
+        assert!(
+            took >= expected - SAVED_UP - TICK && took <= expected + TICK,
+            "{rate}: {took:?}"
+        );
+    }
+    throttle.set(None);
+    let began = Instant::now();
+    transfer.take(1 << 40).await;
+    assert!(began.elapsed() <= TICK, "{:?}", began.elapsed());
+}

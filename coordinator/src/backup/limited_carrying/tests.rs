@@ -3,13 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use append_server::destination::bandwidth::Bandwidth;
-use append_server::destination::throttle::Throttle;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::UnixListener;
 
 use crate::backup::limited_carrying::LimitedIngest;
+use crate::backup::limited_carrying::pace::Pace;
+use crate::clock::{Clock, FixedClock};
+use crate::schedule::rates::{RateHours, Rates};
 use crate::storage::ingest::Ingest;
 
 /// A server that reads so many bytes of each connection, and answers with their number.
@@ -29,6 +34,20 @@ fn server(dir: &TempDir, bytes: usize) -> Ingest {
     Ingest::Socket(path)
 }
 
+/// A clock that stands at noon.
+fn noon() -> Arc<FixedClock> {
+    let noon: Timestamp = "2026-07-15T12:00:00Z".parse().unwrap();
+    Arc::new(FixedClock::at(noon))
+}
+
+fn pace(rates: Option<Rates>, clock: Arc<dyn Clock>) -> Pace {
+    Pace::new(rates, &TimeZone::UTC, clock)
+}
+
+fn always(rate: &str) -> Pace {
+    pace(Some(Rates::always(rate.parse().unwrap())), noon())
+}
+
 async fn upload(ingest: LimitedIngest, bytes: usize) -> u64 {
     let (mut agent, tunnel) = duplex(16 << 10);
     let carried = tokio::spawn(async move { ingest.carry(tunnel).await });
@@ -45,8 +64,8 @@ async fn upload(ingest: LimitedIngest, bytes: usize) -> u64 {
 async fn connections_share_what_their_host_may_send() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = 64 << 10;
-    let bandwidth: Bandwidth = "64KiB/s".parse().unwrap();
-    let ingest = LimitedIngest::new(server(&dir, bytes), Throttle::new(Some(bandwidth)));
+    let pace = always("64KiB/s");
+    let ingest = LimitedIngest::new(server(&dir, bytes), pace);
     let began = Instant::now();
     let (a, b) = tokio::join!(upload(ingest.clone(), bytes), upload(ingest, bytes));
     assert_eq!((a, b), (3 * (64 << 10), 3 * (64 << 10)));
@@ -54,10 +73,53 @@ async fn connections_share_what_their_host_may_send() {
     assert!(began.elapsed() > Duration::from_millis(1_700));
 }
 
+/// Slow up to one o'clock, without a limit after it.
+fn slow_at_noon() -> Option<Rates> {
+    Some(Rates::new(vec![RateHours {
+        hours: Some("12:00-13:00".parse().unwrap()),
+        rate: "64KiB/s".parse().unwrap(),
+    }]))
+}
+
+#[tokio::test]
+async fn a_rate_changes_while_a_connection_lasts() {
+    let dir = tempfile::tempdir().unwrap();
+    // Three minutes and more at the slow rate.
+    let bytes = 12 << 20;
+    let clock = noon();
+    let pace = pace(slow_at_noon(), clock.clone());
+    let upload = tokio::spawn(upload(LimitedIngest::new(server(&dir, bytes), pace), bytes));
+    let began = Instant::now();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!upload.is_finished());
+    clock.advance_secs(3_600);
+    assert_eq!(upload.await.unwrap(), 3 * (12 << 20));
+    assert!(began.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_connection_that_begins_without_a_limit_gets_one_when_its_hour_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    clock.advance_secs(23 * 3_600);
+    let ingest = LimitedIngest::new(server(&dir, 256 << 10), pace(slow_at_noon(), clock.clone()));
+    let (mut agent, tunnel) = duplex(16 << 10);
+    let carrying = ingest.clone();
+    let carried = tokio::spawn(async move { carrying.carry(tunnel).await });
+    agent.write_all(&[3; 128 << 10]).await.unwrap();
+    clock.advance_secs(3_600);
+    let began = Instant::now();
+    agent.write_all(&[3; 128 << 10]).await.unwrap();
+    agent.read_exact(&mut [0; 8]).await.unwrap();
+    // Two seconds' worth, but for what was on its way and saved up.
+    assert!(began.elapsed() > Duration::from_millis(500));
+    carried.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn without_a_limit_nothing_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let ingest = LimitedIngest::new(server(&dir, 8 << 20), Throttle::new(None));
+    let ingest = LimitedIngest::new(server(&dir, 8 << 20), pace(None, noon()));
     assert_eq!(upload(ingest, 8 << 20).await, 3 * (8 << 20));
 }
 
@@ -66,8 +128,7 @@ async fn an_agent_that_goes_ends_its_connection() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ingest");
     let listener = UnixListener::bind(&path).unwrap();
-    let bandwidth: Bandwidth = "1MiB/s".parse().unwrap();
-    let ingest = LimitedIngest::new(Ingest::Socket(path), Throttle::new(Some(bandwidth)));
+    let ingest = LimitedIngest::new(Ingest::Socket(path), always("1MiB/s"));
     let (mut agent, tunnel) = duplex(16 << 10);
     let carried = tokio::spawn(async move { ingest.carry(tunnel).await });
     let (mut server, _) = listener.accept().await.unwrap();

@@ -80,7 +80,7 @@ fn values_shown_as_defaults_are_the_defaults() {
     assert!(shown.destinations[0].required);
     assert_eq!(shown.hosts_file.file_name().unwrap(), "hosts.toml");
     let config = load(COORDINATOR_TOML, &uncommented(HOSTS_TOML));
-    let limits = config.host("db1").unwrap().limits;
+    let limits = config.host("db1").unwrap().limits.clone();
     assert_eq!(
         HostLimits {
             agent_threads: None,

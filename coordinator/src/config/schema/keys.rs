@@ -39,6 +39,8 @@ pub(super) enum Kind {
     Named(&'static [&'static [Key]]),
     /// One value, or the same written out as a table.
     Or(&'static Kind, &'static [&'static [Key]]),
+    /// One value, or a list of tables.
+    OrTables(&'static Kind, &'static [&'static [Key]]),
 }
 
 impl Kind {
@@ -367,5 +369,11 @@ const HOST_LIMITS: &[Key] = &[
     key("agent_threads", number(1, 256)),
     key("nice", number(1, 19)),
     key("ionice", Kind::Text),
-    key("bandwidth", Kind::Rate),
+    key("bandwidth", Kind::OrTables(&Kind::Rate, &[RATE_HOURS])),
+];
+
+pub(super) const RATE_HOURS: &[Key] = &[
+    key("from", Kind::Text),
+    key("to", Kind::Text),
+    key("rate", Kind::Rate).required(),
 ];

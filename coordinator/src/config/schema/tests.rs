@@ -8,10 +8,13 @@ use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::config::bandwidth_settings::RawRateHours;
 use crate::config::raw::{RawCoordinator, RawHosts, RawJumpLogin};
 use crate::config::safety_settings::{RawAnomalyLimits, RawLimits};
 use crate::config::sample::{COORDINATOR_TOML, HOSTS_TOML};
-use crate::config::schema::keys::{ANOMALY, COORDINATOR, HOSTS, JUMP, Key, Kind, QUOTA};
+use crate::config::schema::keys::{
+    ANOMALY, COORDINATOR, HOSTS, JUMP, Key, Kind, QUOTA, RATE_HOURS,
+};
 use crate::config::schema::probe::keys_read;
 use crate::config::schema::{coordinator_schema, hosts_schema};
 use crate::config::show::effective;
@@ -31,7 +34,7 @@ fn flatten(lists: &[&[Key]], path: &str, found: &mut BTreeMap<String, String>) {
             Kind::Tables(keys) => (format!("{path}[]"), "table".to_owned(), keys),
             Kind::Named(keys) => (format!("{path}.*"), "table".to_owned(), keys),
             // The type takes either, and its table is asked by itself.
-            Kind::Or(..) => (path, "any".to_owned(), &[]),
+            Kind::Or(..) | Kind::OrTables(..) => (path, "any".to_owned(), &[]),
         };
         flatten(inner, &path, found);
         found.insert(path, kind);
@@ -63,6 +66,7 @@ fn the_table_has_every_key_that_is_read_and_no_other() {
     assert_reads(&[JUMP], &keys_read::<RawJumpLogin>());
     assert_reads(&[QUOTA], &keys_read::<RawLimits>());
     assert_reads(&[ANOMALY], &keys_read::<RawAnomalyLimits>());
+    assert_reads(&[RATE_HOURS], &keys_read::<RawRateHours>());
     let mut hosts = keys_read::<RawHosts>();
     // The type is the same for all three; what only hosts may set is refused elsewhere later.
     let alone = ["address", "host_key[]", "repository", "groups[]"];
