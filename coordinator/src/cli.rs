@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod destination;
 pub mod diff;
 pub mod documents;
+pub mod export;
 pub mod hold;
 pub mod host;
 pub mod keys;
@@ -30,6 +31,7 @@ use crate::cli::daemon::{CancelArgs, DaemonArgs, HistoryArgs, ReloadArgs, Status
 use crate::cli::destination::DestinationCommand;
 use crate::cli::diff::{ChangesArgs, DiffArgs};
 use crate::cli::documents::{CompletionsArgs, ManArgs};
+use crate::cli::export::ExportArgs;
 use crate::cli::hold::HoldCommand;
 use crate::cli::host::HostCommand;
 use crate::cli::keys::KeyCommand;
@@ -156,6 +158,8 @@ Example:
     Changes(ChangesArgs),
     /// Restore a snapshot, or paths of it, into a directory
     Restore(RestoreArgs),
+    /// Write a snapshot, or paths of it, as a tar stream to stdout
+    Export(ExportArgs),
     /// Read snapshots back from the destination and check every byte
     Verify(VerifyArgs),
     /// Forget snapshots by the hosts' keep rules, and remove what nothing needs any more

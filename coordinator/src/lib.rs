@@ -24,6 +24,7 @@ pub mod notify;
 pub mod retention;
 pub mod safety;
 
+pub mod export;
 pub mod rescue;
 pub mod restore;
 pub mod scan;

@@ -32,6 +32,7 @@ use coordinator::commands::destination::{
 use coordinator::commands::destination_policy::destination_policy;
 use coordinator::commands::diff::{changes_command, diff_command};
 use coordinator::commands::doctor::doctor_command;
+use coordinator::commands::export::export_command;
 use coordinator::commands::history::history_command;
 use coordinator::commands::hold::{HoldError, hold_command};
 use coordinator::commands::host::explain::explain_command;
@@ -400,6 +401,10 @@ async fn on_snapshots(
     global: &GlobalArgs,
 ) -> Result<ExitCode, Failure> {
     let (json, out) = (global.json, &mut io::stdout());
+    let answer = Answer {
+        json,
+        quiet: global.quiet,
+    };
     Ok(match command {
         Command::Snapshots(args) => on_storage::snapshots_command(args, config, json, out).await?,
         Command::Show(args) => show_command(args, config, json, out).await?,
@@ -408,13 +413,8 @@ async fn on_snapshots(
         Command::Diff(args) => diff_command(args, config, json, out).await?,
         Command::Changes(args) => changes_command(args, config, json, out).await?,
         Command::Verify(args) => verify_command(args, config, json, out).await?,
-        Command::Restore(args) => {
-            let answer = Answer {
-                json,
-                quiet: global.quiet,
-            };
-            restore_command(args, config, answer, out).await?
-        }
+        Command::Restore(args) => restore_command(args, config, answer, out).await?,
+        Command::Export(args) => export_command(args, config, answer).await?,
         other => return Err(anyhow::anyhow!("{other:?} reads no snapshot").into()),
     })
 }

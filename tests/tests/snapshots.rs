@@ -1,11 +1,17 @@
-//! What is told of snapshots beside their listings: what changed between two of them.
+//! What is told and given of snapshots beside listing and restoring them: what changed between two, and tar streams.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use tests::compare::{Difference, Fact, differences};
+use tests::coordinator_process::binary;
+use tests::corpus::{Corpus, CorpusOptions};
 use tests::shapes::{DiffReport, exit};
-use tests::world::{HOST, World};
+use tests::world::{HOST, World, below};
 
 /// The changes as lines of their word and the path below the source.
 fn lines(world: &World, report: &DiffReport) -> Vec<String> {
@@ -103,5 +109,93 @@ fn what_changed_between_two_snapshots_is_told() -> Result<()> {
             .coordinator(&arguments)?
             .expect_code(exit::NOT_FOUND)?;
     }
+    Ok(())
+}
+
+/// Extracts a tar stream with everything that GNU tar can take from it.
+fn extract(stream: &[u8], into: &Path) -> Result<()> {
+    fs::create_dir_all(into)?;
+    let mut tar = Command::new("tar")
+        .args([
+            "--xattrs",
+            "--xattrs-include=*",
+            "--numeric-owner",
+            "-xpf",
+            "-",
+            "-C",
+        ])
+        .arg(into)
+        // No program can extract by one path what is past PATH_MAX.
+        .args(["--exclude", "*/names/deep/*"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = tar.stdin.take().context("it was asked for")?;
+    let stream = stream.to_vec();
+    let feeding = std::thread::spawn(move || input.write_all(&stream));
+    let done = tar.wait_with_output()?;
+    feeding.join().ok().context("feeding tar")??;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success() && said.is_empty(), "tar: {said}");
+    Ok(())
+}
+
+#[test]
+fn gnu_tar_extracts_what_a_restore_gives() -> Result<()> {
+    let world = World::new()?;
+    Corpus::create(&world.source(), &CorpusOptions::tiny())?;
+    world.run()?;
+    let restored = world.restore("latest", "restored")?;
+    let exported = world
+        .coordinator(&["export", HOST, "latest", "--format", "tar"])?
+        .expect_code(exit::OK)?;
+    let output = world.output("extracted");
+    extract(&exported.stdout, &output)?;
+    let source = world.source();
+    let found = differences(&below(&restored, &source), &below(&output, &source))?;
+    // Holes are written out, sockets left out, and the deepest directories are not extracted above.
+    let is_socket = |path: &str| {
+        let found = fs::symlink_metadata(source.join(path));
+        found.is_ok_and(|found| found.file_type().is_socket())
+    };
+    let is_expected = |difference: &Difference| match difference.fact {
+        Fact::Allocation => true,
+        Fact::Presence => difference.path.starts_with("names/deep/") || is_socket(&difference.path),
+        _ => false,
+    };
+    let others: Vec<_> = found.iter().filter(|one| !is_expected(one)).collect();
+    ensure!(others.is_empty(), "{others:#?}");
+
+    // One further name of a file alone is a file.
+    let alone = source.join("links/below/hard-c");
+    let exported = world
+        .coordinator(&["export", HOST, "latest", &alone.to_string_lossy()])?
+        .expect_code(exit::OK)?
+        .expect_stderr(&["wrote "])?;
+    let output = world.output("alone");
+    extract(&exported.stdout, &output)?;
+    ensure!(fs::read(below(&output, &alone))? == fs::read(&alone)?);
+    ensure!(fs::metadata(below(&output, &alone))?.nlink() == 1);
+    Ok(())
+}
+
+#[test]
+fn a_terminal_is_sent_no_tar_stream() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("file"), "content")?;
+    world.run()?;
+    let command = format!(
+        "{} -c {} export {HOST} latest; echo ended with $?",
+        binary("coordinator")?.display(),
+        world.config().display()
+    );
+    let done = Command::new("script")
+        .args(["--quiet", "--command", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    ensure!(said.contains("is a terminal"), "{said}");
+    ensure!(said.contains("ended with 2"), "{said}");
+    ensure!(!said.contains("ustar"), "{said}");
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::snapshot::content::ExtentStream;
 use crate::snapshot::listing::Listing;
 
 /// Chunks read at once: up to 32 MiB.
-const CHUNKS_AT_ONCE: usize = 16;
+pub const CHUNKS_AT_ONCE: usize = 16;
 /// Zeros of a hole written at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -86,7 +86,8 @@ async fn find_file(listing: &Listing, path: &[u8]) -> Result<Entry, SnapshotComm
     Ok(entry)
 }
 
-async fn write_extents(
+/// Writes pieces of a file, all of whose chunks are read at once.
+pub async fn write_extents(
     chunks: &ChunkReader,
     extents: &[Extent],
     out: &mut (dyn Write + Send),
@@ -111,7 +112,8 @@ async fn write_extents(
     Ok(())
 }
 
-fn write_zeros(mut bytes: u64, out: &mut (dyn Write + Send)) -> io::Result<()> {
+/// Writes so many zeros.
+pub fn write_zeros(mut bytes: u64, out: &mut (dyn Write + Send)) -> io::Result<()> {
     while bytes > 0 {
         let count = usize::try_from(bytes)
             .unwrap_or(usize::MAX)

@@ -11,6 +11,7 @@ pub mod destination_policy;
 pub mod destination_role;
 pub mod diff;
 pub mod doctor;
+pub mod export;
 pub mod history;
 pub mod hold;
 pub mod host;

@@ -88,6 +88,9 @@ pub enum SnapshotCommandError {
         /// The path.
         path: Vec<u8>,
     },
+    /// Bytes for a program, and no program to take them.
+    #[error("stdout is a terminal: write `> FILE` behind the command, or `| PROGRAM`")]
+    ToTerminal,
     /// Writing the answer failed.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
@@ -100,6 +103,7 @@ impl SnapshotCommandError {
             Self::Command(error) => error.exit_code(),
             Self::Key(_) => ExitCode::WrongKey,
             Self::First { .. } => ExitCode::NotFound,
+            Self::ToTerminal => ExitCode::Usage,
             Self::Lock(error) if error.is_held() => ExitCode::Locked,
             Self::Listing(error) => error.class().exit_code(),
             Self::Chunk(error) => error.class().exit_code(),
