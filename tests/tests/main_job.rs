@@ -185,6 +185,50 @@ fn paths_restore_alone_and_ls_and_cat_show_them() -> Result<()> {
 }
 
 #[test]
+fn globs_and_tags_mean_several_hosts() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("file"), "content")?;
+    let hosts = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+    let table = hosts.find("[host.").expect("there is a host");
+    let second = hosts[table..].replace(&format!("[host.{HOST}"), "[host.other");
+    world.write_hosts(&format!("{hosts}\n{second}"))?;
+    let glob = format!("{}*", &HOST[..2]);
+    let run = world.coordinator(&["run", &glob, "--json"])?;
+    let ran: serde_json::Value = run.expect_code(exit::OK)?.json()?;
+    let ran = ran.to_string();
+    ensure!(ran.contains(HOST) && !ran.contains("other"), "{ran}");
+    let names = |words: &[&str]| -> Result<Vec<String>> {
+        let status = world.coordinator(&[&["status", "--json"], words].concat())?;
+        let value: serde_json::Value = status.expect_code(exit::OK)?.json()?;
+        let hosts = value["hosts"].as_array().cloned().unwrap_or_default();
+        let names = hosts.iter().filter_map(|host| host["host"].as_str());
+        Ok(names.map(str::to_owned).collect())
+    };
+    ensure!(names(&[&glob])? == [HOST]);
+    ensure!(names(&["*"])?.len() == 2 && names(&["{other,nobody}"])? == ["other"]);
+    // One has a snapshot to verify, and the other no repository yet.
+    let verified = world.coordinator(&["verify", "*", "--json"])?;
+    let verified: serde_json::Value = verified.expect_code(exit::NOT_FOUND)?.json()?;
+    let outcomes: Vec<_> = verified.as_array().into_iter().flatten().collect();
+    ensure!(outcomes.len() == 2, "{verified}");
+    for outcome in outcomes {
+        let expected = if outcome["host"] == HOST {
+            "ok"
+        } else {
+            "failed"
+        };
+        ensure!(outcome["outcome"] == expected, "{verified}");
+    }
+    for command in ["run", "status", "verify", "prune"] {
+        world
+            .coordinator(&[command, "nobody*"])?
+            .expect_code(exit::NOT_FOUND)?
+            .expect_stderr(&["no host matches", HOST, "other"])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_jump_host_is_used() -> Result<()> {
     let world = World::with(WorldOptions {
         jump: true,

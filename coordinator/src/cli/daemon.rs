@@ -44,11 +44,13 @@ A host is late when its last good snapshot is older than its `sla`.
 
 Examples:
   coordinator status
+  coordinator status 'web*' @db
   coordinator status --check > /dev/null || echo somebody should look
   coordinator status web1 --json")]
 pub struct StatusArgs {
-    /// Only this host
-    pub host: Option<String>,
+    /// Only these hosts: names, globs such as 'web*', or @TAG [default: all]
+    #[arg(value_name = "HOST|GLOB|@TAG")]
+    pub hosts: Vec<String>,
     /// End with exit code 1 when a host is late or was never backed up
     #[arg(long)]
     pub check: bool,

@@ -21,11 +21,12 @@ Exit codes: 0 done, 1 refused or failed, 11 a run or restore is at it.
 
 Examples:
   coordinator prune web1
+  coordinator prune 'web*' --dry-run
   coordinator prune --all --yes
   coordinator prune web1 --simulate 2y --every 1d")]
 pub struct PruneArgs {
-    /// Hosts
-    #[arg(required_unless_present = "all")]
+    /// Names of hosts, globs such as 'web*', or @TAG
+    #[arg(value_name = "HOST|GLOB|@TAG", required_unless_present = "all")]
     pub hosts: Vec<String>,
     /// Every host that has keep rules
     #[arg(long, conflicts_with = "hosts")]

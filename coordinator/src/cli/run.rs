@@ -18,11 +18,11 @@ Examples:
   coordinator run web1
   coordinator run web1 --full-read -v
   coordinator run web1 --json | jq .snapshot
-  coordinator run @prod db1
+  coordinator run @prod db1 'web*'
   coordinator run --all --outside-window")]
 pub struct RunArgs {
-    /// Names of hosts in hosts.toml, or @TAG for all hosts with that tag
-    #[arg(value_name = "HOST|@TAG", required_unless_present = "all")]
+    /// Names of hosts in hosts.toml, globs such as 'web*', or @TAG for all hosts with that tag
+    #[arg(value_name = "HOST|GLOB|@TAG", required_unless_present = "all")]
     pub hosts: Vec<String>,
     /// Every host
     #[arg(long, conflicts_with = "hosts")]

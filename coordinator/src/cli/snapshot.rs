@@ -91,13 +91,15 @@ pub struct CatArgs {
 #[command(after_help = "\
 Reads everything a snapshot needs from the destination, opens it and
 recomputes its keyed hashes. Damage ends with exit code 15 and names what is
-affected.
+affected. With a glob or a tag, --json prints a list of what is printed for one host.
 
 Examples:
   coordinator verify web1
-  coordinator verify web1 latest")]
+  coordinator verify web1 latest
+  coordinator verify 'web*' latest")]
 pub struct VerifyArgs {
-    /// The host's name in hosts.toml
+    /// The host's name in hosts.toml, a glob such as 'web*', or @TAG
+    #[arg(value_name = "HOST|GLOB|@TAG")]
     pub host: String,
     /// Only this snapshot [default: all]
     #[arg(value_name = "SNAP")]

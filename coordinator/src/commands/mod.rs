@@ -15,6 +15,7 @@ pub mod export;
 pub mod history;
 pub mod hold;
 pub mod host;
+pub mod hosts_meant;
 pub mod init;
 pub mod key;
 pub mod lease;

@@ -18,6 +18,7 @@ use crate::cli::run::RunArgs;
 use crate::cli::setup::InitArgs;
 use crate::cli::snapshot::SnapshotsArgs;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::hosts_meant::is_pattern;
 use crate::commands::init::report::InitReport;
 use crate::commands::init::{AdminPassword, Elsewhere, InitError, InitOptions, InitPaths, init};
 use crate::commands::key::{KeyCommandError, KitProof, export_kit, record_proof, verify_kit};
@@ -85,6 +86,22 @@ pub enum CommandError {
         /// The tag.
         tag: String,
     },
+    /// No host's name matches.
+    #[error("no host matches {glob:?}: {known}")]
+    NoneMatches {
+        /// The glob.
+        glob: String,
+        /// Which hosts there are.
+        known: String,
+    },
+    /// A glob that does not compile.
+    #[error("bad glob {glob:?} for hosts: write one as in 'web*', 'web[12]' or '{{web,db}}1'")]
+    BadGlob {
+        /// The glob.
+        glob: String,
+        /// Why.
+        source: globset::Error,
+    },
     /// The host's window is closed.
     #[error("{why}")]
     Closed {
@@ -103,7 +120,10 @@ impl CommandError {
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::UnknownHost(_) | Self::NoSuchTag { .. } => ExitCode::NotFound,
+            Self::UnknownHost(_) | Self::NoSuchTag { .. } | Self::NoneMatches { .. } => {
+                ExitCode::NotFound
+            }
+            Self::BadGlob { .. } => ExitCode::Usage,
             Self::Daemon(error) => error.exit_code(),
             Self::Open(error) => error.exit_code(),
             Self::Catalog(error) if error.is_not_found() => ExitCode::NotFound,
@@ -176,7 +196,7 @@ pub async fn run_command(
     for host in &hosts {
         host.check_files()?;
     }
-    let is_one = !args.all && matches!(args.hosts.as_slice(), [only] if !only.starts_with('@'));
+    let is_one = !args.all && matches!(args.hosts.as_slice(), [only] if !is_pattern(only));
     let socket = StateDir::new(&config.state_dir).daemon_socket();
     let out = &mut io::stdout();
     match Asked::ask(&socket, by_daemon::question(args, &hosts)).await {

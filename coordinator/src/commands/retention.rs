@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::retention::{ForgetArgs, PinCommand, PruneArgs, UndeleteArgs};
 use crate::clock::{Clock as _, SystemClock, utc};
+use crate::commands::hosts_meant::hosts_meant;
 use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
 use crate::config::host::Host;
@@ -79,11 +80,10 @@ pub async fn prune_command(
             .filter(|host| host.keep.is_some())
             .cloned()
             .collect(),
-        false => args
-            .hosts
-            .iter()
-            .map(|name| config.host(name).cloned().map_err(CommandError::from))
-            .collect::<Result<_, _>>()?,
+        false => hosts_meant(&args.hosts, &config)?
+            .into_iter()
+            .cloned()
+            .collect(),
     };
     if args.simulate.is_some() {
         return simulate_hosts(args, &config, &hosts, json, out);

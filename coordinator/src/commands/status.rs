@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::catalog::state::State;
 use crate::cli::daemon::StatusArgs;
 use crate::clock::{Clock, local, utc};
+use crate::commands::hosts_meant::hosts_meant;
 use crate::commands::on_storage::CommandError;
 use crate::config::Config;
 use crate::config::coordinator_file::AppendServer;
@@ -35,7 +36,7 @@ struct StatusJson {
     destinations: Option<Vec<DestinationJson>>,
 }
 
-/// `status [HOST]`.
+/// `status [HOST]…`.
 pub async fn status_command(
     args: &StatusArgs,
     config: &Config,
@@ -46,9 +47,12 @@ pub async fn status_command(
     let now = clock.now();
     let state_dir = StateDir::new(&config.state_dir);
     let state = State::open(&state_dir.state_file())?;
-    let hosts = match &args.host {
-        Some(name) => vec![host_status(&state, &state_dir, config.host(name)?, now)?],
-        None => fleet_status(&state, config, now)?,
+    let hosts = match args.hosts.is_empty() {
+        true => fleet_status(&state, config, now)?,
+        false => hosts_meant(&args.hosts, config)?
+            .into_iter()
+            .map(|host| host_status(&state, &state_dir, host, now))
+            .collect::<Result<_, _>>()?,
     };
     let (mut daemon, is_silent) = match live(&state_dir.daemon_socket()).await {
         Ok(live) => (live, false),

@@ -1,8 +1,9 @@
-//! Which hosts a command means: names, `@tag`, or all.
+//! Which hosts `run` means: names, globs, `@tag`, or all.
 
 use std::collections::BTreeMap;
 
 use crate::cli::run::RunArgs;
+use crate::commands::hosts_meant::hosts_meant;
 use crate::commands::on_storage::CommandError;
 use crate::config::Config;
 use crate::config::host::Host;
@@ -14,23 +15,8 @@ pub fn choose_hosts(args: &RunArgs, config: &Config) -> Result<Vec<Host>, Comman
     if args.all {
         chosen.extend(hosts_backed_up(config).map(|host| (host.name.clone(), host)));
     }
-    for word in &args.hosts {
-        match word.strip_prefix('@') {
-            Some(tag) => {
-                let before = chosen.len();
-                let tagged = hosts_backed_up(config).filter(|host| host.is_labelled(tag));
-                chosen.extend(tagged.map(|host| (host.name.clone(), host)));
-                if chosen.len() == before {
-                    let tag = tag.to_owned();
-                    return Err(CommandError::NoSuchTag { tag });
-                }
-            }
-            None => {
-                let host = config.host(word)?;
-                chosen.insert(host.name.clone(), host);
-            }
-        }
-    }
+    let named = hosts_meant(&args.hosts, config)?.into_iter();
+    chosen.extend(named.map(|host| (host.name.clone(), host)));
     for host in chosen.values() {
         if host.paths.is_empty() {
             return Err(CommandError::NoPaths {
