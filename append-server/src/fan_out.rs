@@ -288,6 +288,14 @@ impl FanOut {
 
     /// How every destination is doing.
     pub fn status(&self) -> Result<Vec<DestinationStatus>, FanOutError> {
+        self.status_of(None)
+    }
+
+    /// The same, with what each lacks of one repository alone.
+    pub fn status_of(
+        &self,
+        repository: Option<RepositoryId>,
+    ) -> Result<Vec<DestinationStatus>, FanOutError> {
         let Some(followers) = &self.followers else {
             let alone = self.required.iter().map(|destination| DestinationStatus {
                 name: destination.name().clone(),
@@ -298,8 +306,8 @@ impl FanOut {
             });
             return Ok(alone.collect());
         };
-        let required = followers.status_of_required();
-        required.chain(followers.status()).collect()
+        let required = followers.status_of_required(repository);
+        required.chain(followers.status(repository)).collect()
     }
 
     /// Waits, if this process has stored anything, until every follower has everything, or has something that keeps it

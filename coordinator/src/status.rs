@@ -2,6 +2,7 @@
 //! configuration and the time alone: opens no repository and asks nobody, so it is quick and works while everything else does
 //! not.
 
+pub mod behind;
 pub mod json;
 pub mod severity;
 

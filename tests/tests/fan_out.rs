@@ -7,16 +7,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tests::corpus::bytes::incompressible;
 use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
 use tests::places::{
     Stored, add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table,
 };
+use tests::processes;
 use tests::s3_server::{S3Kind, S3Server};
 use tests::shapes::{Outcome, exit};
 use tests::small_disk::SmallDisk;
-use tests::world::World;
+use tests::world::{HOST, World};
 
 /// The longest a run may take that waits for a destination.
 const RUN_MAX: Duration = Duration::from_secs(240);
@@ -403,5 +405,68 @@ fn a_follower_whose_disk_is_full_stops_nobody_and_catches_up_when_there_is_room(
         ensure!(world.snapshots()?.len() == 2, "{name}");
         world.expect_restores("latest", name)?;
     }
+    Ok(())
+}
+
+/// A daemon that answers, and what `status` says of each host's lag meanwhile.
+fn behind_by_host(world: &World) -> Result<BTreeMap<String, Option<Vec<serde_json::Value>>>> {
+    let daemon = world.start(&["daemon"])?;
+    let mut found = BTreeMap::new();
+    processes::wait_until("the daemon's answer", SURELY, || {
+        let status = world.coordinator(&["status", "--json"])?;
+        let status: serde_json::Value = status.expect_code(exit::OK)?.json()?;
+        for host in status["hosts"].as_array().into_iter().flatten() {
+            let name = host["host"].as_str().unwrap_or_default().to_owned();
+            found.insert(name, host["behind"].as_array().cloned());
+        }
+        Ok(!status["daemon"].is_null())
+    })?;
+    let table = world.coordinator(&["status"])?.expect_code(exit::OK)?;
+    println!("{}", table.stdout_text());
+    processes::signal(daemon.pid(), Signal::TERM)?;
+    daemon.finish(SURELY)?.expect_code(exit::OK)?;
+    Ok(found)
+}
+
+#[test]
+fn status_tells_of_which_host_a_destination_lacks_something() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(12, 1 << 20))?;
+    let hosts = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+    let second = hosts.replace(&format!("[host.{HOST}"), "[host.other");
+    world.write_hosts(&format!("{hosts}\n{second}"))?;
+    let disk = world.directory().join("disk");
+    let follows = disk_table("disk", &disk, "required = false");
+    let plain = fs::read_to_string(world.config())?;
+    world.write_config(&format!("{plain}\n{follows}"))?;
+    world.run()?;
+    let unknown = world.coordinator(&["status"])?.expect_code(exit::OK)?;
+    ensure!(unknown.stdout_text().contains('?'), "{unknown:?}");
+
+    let behind = behind_by_host(&world)?;
+    let lags = behind[HOST].clone().context("the daemon can say")?;
+    ensure!(
+        lags.len() == 1 && lags[0]["destination"] == "disk",
+        "{lags:?}"
+    );
+    ensure!(
+        lags[0]["objects_behind"].as_u64() >= Some(3)
+            && lags[0]["bytes_behind"].as_u64() > Some(1 << 20),
+        "{lags:?}"
+    );
+    ensure!(
+        behind["other"].as_ref().is_some_and(Vec::is_empty),
+        "{behind:?}"
+    );
+
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    wait_until_nobody_is_behind(&world)?;
+    let behind = behind_by_host(&world)?;
+    ensure!(
+        behind[HOST].as_ref().is_some_and(Vec::is_empty),
+        "{behind:?}"
+    );
     Ok(())
 }

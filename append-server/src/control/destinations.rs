@@ -14,9 +14,26 @@ use crate::control::{Control, small};
 use crate::destination::DestinationName;
 use crate::grants::{CommitGrant, ReadGrant};
 
-/// `GET /v1/destinations`.
-pub(super) async fn states(State(control): State<Arc<Control>>, _grant: ReadGrant) -> Response {
-    match control.fan_out.status() {
+/// Of what it is asked how far destinations are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StatesQuery {
+    repository: Option<String>,
+}
+
+/// `GET /v1/destinations?repository=<repository>`.
+pub(super) async fn states(
+    State(control): State<Arc<Control>>,
+    _grant: ReadGrant,
+    Query(query): Query<StatesQuery>,
+) -> Response {
+    let repository: Option<RepositoryId> = match query.repository.map(|id| id.parse()).transpose() {
+        Ok(repository) => repository,
+        Err(error) => {
+            return small(answer::refused(RefusalKind::Malformed, error.to_string()));
+        }
+    };
+    match control.fan_out.status_of(repository) {
         Ok(states) => {
             let states = states.into_iter().map(|state| DestinationState {
                 name: state.name.to_string(),

@@ -117,8 +117,11 @@ impl Followers {
     }
 
     /// How each of them is doing.
-    pub(super) fn status(&self) -> impl Iterator<Item = Result<DestinationStatus, FanOutError>> {
-        self.couriers.iter().map(|courier| {
+    pub(super) fn status(
+        &self,
+        of: Option<RepositoryId>,
+    ) -> impl Iterator<Item = Result<DestinationStatus, FanOutError>> {
+        self.couriers.iter().map(move |courier| {
             let name = courier.destination.name();
             let problem = match courier.problem() {
                 None => self.queue.problem(name)?,
@@ -127,7 +130,7 @@ impl Followers {
             Ok(DestinationStatus {
                 name: name.clone(),
                 required: false,
-                lag: self.queue.lag(name)?,
+                lag: self.queue.lag(name, of)?,
                 problem,
                 conditional_writes: courier.destination.known_conditional_writes(),
             })
@@ -167,8 +170,9 @@ impl Followers {
     /// How those are doing that are waited for.
     pub(super) fn status_of_required(
         &self,
+        of: Option<RepositoryId>,
     ) -> impl Iterator<Item = Result<DestinationStatus, FanOutError>> {
-        self.filling.iter().map(|courier| {
+        self.filling.iter().map(move |courier| {
             let name = courier.destination.name();
             let problem = match courier.problem() {
                 None => self.queue.problem(name)?,
@@ -181,7 +185,7 @@ impl Followers {
             Ok(DestinationStatus {
                 name: name.clone(),
                 required: true,
-                lag: self.queue.lag(name)?.and(self.queue.owed(name)?),
+                lag: self.queue.lag(name, of)?.and(self.queue.owed(name, of)?),
                 problem,
                 conditional_writes: courier.destination.known_conditional_writes(),
             })

@@ -422,17 +422,38 @@ impl Queue {
             .map(i64::cast_unsigned)
     }
 
-    /// What a destination is behind by.
-    pub fn lag(&self, destination: &DestinationName) -> Result<Lag, QueueError> {
-        let fail = self.failed("read");
+    /// What a destination is behind by: of one repository, or of all.
+    pub fn lag(
+        &self,
+        destination: &DestinationName,
+        of: Option<RepositoryId>,
+    ) -> Result<Lag, QueueError> {
+        self.sum("delivery", "destination", destination, of)
+    }
+
+    /// Sums up what a table has for a destination.
+    fn sum(
+        &self,
+        table: &'static str,
+        column: &'static str,
+        destination: &DestinationName,
+        of: Option<RepositoryId>,
+    ) -> Result<Lag, QueueError> {
+        let sum = format!(
+            "SELECT count(*), coalesce(sum(bytes), 0), min(since_unix_secs)
+             FROM {table} WHERE {column} = ?1"
+        );
+        let (fail, name) = (self.failed("read"), destination.to_string());
         let database = self.database();
-        database
-            .prepare_cached(
-                "SELECT count(*), coalesce(sum(bytes), 0), min(since_unix_secs)
-                 FROM delivery WHERE destination = ?1",
-            )
-            .and_then(|mut select| select.query_row(params![destination.to_string()], Lag::read))
-            .map_err(fail)
+        let lag = match of {
+            None => database
+                .prepare_cached(&sum)
+                .and_then(|mut select| select.query_row([name], Lag::read)),
+            Some(repository) => database
+                .prepare_cached(&format!("{sum} AND repository = ?2"))
+                .and_then(|mut select| select.query_row([name, repository.to_string()], Lag::read)),
+        };
+        lag.map_err(fail)
     }
 }
 
@@ -503,8 +524,12 @@ mod tests {
             bytes: 200,
             oldest_unix_secs: Some(10),
         };
-        assert_eq!(queue.lag(&far).unwrap(), lag);
-        assert_eq!(queue.lag(&name("nobody")).unwrap(), Lag::default());
+        assert_eq!(queue.lag(&far, None).unwrap(), lag);
+        assert_eq!(queue.lag(&name("nobody"), None).unwrap(), Lag::default());
+        let here = key(1).repository;
+        assert_eq!(queue.lag(&far, Some(here)).unwrap(), lag);
+        let elsewhere = RepositoryId([0xee; 16]);
+        assert_eq!(queue.lag(&far, Some(elsewhere)).unwrap(), Lag::default());
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub struct CancelArgs {
 /// `status`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-A host is late when its last good snapshot is older than its `sla`.
+A host is late when its last good snapshot is older than its `sla`. \"behind\" is what
+destinations lack of its repository, its newest snapshot included; ? when neither a
+daemon nor an append-server of its own can be asked.
 
 Examples:
   coordinator status

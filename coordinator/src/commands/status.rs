@@ -18,6 +18,7 @@ use crate::daemon::client::live;
 use crate::daemon::protocol::Live;
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
+use crate::status::behind::{Behind, ask_behind};
 use crate::status::json::{DestinationJson, HostStatusJson};
 use crate::status::{DestinationLag, Freshness, HostStatus, fleet_status, host_status};
 use crate::storage::StorageClient;
@@ -65,11 +66,14 @@ pub async fn status_command(
             (None, true)
         }
     };
-    let told = daemon.as_mut().and_then(|live| live.destinations.take());
-    let destinations = match told {
-        Some(told) => Some(told),
-        None => asked_destinations(config).await,
+    let told = daemon
+        .as_mut()
+        .map(|live| (live.destinations.take(), live.behind.take()));
+    let (destinations, behind) = match told {
+        Some((Some(destinations), behind)) => (Some(destinations), behind),
+        _ => asked_destinations(config, &state).await,
     };
+    let behind = HostsBehind { config, behind };
     let bad = hosts.iter().any(|host| host.freshness != Freshness::Ok);
     if json {
         let value = StatusJson {
@@ -78,13 +82,17 @@ pub async fn status_command(
             daemon,
             hosts: hosts
                 .iter()
-                .map(|host| HostStatusJson::of(host, now))
+                .map(|host| HostStatusJson::of(host, now).with_behind(behind.of(&host.host)))
                 .collect(),
             destinations,
         };
         write_json(out, &value)?;
     } else {
-        write_hosts(&hosts, now, out)?;
+        let shown: Vec<_> = hosts
+            .iter()
+            .map(|host| (host, behind.text(&host.host)))
+            .collect();
+        write_hosts(&shown, now, out)?;
         match &daemon {
             Some(live) => write_daemon(live, out)?,
             None if is_silent => writeln!(out, "a daemon runs and does not answer")?,
@@ -105,17 +113,57 @@ pub async fn status_command(
 }
 
 /// An append-server of its own can be asked without a daemon.
-async fn asked_destinations(config: &Config) -> Option<Vec<DestinationJson>> {
+async fn asked_destinations(
+    config: &Config,
+    state: &State,
+) -> (Option<Vec<DestinationJson>>, Option<Vec<Behind>>) {
     let AppendServer::External { socket_dir } = &config.append_server else {
-        return None;
+        return (None, None);
     };
     let client = StorageClient::new(&socket_dir.join("control"));
-    let states = client.destinations().await.ok()?;
+    let Ok(states) = client.destinations().await else {
+        return (None, None);
+    };
+    let behind = match state.repositories() {
+        Ok(known) => ask_behind(&client, &states, &known).await.ok(),
+        Err(_) => None,
+    };
     let lags = states.into_iter().map(DestinationLag::from);
-    Some(lags.map(|lag| DestinationJson::from(&lag)).collect())
+    let lags = lags.map(|lag| DestinationJson::from(&lag)).collect();
+    (Some(lags), behind)
 }
 
-const COLUMNS: [(&str, Align); 9] = [
+/// What destinations lack of hosts' repositories; nothing when nobody can say.
+struct HostsBehind<'a> {
+    config: &'a Config,
+    behind: Option<Vec<Behind>>,
+}
+
+impl HostsBehind<'_> {
+    fn of(&self, host: &str) -> Option<Vec<DestinationJson>> {
+        let repository = self.config.host(host).ok()?.repository.as_str();
+        let of_host = self.behind.as_ref()?.iter();
+        let of_host = of_host.filter(|behind| behind.repository == repository);
+        Some(of_host.map(|behind| behind.lag.clone()).collect())
+    }
+
+    /// `nas 1.2 GiB`, for each destination that lacks something; `?` when nobody can say which do.
+    fn text(&self, host: &str) -> String {
+        match self.of(host) {
+            // A single destination has all that there is.
+            None if self.config.destinations.len() < 2 => String::new(),
+            None => "?".to_owned(),
+            Some(lags) => {
+                let lags = lags.iter();
+                let lags =
+                    lags.map(|lag| format!("{} {}", lag.destination, size_text(lag.bytes_behind)));
+                lags.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+}
+
+const COLUMNS: [(&str, Align); 10] = [
     ("host", Align::Left),
     ("", Align::Left),
     ("last good", Align::Left),
@@ -124,14 +172,22 @@ const COLUMNS: [(&str, Align); 9] = [
     ("new", Align::Right),
     ("last run", Align::Left),
     ("next", Align::Left),
+    ("behind", Align::Left),
     ("holds", Align::Left),
 ];
 
-fn write_hosts(hosts: &[HostStatus], now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
+fn write_hosts(
+    hosts: &[(&HostStatus, String)],
+    now: Timestamp,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let zone = TimeZone::system();
-    let rows: Vec<Vec<String>> = hosts.iter().map(|host| row(host, now, &zone)).collect();
+    let rows: Vec<Vec<String>> = hosts
+        .iter()
+        .map(|(host, behind)| row(host, behind, now, &zone))
+        .collect();
     write_table(out, &COLUMNS, &rows)?;
-    for host in hosts {
+    for (host, _) in hosts {
         if let Some(error) = host.last_run.as_ref().and_then(|run| run.error.as_ref()) {
             writeln!(out, "{}: {}", host.host, visible(error))?;
         }
@@ -155,7 +211,7 @@ fn write_destinations(destinations: &[DestinationJson], out: &mut dyn Write) -> 
     Ok(())
 }
 
-fn row(status: &HostStatus, now: Timestamp, zone: &TimeZone) -> Vec<String> {
+fn row(status: &HostStatus, behind: &str, now: Timestamp, zone: &TimeZone) -> Vec<String> {
     let good = status.last_good.as_ref();
     let size = |bytes: Option<u64>| bytes.map(size_text).unwrap_or_default();
     let last_run = match (&status.last_run, status.running_since) {
@@ -176,6 +232,7 @@ fn row(status: &HostStatus, now: Timestamp, zone: &TimeZone) -> Vec<String> {
             .next_run
             .map(|at| local(at, zone))
             .unwrap_or_default(),
+        behind.to_owned(),
         holds.join(","),
     ]
 }

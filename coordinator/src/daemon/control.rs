@@ -22,6 +22,7 @@ use crate::daemon::protocol::{
 use crate::events::actor::Actor;
 use crate::exit_code::ExitCode;
 use crate::status::DestinationLag;
+use crate::status::behind::{Behind, ask_behind};
 use crate::status::json::DestinationJson;
 
 /// How many may ask at once. Whoever waits for runs to end is not counted among them.
@@ -122,10 +123,14 @@ async fn answer(stream: UnixStream, places: Places, asked: &Asked) -> io::Result
         Question::Reload => in_time(daemon.reload()).await.map(told),
         Question::Cancel { host } => in_time(daemon.cancel(host)).await.map(told),
         Question::Live => match in_time(daemon.live()).await {
-            Ok(live) => Ok(Answer::Live(Live {
-                destinations: destinations(asked).await,
-                ..live
-            })),
+            Ok(live) => {
+                let (destinations, behind) = destinations(asked).await;
+                Ok(Answer::Live(Live {
+                    destinations,
+                    behind,
+                    ..live
+                }))
+            }
             Err(why) => Err(why),
         },
     };
@@ -156,13 +161,31 @@ fn too_many_wait() -> String {
     )
 }
 
-/// How far destinations are behind, if the append-server says so soon.
-async fn destinations(asked: &Asked) -> Option<Vec<DestinationJson>> {
-    let storage = asked.coordinator.borrow().storage.clone();
+/// How far destinations are behind, together and for each repository, if the append-server says so soon.
+async fn destinations(asked: &Asked) -> (Option<Vec<DestinationJson>>, Option<Vec<Behind>>) {
+    let coordinator = Arc::clone(&asked.coordinator.borrow());
+    let storage = coordinator.storage.clone();
     let states = tokio::time::timeout(DESTINATIONS_PATIENCE, storage.destinations());
-    let states = states.await.ok()?.ok()?;
+    let Ok(Ok(states)) = states.await else {
+        return (None, None);
+    };
+    let known = coordinator.state.lock().await.repositories();
+    let behind = match known {
+        Ok(known) => {
+            let asking = ask_behind(&storage, &states, &known);
+            let behind = tokio::time::timeout(DESTINATIONS_PATIENCE, asking).await;
+            behind.ok().and_then(Result::ok)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "which repositories there are is not known");
+            None
+        }
+    };
     let lags = states.into_iter().map(DestinationLag::from);
-    Some(lags.map(|lag| DestinationJson::from(&lag)).collect())
+    (
+        Some(lags.map(|lag| DestinationJson::from(&lag)).collect()),
+        behind,
+    )
 }
 
 async fn read_question(read: &mut OwnedReadHalf) -> io::Result<Result<Question, String>> {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::health::Trouble;
+use crate::status::behind::Behind;
 use crate::status::json::DestinationJson;
 
 /// The version of what is said.
@@ -122,6 +123,9 @@ pub struct Live {
     pub troubles: Vec<Trouble>,
     /// How far destinations are behind; nothing when the append-server does not say.
     pub destinations: Option<Vec<DestinationJson>>,
+    /// What they lack of each repository.
+    #[serde(default)]
+    pub behind: Option<Vec<Behind>>,
 }
 
 /// A run that goes on.

@@ -31,6 +31,9 @@ pub struct HostStatusJson {
     pub holds: Vec<HoldJson>,
     /// When it is backed up next.
     pub next_run: Option<String>,
+    /// Destinations that lack something of its repository; left out when nobody can say, or was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Vec<DestinationJson>>,
 }
 
 /// A snapshot.
@@ -129,7 +132,14 @@ impl HostStatusJson {
             verified: status.verified.map(utc),
             holds: holds.collect(),
             next_run: status.next_run.map(utc),
+            behind: None,
         }
+    }
+
+    /// The same with what destinations lack of it.
+    #[must_use]
+    pub fn with_behind(self, behind: Option<Vec<DestinationJson>>) -> Self {
+        Self { behind, ..self }
     }
 }
 

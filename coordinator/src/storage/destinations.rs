@@ -24,8 +24,21 @@ const HEAL_DEADLINE: Duration = Duration::from_secs(3_600);
 impl StorageClient {
     /// How every destination is doing.
     pub async fn destinations(&self) -> Result<Vec<DestinationState>, StorageError> {
+        self.states(PATH_DESTINATIONS).await
+    }
+
+    /// The same, with what each lacks of one repository alone.
+    pub async fn destinations_of(
+        &self,
+        repository: RepositoryId,
+    ) -> Result<Vec<DestinationState>, StorageError> {
+        let path = format!("{PATH_DESTINATIONS}?repository={repository}");
+        self.states(&path).await
+    }
+
+    async fn states(&self, path: &str) -> Result<Vec<DestinationState>, StorageError> {
         let subject = Subject::Destinations;
-        let request = request(Method::GET, PATH_DESTINATIONS, Bytes::new());
+        let request = request(Method::GET, path, Bytes::new());
         let answer = self.send(request, &subject).await?;
         let body = collect(answer, &subject, STATES_BYTES_MAX).await?;
         let states = DestinationStates::decode(&body);

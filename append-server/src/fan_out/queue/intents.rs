@@ -132,16 +132,13 @@ impl Queue {
             .map(drop)
     }
 
-    /// What a destination would not take so far.
-    pub fn owed(&self, destination: &DestinationName) -> Result<Lag, QueueError> {
-        let fail = self.failed("read");
-        self.database()
-            .prepare_cached(
-                "SELECT count(*), coalesce(sum(bytes), 0), min(since_unix_secs)
-                 FROM intent WHERE owed_to = ?1",
-            )
-            .and_then(|mut select| select.query_row([destination.to_string()], Lag::read))
-            .map_err(fail)
+    /// What a destination would not take so far: of one repository, or of all.
+    pub fn owed(
+        &self,
+        destination: &DestinationName,
+        of: Option<RepositoryId>,
+    ) -> Result<Lag, QueueError> {
+        self.sum("intent", "owed_to", destination, of)
     }
 
     /// Why it would not.

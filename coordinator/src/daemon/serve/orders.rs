@@ -160,6 +160,7 @@ impl Daemon {
             waiting,
             troubles: self.inputs.health.troubles(Instant::now()),
             destinations: None,
+            behind: None,
         }
     }
 }
