@@ -4,7 +4,7 @@
 
 pub mod header;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ use crate::snapshot::listing::Listing;
 const ENTRIES_TOGETHER: usize = 512;
 /// Chunks of their contents that are read together, at most: each may keep a frame of some MiB in memory.
 const CHUNKS_TOGETHER: usize = 64;
+/// Files with several names that are remembered as left out. Past it, links to them come without what they name.
+const LEFT_OUT_MAX: usize = 1 << 16;
 /// What a tape writes at once; the stream ends at a multiple of it.
 const RECORD_BYTES: u64 = 20 * BLOCK_BYTES as u64;
 
@@ -63,6 +65,7 @@ pub async fn export(
         groups: names.groups.iter().map(as_key).collect(),
         waiting: Vec::new(),
         waiting_chunks: 0,
+        left_out: HashSet::new(),
         written: 0,
         exported: Exported::default(),
         out,
@@ -93,6 +96,8 @@ struct Stream<'a> {
     groups: HashMap<u32, &'a str>,
     waiting: Vec<Waiting>,
     waiting_chunks: usize,
+    /// First names of files that were left out, so that their further names are, too.
+    left_out: HashSet<Vec<u8>>,
     written: u64,
     exported: Exported,
     out: &'a mut (dyn Write + Send),
@@ -113,8 +118,18 @@ impl Stream<'_> {
             }
             first => first,
         };
+        if first
+            .as_ref()
+            .is_some_and(|first| self.left_out.contains(first))
+        {
+            self.exported.unread += 1;
+            return Ok(());
+        }
         if entry.content == Content::Missing && first.is_none() {
             self.exported.unread += 1;
+            if entry.stat.links > 1 && self.left_out.len() < LEFT_OUT_MAX {
+                self.left_out.insert(path);
+            }
             return Ok(());
         }
         let size = match first {

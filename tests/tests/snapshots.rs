@@ -28,8 +28,8 @@ fn diff(world: &World, arguments: &[&str]) -> Result<DiffReport> {
     world.coordinator(&all)?.expect_code(exit::OK)?.json()
 }
 
-#[test]
-fn what_changed_between_two_snapshots_is_told() -> Result<()> {
+/// A host with two snapshots, and one difference of each kind between them.
+fn changed_world() -> Result<World> {
     let world = World::new()?;
     let source = world.source();
     for directory in ["a", "b"] {
@@ -54,6 +54,12 @@ fn what_changed_between_two_snapshots_is_told() -> Result<()> {
     symlink("nowhere", source.join("b/type"))?;
     fs::write(source.join("b/evil\u{1b}[31m"), "1")?;
     world.run()?;
+    Ok(world)
+}
+
+#[test]
+fn what_changed_between_two_snapshots_is_told() -> Result<()> {
+    let world = changed_world()?;
     let found = diff(&world, &["diff", HOST, "latest~1"])?;
     ensure!(
         lines(&world, &found)
@@ -84,12 +90,15 @@ fn what_changed_between_two_snapshots_is_told() -> Result<()> {
     let newest = world.snapshots()?.pop().map(|line| line.id);
     ensure!(newest.as_deref() == Some(found.to.id.as_str()), "{found:?}");
     ensure!(diff(&world, &["changes", HOST])?.changes.len() == 6);
+    Ok(())
+}
 
-    let below = source.join("a").to_string_lossy().into_owned();
-    let part = diff(
-        &world,
-        &["diff", HOST, "latest~1", &found.to.id[..8], &below],
-    )?;
+#[test]
+fn paths_restrict_what_is_compared_and_what_is_not_there_is_named() -> Result<()> {
+    let world = changed_world()?;
+    let newest = world.snapshots()?.pop().context("there are two")?.id;
+    let below = world.source().join("a").to_string_lossy().into_owned();
+    let part = diff(&world, &["diff", HOST, "latest~1", &newest[..8], &below])?;
     ensure!(part.changes.len() == 3, "{part:?}");
     let text = world
         .coordinator(&["diff", HOST, "latest~1", &below])?

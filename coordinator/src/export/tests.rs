@@ -110,11 +110,12 @@ async fn what_was_not_read_is_left_out_and_counted() {
     secret.stat.size = 10;
     secret.flags = EntryFlags::UNREADABLE;
     secret.content = Content::Missing;
+    secret.stat.links = 2;
     builder.add("", secret);
-    builder.file("z", b"content");
+    builder.file("z", b"content").hard_link("zz", "secret");
     let listing = builder.build().listing().await;
     let (stream, exported) = stream(&listing, &[]).await;
-    assert_eq!((exported.entries, exported.unread), (1, 1));
+    assert_eq!((exported.entries, exported.unread), (1, 2));
     assert_eq!(names(&stream), ["z"]);
 }
 
