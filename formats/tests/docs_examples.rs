@@ -615,7 +615,7 @@ fn describe_coordinator(bytes: &[u8]) -> String {
             let (rules, limits) = (&start.rules, start.limits);
             format!(
                 "Start epoch {} run {} header of {} {transport} sources {} one file system {} \
-                 exclude {:?} caches {} if present {} streams {} {limits:?}",
+                 exclude {:?} caches {} if present {} from {:?} streams {} {limits:?}",
                 start.epoch,
                 start.run.short(),
                 start.run_header.len(),
@@ -624,6 +624,7 @@ fn describe_coordinator(bytes: &[u8]) -> String {
                 rules.exclude,
                 rules.exclude_caches,
                 list(&rules.exclude_if_present, |name| shown(name)),
+                rules.fs_snapshot,
                 list(&start.streams, |stream| format!(
                     "{} of {} in {} s and {} bytes to {}",
                     shown(&stream.name),

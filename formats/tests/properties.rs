@@ -36,7 +36,7 @@ use formats::wire::control::{
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
-use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::start::{AgentLimits, FsSnapshot, Rules, Start, Transport};
 use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
@@ -720,28 +720,37 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
     })
 }
 
+fn rules() -> impl Strategy<Value = Rules> {
+    let sources = proptest::collection::btree_set(path(), 0..4);
+    (
+        sources,
+        vec(text(), 0..4),
+        vec(name(), 0..3),
+        any::<(bool, bool, bool)>(),
+    )
+        .prop_map(
+            |(sources, exclude, exclude_if_present, (one_file_system, exclude_caches, btrfs))| {
+                Rules {
+                    sources: sources.into_iter().collect(),
+                    one_file_system,
+                    exclude,
+                    exclude_caches,
+                    exclude_if_present,
+                    fs_snapshot: match btrfs {
+                        true => FsSnapshot::Btrfs,
+                        false => FsSnapshot::None,
+                    },
+                }
+            },
+        )
+}
+
 fn start() -> impl Strategy<Value = Start> {
     let transport = prop_oneof![
         vec(any::<u8>(), 0..100).prop_map(|path| Transport::Unix { path }),
         any::<u16>().prop_map(|port| Transport::Tcp { port }),
         Just(Transport::Stdio),
     ];
-    let sources = proptest::collection::btree_set(path(), 0..4);
-    let rules = (
-        sources,
-        vec(text(), 0..4),
-        vec(name(), 0..3),
-        any::<(bool, bool)>(),
-    )
-        .prop_map(
-            |(sources, exclude, exclude_if_present, (one_file_system, exclude_caches))| Rules {
-                sources: sources.into_iter().collect(),
-                one_file_system,
-                exclude,
-                exclude_caches,
-                exclude_if_present,
-            },
-        );
     let limits = (1..=64u32, 1..=256u32, 1..=8u8, any::<i8>(), any::<u8>()).prop_map(
         |(batches_in_flight, queries_in_flight, tunnel_connections, level, threads)| AgentLimits {
             batches_in_flight,
@@ -758,7 +767,7 @@ fn start() -> impl Strategy<Value = Start> {
         keys,
         vec(any::<u8>(), 0..100),
         transport,
-        (rules, streams()),
+        (rules(), streams()),
         limits,
     )
         .prop_map(

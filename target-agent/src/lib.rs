@@ -1,5 +1,6 @@
 //! The target agent: reads one host for one run and streams sealed packs back. Threads and blocking I/O.
-//! Never holds history, never decides what is kept, never writes outside its own temporary directory.
+//! Never holds history, never decides what is kept, never writes outside its own temporary directory,
+//! but for the filesystem snapshots that it is told to take, and removes.
 //!
 //! Reading order: the session, the conversation it has, then the way of a tree (walk, filter), of a file
 //! (dispatch, read, window, pack) and of a pack (upload).
@@ -11,6 +12,7 @@ pub mod clock;
 pub mod facts;
 pub mod hardening;
 pub mod limits;
+pub mod mount_table;
 pub mod own_file;
 pub mod surroundings;
 pub mod threads;
@@ -20,6 +22,7 @@ pub mod control;
 
 pub mod batches;
 pub mod filter;
+pub mod fs_snapshot;
 pub mod stat;
 pub mod streams;
 pub mod walk;

@@ -38,6 +38,7 @@ use crate::threads::spawn;
 use crate::totals::Counters;
 use crate::upload::sender::{self, Uploader};
 use crate::upload::stream::Stream;
+use crate::walk::ground::Ground;
 use crate::walk::walker::{WalkOptions, walk};
 use crate::window::{self, Item, Piece, Window};
 
@@ -48,11 +49,11 @@ pub struct PipelineOptions {
     /// The run header of the orders.
     pub header: RunHeader,
     /// The patterns of the orders.
-    pub filter: Filter,
+    pub filter: Arc<Filter>,
     /// Upload connections, hands shaken.
     pub connections: Vec<Box<dyn Stream>>,
-    /// Filesystem and inode of the agent's own directory.
-    pub own_directory: Option<(u64, u64)>,
+    /// The tree to walk.
+    pub ground: Ground,
     /// How many directories may be open.
     pub open_directories: usize,
     /// From the coordinator.
@@ -118,11 +119,10 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
         counters: options.counters,
     };
     let walk_options = WalkOptions {
-        root: b"/",
+        ground: &options.ground,
         rules: &options.start.rules,
         filter: &options.filter,
         streams: &streams,
-        own_directory: options.own_directory,
         open_directories: options.open_directories,
     };
     let (_, batches, seen) = walk(&walk_options, sink);

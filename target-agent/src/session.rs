@@ -11,12 +11,13 @@ use formats::codec::DecodeError;
 use formats::seal::run_header::{Purpose, RunContext, RunHeader};
 use formats::wire::control::{FromAgent, Hello, Problem, ProblemKind};
 use formats::wire::framing::PROTOCOL_VERSION;
-use formats::wire::start::Start;
+use formats::wire::start::{self, Start};
 
 use crate::control::incoming::{self, Incoming};
 use crate::control::outgoing::Outgoing;
 use crate::facts::{self, SeenIds};
 use crate::filter::{Filter, FilterError};
+use crate::fs_snapshot::{self, FsSnapshot, SnapshotError, SnapshotOptions};
 use crate::hardening;
 use crate::limits::PROGRESS_EVERY;
 use crate::own_file::{self, OwnDirectory};
@@ -40,6 +41,8 @@ enum SessionError {
     OtherRun,
     #[error("the orders cannot be followed")]
     Filter(#[from] FilterError),
+    #[error("the sources cannot be read from snapshots")]
+    FsSnapshot(#[from] SnapshotError),
     #[error("no upload connection")]
     Connect(#[from] ConnectError),
     #[error("a thread cannot be started")]
@@ -84,7 +87,7 @@ fn run(
     say_hello(outgoing)?;
     let start = incoming.start.recv().map_err(|_| SessionError::NoOrders)?;
     let header = check_orders(&start)?;
-    let filter = Filter::new(start.rules.exclude.iter().map(String::as_str))?;
+    let filter = Arc::new(Filter::new(start.rules.exclude.iter().map(String::as_str))?);
     let connections = connect::connect(&start, incoming, outgoing)?;
     let own = OwnDirectory::find();
     remove_self(own.as_ref(), outgoing);
@@ -102,18 +105,25 @@ fn run(
                 }
             })?
     };
+    let snapshot = take_snapshot(&start, &filter, outgoing)?;
+    let taken = snapshot.as_ref().map(|snapshot| snapshot.ground.clone());
+    let mut ground = taken.unwrap_or_default();
+    ground.own_directories.extend(own.map(|own| own.identity()));
     let seen = pipeline::run(PipelineOptions {
         start: *start,
         header,
         filter,
         connections,
-        own_directory: own.map(|own| own.identity()),
+        ground,
         open_directories: hardening::open_directories(),
         incoming: incoming.clone(),
         outgoing: outgoing.clone(),
         counters: counters.clone(),
         on_read,
     })?;
+    for left in snapshot.map_or_else(Vec::new, FsSnapshot::remove) {
+        outgoing.problem(left);
+    }
     drop(done);
     progress.join().ok();
     say_farewell(incoming, outgoing, counters, &seen);
@@ -144,6 +154,27 @@ fn check_orders(start: &Start) -> Result<RunHeader, SessionError> {
     } else {
         Err(SessionError::OtherRun)
     }
+}
+
+/// The snapshots that the orders ask for, if they do.
+fn take_snapshot(
+    start: &Start,
+    filter: &Arc<Filter>,
+    outgoing: &Outgoing,
+) -> Result<Option<FsSnapshot>, SnapshotError> {
+    if start.rules.fs_snapshot == start::FsSnapshot::None {
+        return Ok(None);
+    }
+    let mut snapshot = fs_snapshot::take(SnapshotOptions {
+        repository: start.repository,
+        run: start.run,
+        rules: start.rules.clone(),
+        filter: filter.clone(),
+    })?;
+    for problem in snapshot.problems.drain(..) {
+        outgoing.problem(problem);
+    }
+    Ok(Some(snapshot))
 }
 
 /// Leaves the disk before anything is read. What cannot be removed is told; the coordinator clears up.

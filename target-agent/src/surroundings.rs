@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +12,9 @@ use formats::limits::{MOUNTS_MAX, STORES_MAX};
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 
 use crate::facts::{clipped, small_file};
+use crate::mount_table::{self, MountLine, without_slash};
 use crate::walk::pseudo::is_pseudo;
 
-/// The most bytes read of the mount table.
-const MOUNTINFO_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes of paths that are told: a message has an end.
 const PATHS_BYTES_MAX: usize = 512 << 10;
 /// How long data directories are looked for: one of them may be on a filesystem that hangs.
@@ -39,79 +37,13 @@ const STORES: [(&str, &str); 11] = [
 
 /// What is around.
 pub fn look_around() -> Surroundings {
-    let table = mount_table();
-    let all: Vec<MountLine> = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse)
-        .collect();
+    let all = mount_table::read();
     Surroundings {
         machine_uuid: clipped(&small_file("/sys/class/dmi/id/product_uuid").unwrap_or_default()),
         root_filesystem: clipped(&root_filesystem(&all).unwrap_or_default()),
         mounts: told(&all),
         stores: stores_in_time(),
     }
-}
-
-fn mount_table() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Ok(file) = fs::File::open("/proc/self/mountinfo")
-        && file
-            .take(MOUNTINFO_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .is_err()
-    {
-        bytes.clear();
-    }
-    bytes
-}
-
-/// A line of mountinfo: `36 35 98:0 /root /point options - type source super`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct MountLine {
-    device: Vec<u8>,
-    /// The directory of the filesystem that is mounted.
-    root: Vec<u8>,
-    point: Vec<u8>,
-    kind: String,
-    source: Vec<u8>,
-}
-
-fn parse(line: &[u8]) -> Option<MountLine> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let device = fields.nth(2)?.to_vec();
-    let root = unescape(fields.next()?);
-    let point = unescape(fields.next()?);
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = String::from_utf8(fields.next()?.to_vec()).ok()?;
-    let source = unescape(fields.next()?);
-    Some(MountLine {
-        device,
-        root,
-        point,
-        kind,
-        source,
-    })
-}
-
-/// The kernel writes blanks and backslashes of paths as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while let Some(byte) = field.get(at) {
-        let digits = field.get(at + 1..at + 4).filter(|_| *byte == b'\\');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(octal) => {
-                plain.push(octal);
-                at += 4;
-            }
-            None => {
-                plain.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    plain
 }
 
 /// The root filesystem's name for itself. For some types the kernel makes its number from the UUID; the others have a link
@@ -180,10 +112,6 @@ fn contains(above: &[u8], below: &[u8]) -> bool {
             .is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-fn without_slash(path: &[u8]) -> Vec<u8> {
-    path.strip_prefix(b"/").unwrap_or(path).to_vec()
-}
-
 fn stores_in_time() -> Vec<Store> {
     let (found, looking) = bounded(1);
     let looked = std::thread::Builder::new()
@@ -215,7 +143,8 @@ fn stores(known: &[(&str, &str)]) -> Vec<Store> {
 
 #[cfg(test)]
 mod tests {
-    use super::{look_around, parse, stores, told, unescape};
+    use super::{look_around, stores, told};
+    use crate::mount_table::parse;
 
     #[test]
     fn this_machine_has_a_root_that_is_told_once() {
@@ -253,12 +182,6 @@ mod tests {
         let expected = [("", "ext4"), ("home", "btrfs"), ("srv/with blank", "btrfs")];
         let expected = expected.map(|(path, kind)| (path.to_owned(), kind.to_owned()));
         assert_eq!(told, expected);
-    }
-
-    #[test]
-    fn escapes_that_are_none_stay_as_they_are() {
-        assert_eq!(unescape(b"a\\040b\\134c"), b"a b\\c");
-        assert_eq!(unescape(b"a\\9\\04"), b"a\\9\\04");
     }
 
     #[test]

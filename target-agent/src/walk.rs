@@ -4,6 +4,7 @@
 pub mod batch;
 mod descent;
 pub mod directory;
+pub mod ground;
 pub mod names;
 pub mod pseudo;
 pub mod skip;

@@ -4,6 +4,7 @@
 pub mod shapes;
 
 pub mod booted_root;
+pub mod btrfs_disk;
 pub mod calendar;
 pub mod certificates;
 pub mod compare;

@@ -594,6 +594,7 @@ fn orders(
                 .iter()
                 .map(|name| name.as_str().as_bytes().to_vec())
                 .collect(),
+            fs_snapshot: host.fs_snapshot.order(),
         },
         streams: Streams::orders(&host.streams),
         limits: AgentLimits {

@@ -11,6 +11,7 @@ use append_server::quantity::QuantityError;
 
 use crate::config::address::AddressError;
 use crate::config::exclude::ExcludeError;
+use crate::config::fs_snapshot::ParseFsSnapshotError;
 use crate::config::io_priority::ParseIoPriorityError;
 use crate::config::listener_settings::ListenAddressError;
 use crate::config::login_fields::LoginFieldError;
@@ -246,6 +247,9 @@ pub enum ValueError {
     /// Hours without a beginning or an end.
     #[error("has one of `from` and `to`: write both, or neither for all other hours")]
     HalfHours,
+    /// What a host is read from.
+    #[error(transparent)]
+    FsSnapshot(#[from] ParseFsSnapshotError),
     /// An I/O priority.
     #[error(transparent)]
     IoPriority(#[from] ParseIoPriorityError),

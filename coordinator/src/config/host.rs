@@ -9,6 +9,7 @@ use append_server::quantity::Span;
 use crate::config::address::{Address, LoginUser};
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
+use crate::config::fs_snapshot::FsSnapshot;
 use crate::config::hook_settings::Hook;
 use crate::config::io_priority::IoPriority;
 use crate::config::layers::Layers;
@@ -54,6 +55,8 @@ pub struct Host {
     pub exclude_caches: bool,
     /// Files whose presence leaves their directory out.
     pub exclude_if_present: Arc<[MarkerName]>,
+    /// What is read instead of its filesystems as they are.
+    pub fs_snapshot: FsSnapshot,
     /// How the upload comes back.
     pub transport: Transport,
     /// Labels.
@@ -202,6 +205,7 @@ pub(super) fn merge(
         exclude_if_present: layers
             .pick(|table| &table.exclude_if_present)
             .unwrap_or_default(),
+        fs_snapshot: layers.pick(|table| &table.fs_snapshot).unwrap_or_default(),
         transport: layers.pick(|table| &table.transport).unwrap_or_default(),
         tags: layers.pick(|table| &table.tags).unwrap_or_default(),
         keep: layers.pick(|table| &table.keep),

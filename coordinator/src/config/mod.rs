@@ -11,6 +11,7 @@ pub mod coordinator_file;
 pub mod difference;
 pub mod error;
 pub mod exclude;
+pub mod fs_snapshot;
 pub mod hook_settings;
 pub mod host;
 pub mod hosts_file;

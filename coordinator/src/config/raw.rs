@@ -180,6 +180,7 @@ pub(super) struct RawSettings {
     pub(super) exclude: Option<Vec<Text>>,
     pub(super) exclude_caches: Option<bool>,
     pub(super) exclude_if_present: Option<Vec<Text>>,
+    pub(super) fs_snapshot: Option<Text>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Text>>,
     pub(super) groups: Option<Spanned<Vec<Text>>>,

@@ -14,6 +14,7 @@ use crate::config::address::{Address, LoginUser};
 use crate::config::bandwidth_settings::read_bandwidth;
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
+use crate::config::fs_snapshot::FsSnapshot;
 use crate::config::hook_settings::{Hook, read_hooks};
 use crate::config::io_priority::IoPriority;
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
@@ -52,6 +53,7 @@ pub(super) struct Settings {
     pub(super) exclude: Option<Arc<[ExcludeRule]>>,
     pub(super) exclude_caches: Option<bool>,
     pub(super) exclude_if_present: Option<Arc<[MarkerName]>>,
+    pub(super) fs_snapshot: Option<FsSnapshot>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Tag>>,
     pub(super) keep: Option<Keep>,
@@ -247,6 +249,7 @@ impl<'a> ValueReader<'a> {
                 .exclude_if_present
                 .as_ref()
                 .map(|names| self.list(names).into()),
+            fs_snapshot: self.maybe(raw.fs_snapshot.as_ref()),
             transport: raw.transport,
             tags: raw.tags.as_ref().map(|tags| self.list(tags)),
             keep: raw.keep.as_ref().map(|keep| read_keep(self, keep)),

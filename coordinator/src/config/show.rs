@@ -252,6 +252,7 @@ fn host_rows(host: &Host) -> Rows {
             "exclude_if_present",
             texts(host.exclude_if_present.iter().map(|name| name.as_str())),
         ),
+        ("fs_snapshot", json!(host.fs_snapshot.as_str())),
         ("transport", json!(host.transport.as_str())),
         ("tags", texts(host.tags.iter().map(|tag| tag.as_str()))),
         (

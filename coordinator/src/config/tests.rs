@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::error::ERRORS_MAX;
+use crate::config::fs_snapshot::FsSnapshot;
 use crate::config::hook_settings::{HookEvent, HookFailure};
 use crate::config::hosts_file::resolve;
 use crate::config::raw::Transport;
@@ -629,6 +630,9 @@ fn other_values_are_refused_with_a_way_to_write_them() {
         ("limits = { connect = \"0s\" }", "at least 1s"),
         ("limits = { tunnel_connections = 9 }", "from 1 to 8"),
         ("limits = { nice = 20 }", "from 1 to 19"),
+        ("fs_snapshot = \"lvm\"", "not supported yet"),
+        ("fs_snapshot = \"zfs\"", "use a hook"),
+        ("fs_snapshot = \"ext4\"", "write \"btrfs\""),
         ("limits = { ionice = \"realtime\" }", "write \"idle\""),
         ("limits = { ionice = \"best-effort:8\" }", "write \"idle\""),
         ("limits = { bandwidth = \"10Mbit/s\" }", "\"10MiB/s\""),
@@ -1175,7 +1179,7 @@ fn a_hundred_thousand_hosts_resolve() {
 fn the_remaining_values_reach_the_host() {
     let hosts = format!(
         "{HOSTS}become = \"sudo  -n\"\nmax_new = \"1.5GiB\"\nrepository = \"web\"\ntags = [\"prod\", \"prod\"]\n\
-         transport = \"stdio\"\nlimits = {{ idle = \"90s\", agent_threads = 2, nice = 5, ionice = \"best-effort:6\", bandwidth = \"1MiB/s\" }}\n"
+         transport = \"stdio\"\nfs_snapshot = \"btrfs\"\nlimits = {{ idle = \"90s\", agent_threads = 2, nice = 5, ionice = \"best-effort:6\", bandwidth = \"1MiB/s\" }}\n"
     );
     let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
     let host = config.host("web1").unwrap();
@@ -1184,6 +1188,7 @@ fn the_remaining_values_reach_the_host() {
     assert_eq!(host.repository.as_str(), "web");
     assert_eq!(host.tags.len(), 1);
     assert_eq!(host.transport, Transport::Stdio);
+    assert_eq!(host.fs_snapshot, FsSnapshot::Btrfs);
     assert_eq!(host.limits.idle.duration().as_secs(), 90);
     assert_eq!(host.limits.connect.duration().as_secs(), 30);
     assert_eq!(host.limits.agent_threads, Some(2));

@@ -29,6 +29,16 @@ pub enum Transport {
     Stdio,
 }
 
+/// What is read instead of the sources' filesystems as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FsSnapshot {
+    /// Nothing: each file as it is when its turn comes.
+    #[default]
+    None,
+    /// Snapshots of Btrfs, taken before the walk and removed after it.
+    Btrfs,
+}
+
 /// What to read on the target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
@@ -42,6 +52,8 @@ pub struct Rules {
     pub exclude_caches: bool,
     /// Leave out the contents of directories that hold one of these names.
     pub exclude_if_present: Vec<Vec<u8>>,
+    /// What to read it from.
+    pub fs_snapshot: FsSnapshot,
 }
 
 /// What the agent keeps to; the coordinator and the append-server enforce it besides.
@@ -196,6 +208,10 @@ impl Rules {
         for name in &self.exclude_if_present {
             out.put_prefixed(name);
         }
+        out.put_u8(match self.fs_snapshot {
+            FsSnapshot::None => 0,
+            FsSnapshot::Btrfs => 1,
+        });
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -220,12 +236,23 @@ impl Rules {
             check_name(name)?;
             exclude_if_present.push(name.to_vec());
         }
+        let fs_snapshot = match reader.u8("filesystem snapshot")? {
+            0 => FsSnapshot::None,
+            1 => FsSnapshot::Btrfs,
+            tag => {
+                return Err(DecodeError::UnknownTag {
+                    what: "filesystem snapshot",
+                    tag: tag.into(),
+                });
+            }
+        };
         Ok(Self {
             sources,
             one_file_system,
             exclude,
             exclude_caches,
             exclude_if_present,
+            fs_snapshot,
         })
     }
 }

@@ -11,7 +11,7 @@ use formats::wire::control::{
 };
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
-use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::start::{AgentLimits, FsSnapshot, Rules, Start, Transport};
 use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
@@ -226,6 +226,7 @@ fn start() -> Start {
             exclude: vec!["*.tmp".into(), "!keep.tmp".into()],
             exclude_caches: true,
             exclude_if_present: vec![b".nobackup".to_vec()],
+            fs_snapshot: FsSnapshot::Btrfs,
         },
         streams: vec![Stream {
             name: b"pg/users.dump".to_vec(),

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use crate::filter::Filter;
 use crate::streams::Streams;
 use crate::walk::batch::Batch;
+use crate::walk::ground::Ground;
 use crate::walk::walker::{Sink, WalkOptions, walk};
 
 type OnEntry<'a> = Box<dyn FnMut(&[u8]) + 'a>;
@@ -80,12 +81,16 @@ impl<'a> Setup<'a> {
 
     fn walk(self) -> Collected<'a> {
         let filter = Filter::new(self.rules.exclude.iter().map(String::as_str)).expect("good");
+        let ground = Ground {
+            root: self.root.as_os_str().as_bytes().to_vec(),
+            own_directories: self.own_directory.into_iter().collect(),
+            ..Ground::default()
+        };
         let options = WalkOptions {
             streams: &self.streams,
-            root: self.root.as_os_str().as_bytes(),
+            ground: &ground,
             rules: &self.rules,
             filter: &filter,
-            own_directory: self.own_directory,
             open_directories: self.open_directories,
         };
         let sink = Collected {

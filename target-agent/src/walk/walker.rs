@@ -17,6 +17,7 @@ use crate::stat;
 use crate::streams::Streams;
 use crate::walk::batch::{Batch, BatchBuilder};
 use crate::walk::directory::Directory;
+use crate::walk::ground::Ground;
 use crate::walk::names::{NamePage, NameQueue, Named};
 use crate::walk::pseudo::{Mounts, pseudo_type_of};
 use crate::walk::skip;
@@ -33,16 +34,14 @@ pub trait Sink {
 /// What to walk, and with what.
 #[derive(Debug)]
 pub struct WalkOptions<'a> {
-    /// Where the tree's root is: `/`, or a test's directory.
-    pub root: &'a [u8],
+    /// The tree.
+    pub ground: &'a Ground,
     /// The sources and what to leave out of them.
     pub rules: &'a Rules,
     /// The patterns of the rules.
     pub filter: &'a Filter,
     /// The streams, listed beside what the disk has.
     pub streams: &'a Streams,
-    /// Filesystem and inode of the agent's own directory.
-    pub own_directory: Option<(u64, u64)>,
     /// How many directories may be open.
     pub open_directories: usize,
 }
@@ -113,7 +112,7 @@ pub fn walk<S: Sink>(options: &WalkOptions<'_>, sink: S) -> (S, u64, SeenIds) {
 impl<'a, S: Sink> Walker<'a, S> {
     fn enter_root(&mut self, tree: &'a SourceTree) {
         let permit = self.permit();
-        match Directory::open_root(self.options.root, permit) {
+        match Directory::open_root(&self.options.ground.root, permit) {
             Ok(directory) => {
                 let plan = Plan {
                     sources: Some(tree),
@@ -188,7 +187,7 @@ impl<'a, S: Sink> Walker<'a, S> {
         {
             self.note_pseudo(kind);
         }
-        if self.options.own_directory == Some(directory.identity) {
+        if self.is_own(directory.identity) {
             return None;
         }
         let rules = self.options.rules;
@@ -206,6 +205,10 @@ impl<'a, S: Sink> Walker<'a, S> {
             }),
             _ => None,
         }
+    }
+
+    fn is_own(&self, identity: (u64, u64)) -> bool {
+        self.options.ground.own_directories.contains(&identity)
     }
 
     fn note_pseudo(&mut self, kind: &str) {
@@ -333,8 +336,7 @@ impl<'a, S: Sink> Walker<'a, S> {
         if !is_directory && way.is_some_and(|way| !way.children.is_empty()) {
             self.sources_missing(way, Errno::NOTDIR);
         }
-        let is_own =
-            is_directory && self.options.own_directory == Some((found.st_dev, found.st_ino));
+        let is_own = is_directory && self.is_own((found.st_dev, found.st_ino));
         let is_excluded = named.kind.is_none()
             && way.is_none()
             && plan.full
@@ -376,6 +378,12 @@ impl<'a, S: Sink> Walker<'a, S> {
         let rules = self.options.rules;
         let elsewhere = rules.one_file_system && entry.filesystem != plan.filesystem;
         if elsewhere && way.is_none() {
+            return false;
+        }
+        let ground = self.options.ground;
+        if ground.is_missing_subvolume(entry.filesystem, entry.stat.inode) {
+            let text = "a subvolume made while the snapshots were taken: its contents are left out";
+            self.problem_here(ProblemKind::Other, None, text);
             return false;
         }
         // With a source in it or below it, opening tells.

@@ -274,6 +274,7 @@ const SETTINGS: &[Key] = &[
     key("exclude", Kind::Texts),
     key("exclude_caches", Kind::Flag).or("false"),
     key("exclude_if_present", Kind::Texts),
+    key("fs_snapshot", Kind::Text).or("none"),
     key("transport", Kind::Word(&["auto", "unix", "tcp", "stdio"])).or("auto"),
     key("tags", Kind::Texts),
     key("keep", Kind::Table(&[KEEP])),
