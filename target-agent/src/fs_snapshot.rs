@@ -32,13 +32,11 @@ const STACK_BYTES: usize = 512 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The agent may not.
-    #[error(
-        "fs_snapshot = \"btrfs\" needs root on the host: log in as root, or set `become`, such as \"sudo -n\""
-    )]
+    #[error("it needs root on the host: log in as root, or set `become`, such as to `sudo -n`")]
     NotRoot,
     /// A source is elsewhere.
     #[error(
-        "fs_snapshot = \"btrfs\" cannot be kept: {source_path} is on {mount}, which is {kind} and not Btrfs: take it out of `paths`, or set fs_snapshot = \"none\""
+        "{source_path} is on {mount}, which is {kind} and not Btrfs: take it out of `paths`, or set `fs_snapshot` to none"
     )]
     NotBtrfs {
         /// The source.
@@ -49,13 +47,13 @@ pub enum SnapshotError {
         kind: String,
     },
     /// The kernel gives no mount namespace.
-    #[error("fs_snapshot = \"btrfs\": make a mount namespace of its own")]
+    #[error("make a mount namespace of its own")]
     Namespace(#[source] io::Error),
     /// There is no place to mount anything.
-    #[error("fs_snapshot = \"btrfs\": make a work area over /sys")]
+    #[error("make a work area over /sys")]
     WorkArea(#[source] io::Error),
     /// A filesystem's top.
-    #[error("fs_snapshot = \"btrfs\": mount the top of the Btrfs filesystem on {device}")]
+    #[error("mount the top of the Btrfs filesystem on {device}")]
     Top {
         /// What it is made of.
         device: String,
@@ -63,7 +61,7 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// Its subvolumes.
-    #[error("fs_snapshot = \"btrfs\": list the subvolumes of {device}")]
+    #[error("list the subvolumes of {device}")]
     List {
         /// What the filesystem is made of.
         device: String,
@@ -71,10 +69,10 @@ pub enum SnapshotError {
         source: ToolError,
     },
     /// The directory for snapshots.
-    #[error("fs_snapshot = \"btrfs\"")]
+    #[error(transparent)]
     Container(#[from] ContainerError),
     /// A snapshot.
-    #[error("fs_snapshot = \"btrfs\": take a snapshot for {path}")]
+    #[error("take a snapshot for {path}")]
     Take {
         /// The place.
         path: String,
@@ -82,13 +80,13 @@ pub enum SnapshotError {
         source: ToolError,
     },
     /// What is mounted is not in the filesystem any more.
-    #[error("fs_snapshot = \"btrfs\": what {path} shows was removed from its filesystem")]
+    #[error("what {path} shows was removed from its filesystem")]
     Gone {
         /// The place.
         path: String,
     },
     /// A place of the view.
-    #[error("fs_snapshot = \"btrfs\": show {path} in the view that is walked")]
+    #[error("show {path} in the view that is walked")]
     Show {
         /// The place.
         path: String,
@@ -96,7 +94,7 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// The thread that has the view.
-    #[error("fs_snapshot = \"btrfs\": start a thread")]
+    #[error("start a thread")]
     Thread(#[source] io::Error),
 }
 

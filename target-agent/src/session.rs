@@ -41,7 +41,7 @@ enum SessionError {
     OtherRun,
     #[error("the orders cannot be followed")]
     Filter(#[from] FilterError),
-    #[error("the sources cannot be read from snapshots")]
+    #[error("the sources cannot be read from filesystem snapshots")]
     FsSnapshot(#[from] SnapshotError),
     #[error("no upload connection")]
     Connect(#[from] ConnectError),

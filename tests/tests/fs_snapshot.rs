@@ -337,7 +337,7 @@ fn a_source_without_a_snapshot_fails_the_run() -> Result<()> {
     world
         .coordinator(&["run", HOST])?
         .expect_code(exit::ERROR)?
-        .expect_stderr(&["not Btrfs", &source, "fs_snapshot = \"none\""])?;
+        .expect_stderr(&["not Btrfs", &source, "`fs_snapshot` to none"])?;
     ensure!(world.snapshots()?.is_empty());
     Ok(())
 }
