@@ -28,10 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "Cargo.toml",
         "Cargo.lock",
     ] {
-        println!(
-            "cargo::rerun-if-changed={}",
-            workspace.join(watched).display()
-        );
+        // By relative paths, so that a build directory that was copied elsewhere does not keep an old agent.
+        println!("cargo::rerun-if-changed=../{watched}");
     }
     println!("cargo::rerun-if-changed=build.rs");
 
