@@ -358,7 +358,6 @@ fn targets_that_do_not_work_are_named_and_keep_nothing_from_the_others() -> Resu
         })
         .with_context(|| running.stderr_so_far())
     };
-    told("the daemon runs again")?;
     for name in ["first", "second"] {
         let token = ["token", "add", name, "--scope", "metrics"];
         world.coordinator(&token)?.expect_code(exit::OK)?;
