@@ -134,6 +134,8 @@ fn extract(stream: &[u8], into: &Path) -> Result<()> {
             "-C",
         ])
         .arg(into)
+        // It warns of what POSIX says of names that are no text, and of times long ago.
+        .args(["--warning=no-unknown-keyword", "--warning=no-timestamp"])
         // No program can extract by one path what is past PATH_MAX.
         .args(["--exclude", "*/names/deep/*"])
         .stdin(Stdio::piped())
