@@ -129,6 +129,7 @@ fn extract(stream: &[u8], into: &Path) -> Result<()> {
             "--xattrs",
             "--xattrs-include=*",
             "--numeric-owner",
+            "--delay-directory-restore",
             "-xpf",
             "-",
             "-C",

@@ -12,8 +12,9 @@ use crate::cli::read_from::ReadFromArgs;
 #[command(after_help = "\
 The stream is POSIX tar with pax headers: GNU tar, bsdtar and others read it. It has owners,
 times to the nanosecond, hard links, devices, extended attributes, ACLs and capabilities; GNU
-tar takes those with --xattrs --xattrs-include='*', and says that it ignores hdrcharset
-where a name is no text, which does no harm. Holes are written out, sockets left out.
+tar takes those with --xattrs --xattrs-include='*', and needs --delay-directory-restore for
+the times and modes of directories, as what is in one may come much later. Where a name is
+no text it says that it ignores hdrcharset, which does no harm. Holes are written out, sockets left out.
 A further name of a file comes as a whole file where its first name is not among PATH.
 What was written is told on stderr.
 

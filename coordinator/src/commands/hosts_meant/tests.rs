@@ -23,8 +23,9 @@ fn config(directory: &TempDir, names: &[&str]) -> Config {
     );
     for name in names {
         let tag = name.trim_end_matches(|end: char| end.is_ascii_digit());
-        hosts +=
-            &format!("[host.{name}]\naddress = \"{name}\"\npaths = [\"/\"]\ntags = [\"{tag}\"]\n");
+        hosts += &format!(
+            "[host.{name}]\naddress = \"{name}\"\npaths = [\"/\"]\ntags = [\"{tag}\"]\njump = \"bastion\"\n"
+        );
     }
     fs::write(directory.path().join("hosts.toml"), hosts).unwrap();
     Config::load(&path).unwrap()
