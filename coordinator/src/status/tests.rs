@@ -130,6 +130,28 @@ fn the_last_run_is_the_one_that_began_last_though_the_clock_was_ahead() {
 }
 
 #[test]
+fn what_was_recovered_without_its_runs_counts_until_there_is_a_run() {
+    let mut set_up = SetUp::new();
+    for (number, day) in [(1, "13"), (2, "14")] {
+        let result = RunResult {
+            snapshot: RecordId([number; 32]),
+            committed: at(&format!("{day}T01:00:00")),
+            good: true,
+            verified: true,
+            totals: SnapshotTotals::default(),
+        };
+        let noted = set_up
+            .state
+            .note_result("web1", RunId([number; 16]), &result);
+        noted.unwrap();
+    }
+    let good = |set_up: &SetUp| set_up.status(at("15T03:00:00")).last_good.unwrap().at;
+    assert_eq!(good(&set_up), at("14T01:00:00"));
+    set_up.run(3, at("15T01:00:00"), Outcome::Ok);
+    assert_eq!(good(&set_up), at("15T01:01:00"));
+}
+
+#[test]
 fn only_a_run_whose_process_lives_is_under_way() {
     let mut set_up = SetUp::new();
     let run = RunId([7; 16]);

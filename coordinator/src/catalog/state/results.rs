@@ -98,16 +98,25 @@ impl State {
     }
 
     /// The good run of a host that began last: one that committed a snapshot, which does not wait for anybody. A clock that was
-    /// ahead for a while changes nothing in that.
+    /// ahead for a while changes nothing in that. After `recover` results are known without their runs: then the newest counts.
     pub fn last_good(&self, host: &str) -> Result<Option<(RunId, RunResult)>, DatabaseError> {
         self.database.read(|connection| {
-            connection
-                .prepare_cached(&format!(
-                    "SELECT {COLUMNS}, run FROM runs JOIN run_results USING (run)
-                     WHERE runs.host = ?1 AND good = 1 ORDER BY runs.rowid DESC LIMIT 1"
-                ))?
-                .query_row([host], |row| Ok((RunId(row.get(11)?), read_result(row)?)))
-                .optional()
+            let find = |from_where_order: &str| {
+                let sql = format!("SELECT {COLUMNS}, run {from_where_order} LIMIT 1");
+                let mut statement = connection.prepare_cached(&sql)?;
+                let read = |row: &Row<'_>| Ok((RunId(row.get(11)?), read_result(row)?));
+                statement.query_row([host], read).optional()
+            };
+            let of_runs = find(
+                "FROM runs JOIN run_results USING (run)
+                 WHERE runs.host = ?1 AND good = 1 ORDER BY runs.rowid DESC",
+            )?;
+            match of_runs {
+                Some(found) => Ok(Some(found)),
+                None => {
+                    find("FROM run_results WHERE host = ?1 AND good = 1 ORDER BY committed DESC")
+                }
+            }
         })
     }
 
