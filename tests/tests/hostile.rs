@@ -12,13 +12,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use formats::chunk::ChunkKind;
 use formats::ids::{PackId, RunId};
 use formats::keys::secret::RunToken;
-use formats::limits::{CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, FRAME_PLAIN_MAX};
+use formats::limits::{
+    CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, FRAME_PLAIN_MAX, SNAPSHOT_PROBLEMS_MAX,
+};
 use formats::seal::run_header::RunContext;
-use formats::wire::control::{FromAgent, Hello, PackStored, Totals};
+use formats::wire::control::{FromAgent, Hello, PackStored, Problem, ProblemKind, Totals};
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::{OPENING_BYTES, Opening, agent_proof};
 use tests::coordinator_process::Finished;
+use tests::corpus::bytes::{incompressible, text};
 use tests::hostile_agent::tree::{Told, below, directory, file, symlink};
 use tests::hostile_agent::{AgentScript, HostileAgent, honest_facts, packs, script};
 use tests::hostile_sshd::{HostileOptions, HostileSshd, Stall, Uninvited};
@@ -639,6 +642,78 @@ fn m25_claims_that_do_not_add_up_are_refused() -> Result<()> {
     refuses("a file whose chunk was never stored", unstored).map(drop)
 }
 
+/// An agent that tells one file in its source, honest but for what is changed.
+fn telling(change: impl Fn(&mut Told) + Send + Sync + Clone + 'static) -> Arc<dyn AgentScript> {
+    script(move |agent| {
+        let mut told = file(b"file", 100, &[b'x'; 100_000]);
+        change(&mut told);
+        Box::pin(async move {
+            agent.greet().await?;
+            agent.open_tunnel().await?;
+            let tree = below(&source_of(agent)?, std::slice::from_ref(&told), &[]);
+            agent.back_up(&tree).await.map(drop)
+        })
+    })
+}
+
+#[test]
+fn m25_a_chunk_has_the_length_that_it_has_and_no_other() -> Result<()> {
+    // A file that is larger than what was stored of it could not be restored, and would bend every figure.
+    let longer = telling(|told| {
+        told.claimed = Some(CHUNK_BYTES_MAX);
+        told.stat.size = CHUNK_BYTES_MAX.into();
+    });
+    let finished = refuses("a chunk that is longer than it is", longer)?;
+    let error = finished.json::<RunReport>()?.error.context("a reason")?;
+    ensure!(error.contains("100000"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn m25_a_size_that_is_small_only_in_the_listing_is_counted_as_it_is() -> Result<()> {
+    let small = telling(|told| told.listed_size = Some(1));
+    let (world, server) = hostile_world(played(small))?;
+    let hosts = world.hosts_toml(&server.address().to_string(), server.fingerprint())?;
+    world.write_hosts(&(hosts.clone() + "max_snapshot = \"64KiB\"\n"))?;
+    is_refused(&world, &[exit::QUOTA])?;
+    world.write_hosts(&(hosts + "max_snapshot = \"1MiB\"\n"))?;
+    world.run()?;
+    ensure!(world.snapshots()?[0].bytes == 100_000);
+    Ok(())
+}
+
+#[test]
+fn a_source_that_is_missing_counts_however_many_problems_came_before() -> Result<()> {
+    let agent = script(|agent| {
+        Box::pin(async move {
+            agent.greet().await?;
+            agent.open_tunnel().await?;
+            let source = source_of(agent)?;
+            let problem = |kind, path: Vec<u8>| {
+                FromAgent::Problem(Problem {
+                    kind,
+                    path,
+                    errno: 13,
+                    text: String::new(),
+                })
+            };
+            for number in 0..SNAPSHOT_PROBLEMS_MAX {
+                let path = [&source[..], format!("/{number}").as_bytes()].concat();
+                agent.send(&problem(ProblemKind::Unreadable, path)).await?;
+            }
+            agent
+                .send(&problem(ProblemKind::SourceMissing, source.clone()))
+                .await?;
+            let way = below(&source, &[], &[]);
+            agent.back_up(&way[..1]).await.map(drop)
+        })
+    });
+    let finished = refuses("nothing of what was asked for", agent)?;
+    let error = finished.json::<RunReport>()?.error.context("a reason")?;
+    ensure!(error.contains("no source path"), "{error}");
+    Ok(())
+}
+
 /// An agent that is honest, then claims something.
 fn claiming(
     messages: impl Fn(&HostileAgent) -> Result<Vec<FromAgent>> + Send + Sync + Clone + 'static,
@@ -746,6 +821,68 @@ fn m26_an_earlier_runs_pack_is_refused_in_a_later_run() -> Result<()> {
     let (world, _server) = hostile_world(played(agent))?;
     is_refused(&world, LIE)?;
     is_refused(&world, LIE).map(drop)
+}
+
+/// The world's hosts file with its host at a server, which may be hostile, and with this name.
+fn host_at(world: &World, name: &str, address: &str, fingerprint: &str) -> Result<String> {
+    let hosts = world.hosts_toml(address, fingerprint)?;
+    Ok(hosts.replace(&format!("[host.{HOST}]"), &format!("[host.{name}]")))
+}
+
+#[test]
+fn what_a_run_stored_in_vain_counts_for_its_own_host_and_for_no_other_of_the_repository()
+-> Result<()> {
+    let world = World::with(WorldOptions {
+        host_lines: vec![
+            "repository = \"shared\"".into(),
+            "anomaly = { runs = 1, files = 1000, bytes = \"1MiB\" }".into(),
+        ],
+        ..WorldOptions::default()
+    })?;
+    // Stores six MiB that nothing needs, and gives up.
+    let agent = script(|agent| {
+        Box::pin(async move {
+            agent.greet().await?;
+            agent.open_tunnel().await?;
+            let chunks: Vec<Vec<u8>> = (0..6).map(|chunk| incompressible(chunk, 1 << 20)).collect();
+            let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
+            let pack = packs::honest(agent.orders()?, &chunks)?;
+            agent.store(&pack).await?;
+            agent.send(&FromAgent::Abort("enough".into())).await
+        })
+    });
+    let server = HostileSshd::start(&world.directory().join("hostile"), played(agent))?;
+    let (address, fingerprint) = (server.address().to_string(), server.fingerprint());
+    let good = world.sshd().address().to_string();
+    let good = host_at(&world, HOST, &good, &world.sshd().fingerprint()?)?;
+    let night = |number: u64| -> Result<RunReport> {
+        fs::write(world.source().join("changes"), text(number, 10_000))?;
+        let finished = world.coordinator(&["run", HOST, "--json"])?;
+        finished.json()
+    };
+    fs::write(world.source().join("stays"), text(0, 4 << 20))?;
+    world.write_hosts(&good)?;
+    for number in 0..3 {
+        ensure!(night(number)?.held.is_none());
+    }
+
+    world
+        .write_hosts(&(good.clone() + "\n" + &host_at(&world, "other", &address, fingerprint)?))?;
+    let failed = world.coordinator(&["run", "other"])?;
+    failed
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["enough"])?;
+    let report = night(3)?;
+    ensure!(report.outcome == Outcome::Ok, "{report:?}");
+
+    world.write_hosts(&host_at(&world, HOST, &address, fingerprint)?)?;
+    world
+        .coordinator(&["run", HOST])?
+        .expect_code(exit::ERROR)?;
+    world.write_hosts(&good)?;
+    let why = night(4)?.held.context("what its own run brought counts")?;
+    ensure!(why.contains("are new in files that were there"), "{why}");
+    Ok(())
 }
 
 #[test]

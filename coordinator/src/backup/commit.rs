@@ -5,7 +5,6 @@ use formats::ids::{PackId, RecordId, RunId};
 use formats::log::record::Payload;
 use formats::log::settings::HostSettings;
 use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
-use formats::wire::control::{Problem, ProblemKind};
 use formats::wire::facts::HostFacts;
 
 use crate::backup::carrier::Carrier;
@@ -81,8 +80,7 @@ pub async fn commit(
     facts: CommitFacts,
     mut to: CommitTo<'_>,
 ) -> Result<Committed, RunError> {
-    let missing = |problem: &&Problem| problem.kind == ProblemKind::SourceMissing;
-    if outcome.problems.iter().filter(missing).count() >= facts.sources.len() {
+    if outcome.sources_missing >= facts.sources.len() as u64 {
         return Err(RunError::NothingFound);
     }
     let listing = conversation.listing.finish_listing().await?;
@@ -101,7 +99,7 @@ pub async fn commit(
     totals.bytes_new = outcome.bytes_new;
     totals.bytes_stored = outcome.bytes_stored + conversation.listing.bytes_stored();
     totals.problems = outcome.problem_count;
-    let held = examine(conversation, &outcome, totals, &mut to).await?;
+    let held = examine(conversation, &outcome, totals, &facts, &mut to).await?;
     let snapshot = Snapshot {
         host: facts.host,
         run: facts.run,
@@ -138,6 +136,7 @@ async fn examine(
     conversation: &mut Conversation,
     outcome: &Outcome,
     totals: SnapshotTotals,
+    facts: &CommitFacts,
     to: &mut CommitTo<'_>,
 ) -> Result<Option<String>, RunError> {
     let comparing = conversation.parent.finish().await;
@@ -149,11 +148,25 @@ async fn examine(
         comparing: comparing.map_err(RunError::Parent)?,
         parent: to.compared_with,
         new: match to.compared_with {
-            Some(_) => to.index.new_data().await?,
+            Some(parent) => new_data(parent, facts, to.coordinator, to.index).await?,
             None => NewData::default(),
         },
     };
     to.guard.examine(&brought, to.warnings).await
+}
+
+/// What is new against the parent: what this run brought, and those runs of the host since the parent's that died or failed, or
+/// one that is cut and run again would hide it. What other hosts of the repository brought is theirs.
+async fn new_data(
+    parent: &Snapshot,
+    facts: &CommitFacts,
+    coordinator: &Coordinator,
+    index: &SharedIndex,
+) -> Result<NewData, RunError> {
+    let state = coordinator.state.lock().await;
+    let runs = state.runs_since_snapshot(&facts.host, facts.run, parent.run)?;
+    drop(state);
+    index.new_data(runs).await
 }
 
 /// The tables of all data packs that no record names yet: this run's, and those of runs that died, whose

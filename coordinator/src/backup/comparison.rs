@@ -1,10 +1,11 @@
-//! Counts how a host's files differ from the parent snapshot's, as the walk passes them: what is gone, what changed, what is
-//! new. Only counts; what it means is in `safety`. Bounded whatever the host lists.
+//! Counts how a host's files differ from the parent snapshot's, as they are written into the new listing: what is gone, what
+//! changed, what is new. By what became of them, never by what the host said when it listed them. Only counts; what it means is
+//! in `safety`. Bounded whatever the host lists.
 
 use std::collections::{HashMap, HashSet};
 
-use formats::listing::entry::{Entry, EntryFlags, EntryKind};
-use formats::wire::control::EntryStat;
+use formats::listing::content::Content;
+use formats::listing::entry::{Entry, EntryFlags, EntryKind, Timestamp};
 
 use crate::safety::anomaly::Compared;
 
@@ -25,6 +26,26 @@ pub struct Comparison {
     endings_added: HashMap<Vec<u8>, u64>,
 }
 
+/// What the parent has of a file, until it is known what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    size: u64,
+    mtime: Timestamp,
+    inode: u64,
+}
+
+impl Before {
+    /// Of the parent's entry, if it is a file.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        let stat = &entry.stat;
+        (stat.kind == EntryKind::File).then_some(Self {
+            size: stat.size,
+            mtime: stat.mtime,
+            inode: stat.inode,
+        })
+    }
+}
+
 /// A finished comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Comparing {
@@ -41,35 +62,35 @@ impl Comparison {
         if entry.stat.kind != EntryKind::File || entry.flags.contains(EntryFlags::CARRIED) {
             return;
         }
-        self.before(entry);
+        self.before(&entry.name);
         self.counts.gone += 1;
         if self.gone_inodes.len() < INODES_MAX {
             self.gone_inodes.insert(entry.stat.inode);
         }
     }
 
-    /// The host has an entry, and the parent one at the same place or none.
-    pub fn found(&mut self, found: &EntryStat, known: Option<&Entry>) {
-        let known = known.filter(|entry| entry.stat.kind == EntryKind::File);
-        if let Some(entry) = known {
-            self.before(entry);
+    /// What the host has listed, and what became of it: an entry of the new listing, or nothing where it vanished. The parent
+    /// has a file at the same place or none.
+    pub fn settled(&mut self, name: &[u8], now: Option<&Entry>, was: Option<Before>) {
+        if was.is_some() {
+            self.before(name);
         }
-        if found.stat.kind != EntryKind::File {
-            self.counts.gone += u64::from(known.is_some());
-            return;
-        }
-        let Some(entry) = known else {
-            self.added(found);
+        let Some(now) = now.filter(|entry| entry.stat.kind == EntryKind::File) else {
+            self.counts.gone += u64::from(was.is_some());
             return;
         };
-        let (was, is) = (&entry.stat, &found.stat);
+        let Some(was) = was else {
+            self.added(now);
+            return;
+        };
+        let is = &now.stat;
         self.counts.same_inode += u64::from(was.inode == is.inode);
         self.counts.changed += u64::from(was.size != is.size || was.mtime != is.mtime);
     }
 
-    fn before(&mut self, entry: &Entry) {
+    fn before(&mut self, name: &[u8]) {
         self.counts.before += 1;
-        if let Some(ending) = ending_of(&entry.name)
+        if let Some(ending) = ending_of(name)
             && self.endings_before.len() < ENDINGS_MAX
             && !self.endings_before.contains(ending)
         {
@@ -77,13 +98,13 @@ impl Comparison {
         }
     }
 
-    fn added(&mut self, found: &EntryStat) {
+    fn added(&mut self, entry: &Entry) {
         self.counts.added += 1;
-        self.counts.added_bytes = self.counts.added_bytes.saturating_add(found.stat.size);
+        self.counts.added_bytes = self.counts.added_bytes.saturating_add(content_bytes(entry));
         if self.added_inodes.len() < INODES_MAX {
-            self.added_inodes.insert(found.stat.inode);
+            self.added_inodes.insert(entry.stat.inode);
         }
-        let Some(ending) = ending_of(&found.name) else {
+        let Some(ending) = ending_of(&entry.name) else {
             return;
         };
         if let Some(count) = self.endings_added.get_mut(ending) {
@@ -113,6 +134,14 @@ impl Comparison {
     }
 }
 
+/// The bytes that an entry adds to its snapshot: those of a file whose content is there, once for all of its names.
+pub fn content_bytes(entry: &Entry) -> u64 {
+    match &entry.content {
+        Content::None | Content::Missing => 0,
+        Content::Extents(_) | Content::Pages(_) => entry.stat.size,
+    }
+}
+
 /// What follows the last dot of a name, where something stands before it.
 fn ending_of(name: &[u8]) -> Option<&[u8]> {
     let dot = name.iter().rposition(|byte| *byte == b'.')?;
@@ -124,9 +153,8 @@ fn ending_of(name: &[u8]) -> Option<&[u8]> {
 mod tests {
     use formats::listing::content::Content;
     use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
-    use formats::wire::control::EntryStat;
 
-    use super::{Comparison, ending_of};
+    use super::{Before, Comparison, ending_of};
 
     fn stat(inode: u64, size: u64) -> Stat {
         let time = Timestamp {
@@ -155,31 +183,30 @@ mod tests {
             xattrs: Vec::new(),
             link_target: Vec::new(),
             hard_link_to: None,
-            content: Content::Missing,
+            content: Content::Extents(Vec::new()),
         }
     }
 
-    fn found(name: &str, inode: u64, size: u64) -> EntryStat {
-        EntryStat {
-            name: name.as_bytes().to_vec(),
-            stat: stat(inode, size),
-            filesystem: 1,
-        }
+    /// An entry of the new listing, and what the parent has in its place.
+    fn settle(comparison: &mut Comparison, now: &Entry, was: Option<&Entry>) {
+        comparison.settled(&now.name, Some(now), was.and_then(Before::of));
     }
 
     #[test]
     fn files_are_gone_changed_moved_added_or_as_they_were() {
         let mut comparison = Comparison::default();
-        comparison.found(&found("same.txt", 1, 10), Some(&entry("same.txt", 1, 10)));
-        comparison.found(
-            &found("changed.txt", 9, 20),
+        let same = entry("same.txt", 1, 10);
+        settle(&mut comparison, &same, Some(&same));
+        settle(
+            &mut comparison,
+            &entry("changed.txt", 9, 20),
             Some(&entry("changed.txt", 2, 10)),
         );
         comparison.gone(&entry("a.txt", 3, 10));
         comparison.gone(&entry("b.txt", 4, 10));
-        comparison.found(&found("a.txt.locked", 3, 12), None);
-        comparison.found(&found("c.txt.locked", 5, 12), None);
-        comparison.found(&found("d.txt", 6, 12), None);
+        for (name, inode) in [("a.txt.locked", 3), ("c.txt.locked", 5), ("d.txt", 6)] {
+            settle(&mut comparison, &entry(name, inode, 12), None);
+        }
         let done = comparison.finish();
         let counts = done.counts;
         assert_eq!((counts.before, counts.gone, counts.moved), (4, 2, 1));
@@ -191,11 +218,28 @@ mod tests {
     #[test]
     fn what_is_no_file_any_more_is_gone() {
         let mut comparison = Comparison::default();
-        let mut directory = found("x", 1, 0);
+        let mut directory = entry("x", 1, 0);
         directory.stat.kind = EntryKind::Directory;
-        comparison.found(&directory, Some(&entry("x", 1, 5)));
+        settle(&mut comparison, &directory, Some(&entry("x", 1, 5)));
         let counts = comparison.finish().counts;
         assert_eq!((counts.before, counts.gone, counts.added), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_is_listed_and_vanishes_is_gone_and_what_has_no_content_adds_no_bytes() {
+        let mut comparison = Comparison::default();
+        comparison.settled(b"x", None, Before::of(&entry("x", 1, 5)));
+        comparison.settled(b"y", None, None);
+        let mut missing = entry("claimed", 2, u64::MAX);
+        missing.content = Content::Missing;
+        settle(&mut comparison, &missing, None);
+        let mut further = entry("further", 3, u64::MAX);
+        further.hard_link_to = Some(b"claimed".to_vec());
+        further.content = Content::None;
+        settle(&mut comparison, &further, None);
+        let counts = comparison.finish().counts;
+        assert_eq!((counts.before, counts.gone), (1, 1));
+        assert_eq!((counts.added, counts.added_bytes), (2, 0));
     }
 
     #[test]

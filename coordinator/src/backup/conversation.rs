@@ -4,7 +4,7 @@
 //! Never believes the agent: order, numbers, sums and names are checked, and content may only name chunks
 //! that are verified or that this run was promised.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +21,14 @@ use formats::wire::control::{
 };
 
 use crate::backup::carrier::Carrier;
+use crate::backup::comparison::{Before, content_bytes};
 use crate::backup::control::{Incoming, Outgoing};
 use crate::backup::error::RunError;
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::parent::Parent;
-use crate::backup::pending::{CutPage, Pending, PendingBlock, PendingEntry, Waiting};
+use crate::backup::pending::{CutPage, Judged, Pending, PendingBlock, PendingEntry, Waiting};
 use crate::backup::progress::Progress;
-use crate::backup::reuse::{Reuse, chunk_ids};
+use crate::backup::reuse::Reuse;
 use crate::backup::session::StdioTunnel;
 use crate::backup::shared_index::SharedIndex;
 use crate::backup::sources::Sources;
@@ -54,13 +55,15 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// All problems.
     pub problem_count: u64,
+    /// Those of them that say that a source is not there, whether or not they are among the first.
+    pub sources_missing: u64,
     /// User and group names.
     pub names: Names,
     /// The agent's own counts.
     pub totals: Totals,
     /// Bytes of verified data packs.
     pub bytes_stored: u64,
-    /// Plain bytes of chunks that were wanted.
+    /// Plain bytes of chunks that were wanted and are verified.
     pub bytes_new: u64,
 }
 
@@ -117,15 +120,19 @@ pub struct State {
     /// Verdicts that wait, because as many answered batches as allowed are still open: a slow file holds up
     /// the batches behind it, and the agent goes on walking only when it is answered.
     withheld: VecDeque<Bitmap>,
-    promised: HashSet<ChunkId>,
-    known: HashSet<ChunkId>,
+    /// Chunks that were asked for, and the bytes that the agent says they have.
+    promised: HashMap<ChunkId, u32>,
+    /// Chunks that are verified, and their bytes.
+    known: HashMap<ChunkId, u32>,
     next_query: u64,
     gone: HashSet<Vec<u8>>,
     meta_packs_begun: usize,
     /// Entries that arrived.
     entries: u64,
-    /// Bytes of the files among them, further names not counted.
-    file_bytes: u64,
+    /// Bytes of the files among them by what was listed, further names not counted: ends a run early.
+    listed_bytes: u64,
+    /// Bytes of those that are in the new listing, by their content.
+    written_bytes: u64,
     /// Data packs that arrived and were verified.
     data_packs: u64,
     /// Bytes of the problems that are kept.
@@ -141,13 +148,14 @@ impl Default for State {
             // As many answered as unanswered ones: see `State::withheld`.
             pending: Pending::new(BATCHES_IN_FLIGHT_MAX * 2),
             withheld: VecDeque::new(),
-            promised: HashSet::new(),
-            known: HashSet::new(),
+            promised: HashMap::new(),
+            known: HashMap::new(),
             next_query: 0,
             gone: HashSet::new(),
             meta_packs_begun: 0,
             entries: 0,
-            file_bytes: 0,
+            listed_bytes: 0,
+            written_bytes: 0,
             data_packs: 0,
             problem_bytes: 0,
             outcome: Outcome::default(),
@@ -213,7 +221,7 @@ async fn next_message(conversation: &mut Conversation) -> Result<FromAgent, RunE
             Some(verified) = verifier.next() => verified?,
             () = &mut silence => return Err(RunError::Stalled { waited: SILENCE_MAX }),
         };
-        note_verified(conversation, verified);
+        note_verified(conversation, verified)?;
     }
 }
 
@@ -275,9 +283,9 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
                 batch: entries.batch,
                 entry: u32::try_from(wanted.len()).unwrap_or(u32::MAX),
             };
-            let entry = take_entry(conversation, of, &block.directory, found).await?;
-            wanted.push(matches!(entry, PendingEntry::Waiting(_)));
-            judged.push(entry);
+            let found = take_entry(conversation, of, &block.directory, found).await?;
+            wanted.push(matches!(found.entry, PendingEntry::Waiting(_)));
+            judged.push(found);
         }
         blocks.push(PendingBlock {
             directory: block.directory,
@@ -308,12 +316,13 @@ async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Resu
     write_complete(conversation).await
 }
 
-/// Ends a run whose files have more bytes together than they may.
+/// Ends a run whose files have more bytes together than they may, by what was listed or by what came.
 fn check_snapshot_bytes(state: &State, limit: Option<u64>) -> Result<(), RunError> {
-    match limit.filter(|limit| state.file_bytes > *limit) {
+    let used = state.listed_bytes.max(state.written_bytes);
+    match limit.filter(|limit| used > *limit) {
         Some(limit) => Err(RunError::Quota {
             scope: Scope::Snapshot,
-            used: state.file_bytes,
+            used,
             limit,
         }),
         None => Ok(()),
@@ -326,7 +335,7 @@ async fn take_entry(
     of: EntryRef,
     directory: &[u8],
     found: EntryStat,
-) -> Result<PendingEntry, RunError> {
+) -> Result<Judged, RunError> {
     let Conversation {
         state,
         parent,
@@ -342,23 +351,25 @@ async fn take_entry(
         sources.check(directory, &found.name)?;
     }
     let known = parent
-        .entry_of(directory, &found)
+        .entry_at(directory, &found.name)
         .await
         .map_err(RunError::Parent)?;
     if of_streams {
         streams.listed(of, directory, &found.name, known.as_ref());
     }
+    let before = known.as_ref().and_then(Before::of);
     let read_anew = *full_read || of_streams;
     let verdict = judge(directory, &found, known, read_anew, &mut state.links);
     if !matches!(verdict, Verdict::HardLink(_)) {
-        state.file_bytes = state.file_bytes.saturating_add(found_bytes);
+        state.listed_bytes = state.listed_bytes.saturating_add(found_bytes);
     }
-    Ok(match verdict {
+    let entry = match verdict {
         Verdict::Unchanged(entry) | Verdict::HardLink(entry) => PendingEntry::Done(entry),
         Verdict::Wanted => {
             PendingEntry::Waiting(Box::new(Waiting::new(found.name, found.stat.kind)))
         }
-    })
+    };
+    Ok(Judged { entry, before })
 }
 
 /// Asks for what is unchanged, and of whose content something is lost.
@@ -369,7 +380,7 @@ async fn want_lost(
 ) -> Result<(), RunError> {
     let judged = blocks.iter().flat_map(|block| &block.entries);
     let done: Vec<&Entry> = judged
-        .filter_map(|entry| match entry {
+        .filter_map(|judged| match &judged.entry {
             PendingEntry::Done(entry) => Some(&**entry),
             _ => None,
         })
@@ -377,11 +388,11 @@ async fn want_lost(
     let mut there = reuse.is_there(&done).await?.into_iter();
     let judged = blocks.iter_mut().flat_map(|block| &mut block.entries);
     for (judged, wanted) in judged.zip(wanted) {
-        if let PendingEntry::Done(entry) = judged
+        if let PendingEntry::Done(entry) = &mut judged.entry
             && there.next() == Some(false)
         {
             let name = std::mem::take(&mut entry.name);
-            *judged = PendingEntry::Waiting(Box::new(Waiting::new(name, entry.stat.kind)));
+            judged.entry = PendingEntry::Waiting(Box::new(Waiting::new(name, entry.stat.kind)));
             *wanted = true;
         }
     }
@@ -407,10 +418,11 @@ async fn answer_batches(conversation: &mut Conversation) -> Result<(), RunError>
 async fn write_complete(conversation: &mut Conversation) -> Result<(), RunError> {
     while let Some(blocks) = conversation.state.pending.pop_complete() {
         for block in blocks {
-            for entry in block.entries {
-                write_entry(conversation, &block.directory, entry).await?;
+            for judged in block.entries {
+                write_entry(conversation, &block.directory, judged).await?;
             }
         }
+        check_snapshot_bytes(&conversation.state, conversation.snapshot_bytes_max)?;
         answer_batches(conversation).await?;
     }
     let packs = conversation
@@ -447,15 +459,19 @@ async fn carry_before(
 async fn write_entry(
     conversation: &mut Conversation,
     directory: &[u8],
-    entry: PendingEntry,
+    judged: Judged,
 ) -> Result<(), RunError> {
-    match entry {
+    match judged.entry {
         PendingEntry::Done(entry) => {
             let entry = without_vanished_link(conversation, directory, *entry);
+            let Conversation { state, parent, .. } = conversation;
+            parent.settled(&entry.name, Some(&entry), judged.before);
+            state.written_bytes = state.written_bytes.saturating_add(content_bytes(&entry));
             carry_before(conversation, Some((directory, &entry))).await?;
             conversation.listing.push(directory, &entry).await
         }
         PendingEntry::Gone { name } => {
+            conversation.parent.settled(&name, None, judged.before);
             if conversation.state.gone.len() < GONE_LINKS_MAX {
                 conversation.state.gone.insert(join(directory, &name));
             }
@@ -520,22 +536,38 @@ async fn store_page(conversation: &mut Conversation, page: CutPage) -> Result<()
     Ok(())
 }
 
-/// Content may only name chunks that are verified, or promised and thus verified before the commit.
+/// Content may only name chunks that are verified, or promised and thus verified before the commit, and in the length that
+/// they have: a file's size is what its chunks add up to.
 async fn check_content(
     conversation: &mut Conversation,
     extents: &[Extent],
 ) -> Result<(), RunError> {
     let state = &mut conversation.state;
-    let unknown: Vec<ChunkId> = chunk_ids(extents)
-        .filter(|id| !state.promised.contains(id) && !state.known.contains(id))
-        .collect();
+    let mut unknown = Vec::new();
+    for extent in extents {
+        let Extent::Chunk { id, bytes } = *extent else {
+            continue;
+        };
+        match state.promised.get(&id).or_else(|| state.known.get(&id)) {
+            Some(found) => check_length(id, bytes, *found)?,
+            None => unknown.push((id, bytes)),
+        }
+    }
     if unknown.is_empty() {
         return Ok(());
     }
-    let found = conversation.index.contains_many(unknown.clone()).await?;
-    match unknown.iter().zip(found).find(|(_, found)| !found) {
-        Some((id, _)) => Err(RunError::UnknownChunk { id: *id }),
-        None => Ok(()),
+    let ids = unknown.iter().map(|(id, _)| *id).collect();
+    let lengths = conversation.index.lengths_of(ids).await?;
+    for ((id, bytes), found) in unknown.into_iter().zip(lengths) {
+        check_length(id, bytes, found.ok_or(RunError::UnknownChunk { id })?)?;
+    }
+    Ok(())
+}
+
+fn check_length(id: ChunkId, told: u32, found: u32) -> Result<(), RunError> {
+    match told == found {
+        true => Ok(()),
+        false => Err(RunError::ChunkLength { id, told, found }),
     }
 }
 
@@ -543,12 +575,6 @@ async fn take_details(
     conversation: &mut Conversation,
     mut details: Details,
 ) -> Result<(), RunError> {
-    if conversation.streams.awaits(details.of) {
-        // A stream's size is known only now.
-        let state = &mut conversation.state;
-        state.file_bytes = state.file_bytes.saturating_add(details.stat.size);
-        check_snapshot_bytes(state, conversation.snapshot_bytes_max)?;
-    }
     if let Some(problem) = conversation.streams.close(&mut details)? {
         note_problem(conversation, problem);
     }
@@ -575,21 +601,21 @@ async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), Ru
     }
     state.next_query += 1;
     let ids: Vec<ChunkId> = seen.chunks.iter().map(|(id, _)| *id).collect();
-    let stored = index.contains_many(ids).await?;
+    let stored = index.lengths_of(ids).await?;
     if state.known.len() > KNOWN_MAX {
         state.known.clear();
     }
     let mut wanted = Vec::with_capacity(seen.chunks.len());
     for ((id, bytes), stored) in seen.chunks.into_iter().zip(stored) {
-        if stored {
-            state.known.insert(id);
+        let known = stored.or_else(|| state.promised.get(&id).copied());
+        if let Some(found) = known {
+            check_length(id, bytes, found)?;
         }
-        let promise = !stored && !state.promised.contains(&id);
-        if promise {
-            state.promised.insert(id);
-            state.outcome.bytes_new += u64::from(bytes);
-        }
-        wanted.push(promise);
+        match stored {
+            Some(_) => state.known.insert(id, bytes),
+            None => state.promised.insert(id, bytes),
+        };
+        wanted.push(known.is_none());
     }
     if state.promised.len() > PROMISED_MAX {
         return Err(RunError::TooManyPromised {
@@ -627,6 +653,7 @@ fn note_problem(conversation: &mut Conversation, problem: Problem) {
     let room = state.problem_bytes <= PROBLEM_BYTES_MAX;
     let outcome = &mut state.outcome;
     outcome.problem_count += 1;
+    outcome.sources_missing += u64::from(problem.kind == ProblemKind::SourceMissing);
     if room && (outcome.problems.len() as u64) < SNAPSHOT_PROBLEMS_MAX {
         tracing::warn!(
             path = %problem.path.escape_ascii(),
@@ -642,25 +669,30 @@ fn note_problem(conversation: &mut Conversation, problem: Problem) {
         .update(|counts| counts.problems = problems);
 }
 
-fn note_verified(conversation: &mut Conversation, verified: Verified) {
-    for id in &verified.chunks {
-        conversation.state.promised.remove(id);
+fn note_verified(conversation: &mut Conversation, verified: Verified) -> Result<(), RunError> {
+    let state = &mut conversation.state;
+    for (id, bytes) in &verified.chunks {
+        if let Some(told) = state.promised.remove(id) {
+            check_length(*id, told, *bytes)?;
+            state.outcome.bytes_new += u64::from(*bytes);
+        }
     }
     if verified.purpose == Purpose::Data {
-        conversation.state.outcome.bytes_stored += verified.bytes;
-        conversation.state.data_packs += 1;
+        state.outcome.bytes_stored += verified.bytes;
+        state.data_packs += 1;
     }
     conversation
         .progress
         .update(|counts| counts.bytes_verified += verified.bytes);
+    Ok(())
 }
 
 /// Waits until every pack is verified; nothing may then be left of what was promised.
 async fn settle(conversation: &mut Conversation) -> Result<(), RunError> {
     while let Some(verified) = conversation.verifier.next().await {
-        note_verified(conversation, verified?);
+        note_verified(conversation, verified?)?;
     }
-    match conversation.state.promised.iter().next() {
+    match conversation.state.promised.keys().next() {
         Some(example) => Err(RunError::ChunksMissing {
             count: conversation.state.promised.len(),
             example: *example,

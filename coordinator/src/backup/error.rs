@@ -225,6 +225,16 @@ pub enum RunError {
         /// Entries and packs that arrived.
         found: (u64, u64),
     },
+    /// A chunk of another length than the agent says.
+    #[error("the agent says that chunk {id} has {told} bytes, and it has {found}")]
+    ChunkLength {
+        /// The chunk.
+        id: ChunkId,
+        /// What the agent says.
+        told: u32,
+        /// What it has.
+        found: u32,
+    },
     /// The host has nothing to back up where it should.
     #[error("no source path of the configuration exists on the host; nothing was committed")]
     NothingFound,
@@ -311,7 +321,7 @@ impl RunError {
             Self::PackDigest { .. } | Self::BadPack { .. } | Self::UnknownChunk { .. } => {
                 ExitCode::Integrity
             }
-            Self::ChunksMissing { .. } => ExitCode::Integrity,
+            Self::ChunksMissing { .. } | Self::ChunkLength { .. } => ExitCode::Integrity,
             Self::MissingKey(_) => ExitCode::WrongKey,
             Self::Open(error) => error.exit_code(),
             Self::Log(error) => error.exit_code(),

@@ -59,7 +59,7 @@ pub struct Brought<'a> {
     pub comparing: Option<Comparing>,
     /// The parent.
     pub parent: Option<&'a Snapshot>,
-    /// What is new, by the packs that no snapshot has.
+    /// What is new, by the packs of the runs since.
     pub new: NewData,
 }
 

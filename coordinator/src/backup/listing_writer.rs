@@ -4,13 +4,14 @@
 use formats::chunk::ChunkKind;
 use formats::ids::{PackId, RepositoryId};
 use formats::keys::secret::ChunkingKey;
-use formats::listing::content::{Content, ContentPage, Extent, encode_content_page, extents_cover};
+use formats::listing::content::{ContentPage, Extent, encode_content_page, extents_cover};
 use formats::listing::entry::{Entry, EntryKind};
 use formats::listing::page::{Page, PageBuilder};
 use formats::listing::page_index::{PageIndexBuilder, PageRef};
 use formats::log::snapshot::{ChunkRef, SnapshotTotals};
 use formats::object::ObjectName;
 
+use crate::backup::comparison::content_bytes;
 use crate::backup::error::RunError;
 use crate::backup::meta_writer::{MetaPack, MetaWriter};
 use crate::backup::shared_index::SharedIndex;
@@ -70,9 +71,7 @@ impl ListingWriter {
             EntryKind::Directory => self.totals.directories += 1,
             _ => self.totals.others += 1,
         }
-        if entry.hard_link_to.is_none() && entry.content != Content::Missing {
-            self.totals.bytes = self.totals.bytes.saturating_add(entry.stat.size);
-        }
+        self.totals.bytes = self.totals.bytes.saturating_add(content_bytes(entry));
         match self.pages.push(directory, entry) {
             Some(page) => self.store_page(page).await,
             None => Ok(()),

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use formats::listing::entry::Entry;
 use formats::listing::order::compare_places;
-use formats::wire::control::EntryStat;
 
-use crate::backup::comparison::{Comparing, Comparison};
+use crate::backup::comparison::{Before, Comparing, Comparison};
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
 use crate::snapshot::listing::{Listing, ListingError};
@@ -39,28 +38,7 @@ impl Parent {
 
     /// The parent's entry at the place of a found one; places must be asked for in listing order. Where its listing is damaged
     /// it ends: what it knew after that is read again.
-    pub async fn entry_of(
-        &mut self,
-        directory: &[u8],
-        found: &EntryStat,
-    ) -> Result<Option<Entry>, ListingError> {
-        let known = self.entry_at(directory, &found.name).await?;
-        if let Some(comparison) = &mut self.comparison {
-            comparison.found(found, known.as_ref());
-        }
-        Ok(known)
-    }
-
-    /// Passes over what is left of the parent's listing, none of which was found. How the host differs from it; nothing
-    /// where it was not read, or not to its end.
-    pub async fn finish(&mut self) -> Result<Option<Comparing>, ListingError> {
-        while self.fill().await? {
-            self.pass_over();
-        }
-        Ok(self.comparison.as_ref().map(Comparison::finish))
-    }
-
-    async fn entry_at(
+    pub async fn entry_at(
         &mut self,
         directory: &[u8],
         name: &[u8],
@@ -76,6 +54,22 @@ impl Parent {
             }
         }
         Ok(None)
+    }
+
+    /// Notes what became of an entry that was found, beside what the parent had in its place: nothing where it vanished.
+    pub fn settled(&mut self, name: &[u8], now: Option<&Entry>, was: Option<Before>) {
+        if let Some(comparison) = &mut self.comparison {
+            comparison.settled(name, now, was);
+        }
+    }
+
+    /// Passes over what is left of the parent's listing, none of which was found. How the host differs from it; nothing
+    /// where it was not read, or not to its end.
+    pub async fn finish(&mut self) -> Result<Option<Comparing>, ListingError> {
+        while self.fill().await? {
+            self.pass_over();
+        }
+        Ok(self.comparison.as_ref().map(Comparison::finish))
     }
 
     /// Reads the next entry, unless one is at hand; whether there is one.

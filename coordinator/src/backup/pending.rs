@@ -9,6 +9,8 @@ use formats::listing::content::{Content, ContentPage, ContentPageCutter, Extent}
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat};
 use formats::wire::control::{ContentPart, Details, EntryRef, ReadOutcome};
 
+use crate::backup::comparison::Before;
+
 /// How an agent's message does not fit what went before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PendingError {
@@ -60,6 +62,15 @@ pub enum PendingEntry {
     Waiting(Box<Waiting>),
 }
 
+/// An entry, and what the parent has of it.
+#[derive(Debug)]
+pub struct Judged {
+    /// What is known of it.
+    pub entry: PendingEntry,
+    /// The parent's file at its place.
+    pub before: Option<Before>,
+}
+
 /// What is known of an entry that waits.
 #[derive(Debug)]
 pub struct Waiting {
@@ -89,7 +100,7 @@ pub struct PendingBlock {
     /// The directory.
     pub directory: Vec<u8>,
     /// Its entries.
-    pub entries: Vec<PendingEntry>,
+    pub entries: Vec<Judged>,
 }
 
 #[derive(Debug)]
@@ -155,7 +166,7 @@ impl Pending {
         let waiting = blocks
             .iter()
             .flat_map(|block| &block.entries)
-            .filter(|entry| matches!(entry, PendingEntry::Waiting(_)))
+            .filter(|judged| matches!(judged.entry, PendingEntry::Waiting(_)))
             .count() as u64;
         self.batches.push_back(PendingBatch { blocks, waiting });
     }
@@ -307,7 +318,7 @@ fn entry_at(blocks: &mut [PendingBlock], number: usize) -> Option<&mut PendingEn
     for block in blocks {
         let entries = block.entries.len();
         if left < entries {
-            return block.entries.get_mut(left);
+            return block.entries.get_mut(left).map(|judged| &mut judged.entry);
         }
         left -= entries;
     }

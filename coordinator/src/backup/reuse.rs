@@ -88,7 +88,7 @@ impl Reuse {
 }
 
 /// The chunks of these extents, in order.
-pub(super) fn chunk_ids(extents: &[Extent]) -> impl Iterator<Item = ChunkId> {
+fn chunk_ids(extents: &[Extent]) -> impl Iterator<Item = ChunkId> {
     extents.iter().filter_map(|extent| match extent {
         Extent::Chunk { id, .. } => Some(*id),
         Extent::Hole { .. } => None,

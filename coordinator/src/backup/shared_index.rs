@@ -38,7 +38,7 @@ pub struct Unrecorded {
     pub meta: Vec<PackId>,
 }
 
-/// Data in packs that no committed record names yet.
+/// Data that a host's snapshots do not have yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NewData {
     /// Plain bytes.
@@ -85,6 +85,11 @@ impl SharedIndex {
     /// For each chunk, whether a verified pack holds it.
     pub async fn contains_many(&self, chunks: Vec<ChunkId>) -> Result<Vec<bool>, RunError> {
         self.with(move |index| index.contains_many(&chunks)).await
+    }
+
+    /// For each chunk that a verified pack holds, its plain bytes.
+    pub async fn lengths_of(&self, chunks: Vec<ChunkId>) -> Result<Vec<Option<u32>>, RunError> {
+        self.with(move |index| index.lengths_of(&chunks)).await
     }
 
     /// Whether a verified pack holds the chunk.
@@ -140,15 +145,17 @@ impl SharedIndex {
         .await
     }
 
-    /// What is new: data of the packs that no committed record names yet, those of runs that died included, or a run that is
-    /// cut and run again would hide what it brought.
-    pub async fn new_data(&self) -> Result<NewData, RunError> {
-        self.with(|index| {
+    /// What these runs brought, whichever record names their packs by now: in a repository that several hosts write to, one
+    /// host's record takes in what another's run has stored so far.
+    pub async fn new_data(&self, runs: Vec<RunId>) -> Result<NewData, RunError> {
+        self.with(move |index| {
             let mut new = NewData::default();
-            for pack in index.packs_without_snapshot()? {
-                let pack = pack?;
-                if pack.facts.purpose == Purpose::Data {
-                    new.add(&pack.table);
+            for run in runs {
+                for pack in index.packs_of_run(run)? {
+                    let pack = pack?;
+                    if pack.facts.purpose == Purpose::Data {
+                        new.add(&pack.table);
+                    }
                 }
             }
             Ok(new)

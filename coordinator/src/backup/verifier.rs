@@ -52,8 +52,8 @@ pub struct Verified {
     pub purpose: Purpose,
     /// Its bytes.
     pub bytes: u64,
-    /// Its chunks' names, now in the index.
-    pub chunks: Vec<ChunkId>,
+    /// Its chunks, now in the index, and their plain bytes.
+    pub chunks: Vec<(ChunkId, u32)>,
 }
 
 /// Takes packs, gives what was verified.
@@ -146,7 +146,7 @@ impl Shared {
         let chunks = table
             .frames
             .iter()
-            .flat_map(|frame| frame.chunks.iter().map(|chunk| chunk.id))
+            .flat_map(|frame| frame.chunks.iter().map(|chunk| (chunk.id, chunk.bytes)))
             .collect();
         let facts = PackFacts {
             pack,

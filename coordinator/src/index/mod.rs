@@ -116,6 +116,27 @@ impl Index {
         })?)
     }
 
+    /// For each chunk that a verified pack holds, its plain bytes.
+    pub fn lengths_of(&self, chunks: &[ChunkId]) -> Result<Vec<Option<u32>>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let mut recent = self.recent.borrow_mut();
+            recent.follow(connection)?;
+            let mut statement =
+                connection.prepare_cached("SELECT bytes FROM chunks WHERE id = ?1")?;
+            let mut lengths = vec![None; chunks.len()];
+            for place in sorted_places(chunks) {
+                let id = &chunks[place];
+                lengths[place] = match recent.spot(id) {
+                    Some(spot) => Some(spot.bytes),
+                    None => statement
+                        .query_row([id.as_bytes()], |row| row.get(0))
+                        .optional()?,
+                };
+            }
+            Ok(lengths)
+        })?)
+    }
+
     /// For each chunk, where it is.
     pub fn locate_many(&self, chunks: &[ChunkId]) -> Result<Vec<Option<ChunkPlace>>, IndexError> {
         Ok(self.database.read(|connection| {

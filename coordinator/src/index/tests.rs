@@ -142,6 +142,11 @@ fn a_chunk_keeps_its_first_place_and_every_pack_gives_its_whole_table_back() {
         .collect();
     assert_eq!(given, expected);
     assert_eq!(index.packs_of_run(RunId([9; 16])).unwrap().len(), 0);
+    let place_bytes = Some(place.bytes);
+    assert_eq!(
+        index.lengths_of(&ids(&[9, 2])).unwrap(),
+        [None, place_bytes]
+    );
     assert_eq!(index.counts().unwrap().chunks, 4);
 }
 

@@ -22,6 +22,10 @@ pub struct Told {
     pub content: Vec<u8>,
     /// A symlink's target.
     pub target: Vec<u8>,
+    /// The size that it is listed with, where that is another one than it has in the end.
+    pub listed_size: Option<u64>,
+    /// The length of its one chunk as the file has it, where that is another one than the chunk has.
+    pub claimed: Option<u32>,
 }
 
 /// A file.
@@ -35,6 +39,8 @@ pub fn file(name: &[u8], inode: u64, content: &[u8]) -> Told {
         stat,
         content: content.to_vec(),
         target: Vec::new(),
+        listed_size: None,
+        claimed: None,
     }
 }
 
@@ -49,6 +55,8 @@ pub fn directory(name: &[u8], inode: u64) -> Told {
         },
         content: Vec::new(),
         target: Vec::new(),
+        listed_size: None,
+        claimed: None,
     }
 }
 
@@ -62,6 +70,8 @@ pub fn symlink(name: &[u8], inode: u64, target: &[u8]) -> Told {
         },
         content: Vec::new(),
         target: target.to_vec(),
+        listed_size: None,
+        claimed: None,
     }
 }
 
@@ -216,9 +226,10 @@ impl HostileAgent {
                 let pack = packs::honest(self.orders()?, &[&told.content])?;
                 self.store(&pack).await?;
             }
+            let bytes = u32::try_from(told.content.len())?;
             let extents = vec![Extent::Chunk {
                 id,
-                bytes: u32::try_from(told.content.len())?,
+                bytes: told.claimed.unwrap_or(bytes),
             }];
             self.send(&FromAgent::Content(ContentPart { of, extents }))
                 .await?;
@@ -264,7 +275,10 @@ fn block((directory, told): &(Vec<u8>, Vec<Told>)) -> Block {
 fn entry_stat(told: &Told) -> EntryStat {
     EntryStat {
         name: told.name.clone(),
-        stat: told.stat,
+        stat: Stat {
+            size: told.listed_size.unwrap_or(told.stat.size),
+            ..told.stat
+        },
         filesystem: 1,
     }
 }

@@ -54,6 +54,25 @@ pub struct RunResult {
 }
 
 impl State {
+    /// A run of a host and those before it that left no snapshot: all that began after the run that made its last one. The run
+    /// alone where that is of another coordinator, or of a lost state.
+    pub fn runs_since_snapshot(
+        &self,
+        host: &str,
+        run: RunId,
+        last_committed: RunId,
+    ) -> Result<Vec<RunId>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT run FROM runs WHERE host = ?1
+                 AND (run = ?2 OR rowid > (SELECT rowid FROM runs WHERE run = ?3)) ORDER BY rowid",
+            )?;
+            let values = params![host, run.as_bytes(), last_committed.as_bytes()];
+            let rows = statement.query_map(values, |row| Ok(RunId(row.get(0)?)))?;
+            rows.collect()
+        })
+    }
+
     /// Notes what a run came to in numbers.
     pub fn note_result(
         &mut self,

@@ -69,6 +69,25 @@ fn outcomes_have_one_word_each() {
 }
 
 #[test]
+fn runs_since_a_snapshot_are_those_of_the_host_that_began_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(&dir.path().join("state.db")).unwrap();
+    for (host, run) in [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("a", 5)] {
+        let run = RunId([run; 16]);
+        // All in one moment: a clock may stand still, or be set back.
+        state.run_started(host, run, Timestamp::UNIX_EPOCH).unwrap();
+    }
+    let since = |host, run, committed| {
+        let (run, committed) = (RunId([run; 16]), RunId([committed; 16]));
+        let runs = state.runs_since_snapshot(host, run, committed).unwrap();
+        runs.into_iter().map(|run| run.0[0]).collect::<Vec<u8>>()
+    };
+    assert_eq!(since("a", 5, 2), [4, 5]);
+    assert_eq!(since("a", 5, 4), [5]);
+    assert_eq!(since("b", 3, 9), [3], "the last is of another coordinator");
+}
+
+#[test]
 fn a_file_of_the_version_before_is_brought_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.db");
