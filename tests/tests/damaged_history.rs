@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::corpus::bytes::incompressible;
 use tests::places::{add_to_config, files_below, repository_in};
 use tests::shapes::{Outcome, SnapshotLine, exit};
-use tests::world::{HOST, World, copy_tree};
+use tests::world::{HOST, World, below, copy_tree};
 
 fn flip(file: &Path) -> Result<()> {
     let mut bytes = fs::read(file)?;
@@ -118,6 +118,35 @@ fn a_lost_listing_costs_its_snapshot_and_no_other() -> Result<()> {
         fs::rename(aside.join(number.to_string()), file)?;
     }
     restore(&world, &all[2].id, "back", exit::OK)?;
+    Ok(())
+}
+
+#[test]
+fn files_that_are_kept_and_whose_listing_is_lost_put_the_host_on_hold() -> Result<()> {
+    let world = World::new()?;
+    let address = world.sshd().address().to_string();
+    let hosts = world.hosts_toml(&address, &world.sshd().fingerprint()?)?;
+    let rule = format!("{}/*.kept", world.source().display());
+    world.write_hosts(&format!("{hosts}keep_deleted = [{rule:?}]\n"))?;
+    let kept = world.source().join("gone.kept");
+    fs::write(&kept, "to be kept")?;
+    let added = three_snapshots(&world)?;
+    fs::remove_file(&kept)?;
+    for file in &added {
+        fs::remove_file(file)?;
+    }
+    world.forget_caches()?;
+
+    // The new data is taken in, and what the new snapshot lacks stays in the older ones.
+    let report = world.run_expecting(exit::WARNINGS)?;
+    ensure!(report.outcome == Outcome::Held, "{report:?}");
+    let why = report.held.context("a reason")?;
+    ensure!(why.contains("keep_deleted"), "{why}");
+    world.expect_restores("latest", "after")?;
+    let all = listed(&world, exit::OK)?;
+    ensure!(all.len() == 4 && all.iter().all(|line| line.on_hold));
+    let out = restore(&world, &all[1].id, "before", exit::OK)?;
+    ensure!(fs::read(below(&out, &kept))? == b"to be kept");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Carries files over that are gone from the host and that its configuration keeps (`keep_deleted`): reads the parent's
 //! listing a second time beside the new one as that is written, and gives what the new one has nothing for. In listing order and
-//! one at a time, however much is gone.
+//! one at a time, however much is gone. Never gives up in silence: where the host makes it impossible the run fails, and where
+//! the parent's listing is damaged, whoever commits is told.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -17,17 +18,35 @@ use crate::safety::kept::KeptPaths;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
 
-/// Directories of the parent whose place something else has. Past it, nothing is carried over any more.
-const REPLACED_MAX: usize = 1 << 16;
+/// Memory of the directories that may hold what is kept and in whose place something else is: some 400,000. Past it, the run
+/// fails.
+const REPLACED_BYTES_MAX: usize = 64 << 20;
+/// What such a directory takes besides the bytes of its path.
+const REPLACED_BYTES_EACH: usize = 64;
 
 /// What is carried over, beside one listing.
 pub struct Carrier {
     cursor: Option<ListingCursor>,
     kept: KeptPaths,
     sources: Sources,
-    replaced: HashSet<Vec<u8>>,
+    replaced: Replaced,
     /// Files among it.
     files: u64,
+    /// Whether the parent's listing cannot be read, or not to its end.
+    is_damaged: bool,
+}
+
+/// Directories of the parent in whose place something else is.
+#[derive(Debug, Default)]
+struct Replaced {
+    /// Those whose entries are still to come.
+    places: HashSet<Vec<u8>>,
+    /// What they take.
+    bytes: usize,
+    /// The directory whose entries were asked for last.
+    directory: Vec<u8>,
+    /// The one of them that this is, or is below.
+    above: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Carrier {
@@ -37,15 +56,24 @@ impl std::fmt::Debug for Carrier {
 }
 
 impl Carrier {
-    /// Carries over what is kept of the parent's listing, within what is backed up at all.
-    pub fn new(cursor: ListingCursor, kept: KeptPaths, sources: Sources) -> Self {
+    /// Carries over what is kept of the parent's listing, within what is backed up at all; without a cursor the listing is
+    /// damaged, and nothing is.
+    pub fn new(cursor: Option<ListingCursor>, kept: KeptPaths, sources: Sources) -> Self {
         Self {
-            cursor: Some(cursor),
+            is_damaged: cursor.is_none(),
+            cursor,
             kept,
             sources,
-            replaced: HashSet::new(),
+            replaced: Replaced::default(),
             files: 0,
         }
+    }
+
+    /// Whether the parent's listing cannot be read, or not to its end: what it kept after that is not in the new one. The run
+    /// goes on all the same, because the damage is the storage's and the host's new data must not wait for its repair; its
+    /// host is to be put on hold, so that the older snapshots, which have what is missing, stay until a person has looked.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// Files that were carried over.
@@ -69,7 +97,7 @@ impl Carrier {
                 Ordering::Greater => break,
                 Ordering::Equal => {
                     self.pass().await?;
-                    self.note_replaced(&directory, &entry, next);
+                    self.note_replaced(&directory, &entry, next)?;
                     break;
                 }
                 Ordering::Less => self.pass().await?,
@@ -83,7 +111,10 @@ impl Carrier {
         Ok(None)
     }
 
-    fn is_kept(&self, directory: &[u8], entry: &Entry) -> bool {
+    fn is_kept(&mut self, directory: &[u8], entry: &Entry) -> bool {
+        if self.replaced.holds(directory) {
+            return false;
+        }
         let path = join(directory, &entry.name);
         let kept = match entry.stat.kind {
             EntryKind::Directory => self.kept.may_hold(&path),
@@ -91,18 +122,28 @@ impl Carrier {
             _ => entry.hard_link_to.is_none() && self.kept.keeps(&path),
         };
         kept && self.sources.check(directory, &entry.name).is_ok()
-            && !self.replaced.iter().any(|place| is_within(&path, place))
     }
 
-    /// What was in a directory cannot stay where that is no directory any more.
-    fn note_replaced(&mut self, directory: &[u8], was: &Entry, next: Option<(&[u8], &Entry)>) {
-        let Some((_, now)) = next else { return };
-        if was.stat.kind == EntryKind::Directory && now.stat.kind != EntryKind::Directory {
-            self.replaced.insert(join(directory, &was.name));
-            if self.replaced.len() > REPLACED_MAX {
-                tracing::warn!("too many directories were replaced: nothing more is carried over");
-                self.cursor = None;
-            }
+    /// What was in a directory cannot stay where that is no directory any more. Only the host can bring so many of them about
+    /// that they are not remembered, so its run fails.
+    fn note_replaced(
+        &mut self,
+        directory: &[u8],
+        was: &Entry,
+        next: Option<(&[u8], &Entry)>,
+    ) -> Result<(), RunError> {
+        let Some((_, now)) = next else {
+            return Ok(());
+        };
+        if was.stat.kind != EntryKind::Directory || now.stat.kind == EntryKind::Directory {
+            return Ok(());
+        }
+        let place = join(directory, &was.name);
+        match !self.kept.may_hold(&place) || self.replaced.add(place) {
+            true => Ok(()),
+            false => Err(RunError::TooMuchReplaced {
+                directories: self.replaced.places.len(),
+            }),
         }
     }
 
@@ -115,6 +156,7 @@ impl Carrier {
             Err(error) if error.class() == FailureClass::Integrity => {
                 tell_damaged(&error);
                 self.cursor = None;
+                self.is_damaged = true;
                 Ok(None)
             }
             Err(error) => Err(RunError::Parent(error)),
@@ -129,10 +171,90 @@ impl Carrier {
     }
 }
 
+impl Replaced {
+    /// Notes one; false when there is no room for it.
+    fn add(&mut self, place: Vec<u8>) -> bool {
+        self.bytes += place.len() + REPLACED_BYTES_EACH;
+        self.places.insert(place);
+        self.bytes <= REPLACED_BYTES_MAX
+    }
+
+    /// Whether a directory is one of them, or below one. To be asked in listing order: the entries of one come first, and
+    /// together with those of all directories below it.
+    fn holds(&mut self, directory: &[u8]) -> bool {
+        if self.directory != directory {
+            self.directory.clear();
+            self.directory.extend_from_slice(directory);
+            let is_below = |above: &Vec<u8>| is_within(directory, above);
+            if !self.above.as_ref().is_some_and(is_below) {
+                self.above = self.places.take(directory);
+                let room = self
+                    .above
+                    .as_ref()
+                    .map(|place| place.len() + REPLACED_BYTES_EACH);
+                self.bytes -= room.unwrap_or_default();
+            }
+        }
+        self.above.is_some()
+    }
+}
+
 /// Whether all of an entry's content is still stored; asked only where some may be lost.
 async fn is_whole(entry: &Entry, reuse: Option<&Reuse>) -> Result<bool, RunError> {
     match reuse {
         Some(reuse) => Ok(reuse.is_there(&[entry]).await? == [true]),
         None => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REPLACED_BYTES_MAX, Replaced};
+
+    #[test]
+    fn what_is_below_a_replaced_directory_is_told_from_what_is_beside_it() {
+        let mut replaced = Replaced::default();
+        for place in ["a", "b/c", "empty", "z"] {
+            assert!(replaced.add(place.as_bytes().to_vec()), "{place}");
+        }
+        for (directory, expected) in [
+            ("", false),
+            ("a", true),
+            ("a/x", true),
+            ("a/x/y", true),
+            ("a-b", false),
+            ("b", false),
+            ("b/c", true),
+            ("b/c/d", true),
+            ("b/cd", false),
+            ("y", false),
+            ("z", true),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(
+                    replaced.holds(directory.as_bytes()),
+                    expected,
+                    "{directory}"
+                );
+            }
+        }
+        assert_eq!(
+            replaced.places.len(),
+            1,
+            "those that were passed are let go"
+        );
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_refused() {
+        let mut replaced = Replaced::default();
+        let long = |number: u32| [&number.to_le_bytes()[..], &[b'x'; 60_000]].concat();
+        let fitting = (0..)
+            .take_while(|number| replaced.add(long(*number)))
+            .count();
+        assert_eq!(
+            fitting,
+            REPLACED_BYTES_MAX / (60_004 + super::REPLACED_BYTES_EACH)
+        );
     }
 }

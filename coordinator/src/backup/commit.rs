@@ -140,10 +140,11 @@ async fn examine(
     to: &mut CommitTo<'_>,
 ) -> Result<Option<String>, RunError> {
     let comparing = conversation.parent.finish().await;
-    let carried = conversation.carrier.as_ref().map_or(0, Carrier::files);
+    let carrier = conversation.carrier.as_ref();
     let brought = Brought {
         totals,
-        carried,
+        carried: carrier.map_or(0, Carrier::files),
+        lacks_kept: carrier.is_some_and(Carrier::is_damaged),
         problems: &outcome.problems,
         comparing: comparing.map_err(RunError::Parent)?,
         parent: to.compared_with,

@@ -235,6 +235,14 @@ pub enum RunError {
         /// What it has.
         found: u32,
     },
+    /// What `keep_deleted` keeps cannot be told from what has lost its place.
+    #[error(
+        "{directories} directories of the last snapshot that keep_deleted covers are no directories any more, too many to keep what was in the others: nothing was committed; see what happened on the host, and if it is right, set keep_deleted to fewer paths"
+    )]
+    TooMuchReplaced {
+        /// How many, as far as they were counted.
+        directories: usize,
+    },
     /// The host has nothing to back up where it should.
     #[error("no source path of the configuration exists on the host; nothing was committed")]
     NothingFound,

@@ -53,6 +53,8 @@ pub struct Brought<'a> {
     pub totals: SnapshotTotals,
     /// Files of it that are gone from the host and carried over.
     pub carried: u64,
+    /// Whether the parent kept more that is gone, and its listing is too damaged to tell what.
+    pub lacks_kept: bool,
     /// What could not be read.
     pub problems: &'a [Problem],
     /// How it differs from the parent.
@@ -204,7 +206,25 @@ impl<'a> Guard<'a> {
         if self.differences.is_empty() {
             self.note_identity().await?;
         }
-        self.judge(brought, comparing).await
+        let reasons = [
+            self.judge(brought, comparing).await?,
+            self.hold_unkept(brought).await?,
+        ];
+        let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+        Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
+    }
+
+    /// The older snapshots have what `keep_deleted` keeps and this one lacks: they stay until a person has looked.
+    async fn hold_unkept(&self, brought: &Brought<'_>) -> Result<Option<String>, RunError> {
+        if !brought.lacks_kept {
+            return Ok(None);
+        }
+        let reason = "the last snapshot's listing is damaged, so that files which keep_deleted keeps are only in older \
+                      snapshots: `coordinator scan` tells more";
+        let host = self.host.name.as_str();
+        let run = Some(self.run);
+        hold(self.coordinator, host, HoldKind::Anomaly, reason, run).await?;
+        Ok(Some(reason.to_owned()))
     }
 
     /// Paths that the parent had no trouble with. They are problems of the snapshot, too; here they are told apart from those

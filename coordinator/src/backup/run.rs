@@ -683,14 +683,12 @@ async fn carrier_of(
         return Ok(None);
     };
     let reader = coordinator.chunk_reader(&prepared.opened)?;
+    let sources = Sources::new(&sources(host));
     match Listing::open(reader, &snapshot.page_index).await {
-        Ok(listing) => {
-            let sources = Sources::new(&sources(host));
-            Ok(Some(Carrier::new(listing.cursor(), kept, sources)))
-        }
+        Ok(listing) => Ok(Some(Carrier::new(Some(listing.cursor()), kept, sources))),
         Err(error) if error.class() == FailureClass::Integrity => {
             tell_damaged(&error);
-            Ok(None)
+            Ok(Some(Carrier::new(None, kept, sources)))
         }
         Err(error) => Err(RunError::Parent(error)),
     }
