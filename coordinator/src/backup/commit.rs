@@ -141,6 +141,7 @@ async fn examine(
 ) -> Result<Option<String>, RunError> {
     let comparing = conversation.parent.finish().await;
     let carrier = conversation.carrier.as_ref();
+    let streams = conversation.streams.sizes();
     let brought = Brought {
         totals,
         carried: carrier.map_or(0, Carrier::files),
@@ -152,6 +153,7 @@ async fn examine(
             Some(parent) => new_data(parent, facts, to.coordinator, to.index).await?,
             None => NewData::default(),
         },
+        streams: &streams,
     };
     to.guard.examine(&brought, to.warnings).await
 }

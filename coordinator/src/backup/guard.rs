@@ -27,6 +27,7 @@ use crate::safety::identity::{
     Difference, Identity, differences_text, is_other, is_other_by_listing,
 };
 use crate::safety::quota::{Quota, Scope, run_allowance};
+use crate::safety::stream_size::StreamSize;
 use crate::snapshot::shown::shown_path;
 use crate::terminal::{count_text, size_text};
 
@@ -63,6 +64,8 @@ pub struct Brought<'a> {
     pub parent: Option<&'a Snapshot>,
     /// What is new, by the packs of the runs since.
     pub new: NewData,
+    /// The good streams.
+    pub streams: &'a [StreamSize],
 }
 
 impl<'a> Guard<'a> {
@@ -206,12 +209,18 @@ impl<'a> Guard<'a> {
         if self.differences.is_empty() {
             self.note_identity().await?;
         }
+        self.note_streams(brought.streams).await?;
         let reasons = [
             self.judge(brought, comparing).await?,
             self.hold_unkept(brought).await?,
         ];
         let reasons: Vec<String> = reasons.into_iter().flatten().collect();
         Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
+    }
+
+    async fn note_streams(&self, streams: &[StreamSize]) -> Result<(), RunError> {
+        let mut state = self.coordinator.state.lock().await;
+        Ok(state.note_stream_sizes(self.host.name.as_str(), streams)?)
     }
 
     /// The older snapshots have what `keep_deleted` keeps and this one lacks: they stay until a person has looked.
@@ -300,6 +309,7 @@ impl<'a> Guard<'a> {
             incompressible: brought.new.incompressible,
             compared: comparing.counts,
             new_ending: comparing.new_ending,
+            streams: brought.streams.to_vec(),
             rules: rules_digest(self.host, self.sources),
         };
         let found = match &self.host.safety.anomaly {

@@ -621,6 +621,9 @@ async fn begin_conversation(
     let id_key = prepared.opened.repository.keys.id()?.clone();
     let chunking = prepared.opened.repository.keys.chunking()?.clone();
     let client = &coordinator.storage;
+    let state = coordinator.state.lock().await;
+    let usual_streams = state.usual_stream_sizes(host.name.as_str())?;
+    drop(state);
     let (meta_header, meta_keys) = headers.meta.clone();
     let meta = MetaWriter::new(meta_header, meta_keys, id_key.clone())?;
     Ok(Conversation {
@@ -653,7 +656,7 @@ async fn begin_conversation(
         full_read: options.full_read,
         sources: Sources::new(&sources(host)),
         snapshot_bytes_max: host.safety.max_snapshot.hard_bytes(),
-        streams: Streams::new(&host.streams),
+        streams: Streams::new(&host.streams, &usual_streams),
         carrier: carrier_of(coordinator, host, prepared).await?,
         progress: Arc::clone(progress),
         state: State::default(),

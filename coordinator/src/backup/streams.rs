@@ -1,7 +1,7 @@
 //! What becomes of a run's streams. Never believes that a dump is one: it must be there, come to its end, not be empty, and not
 //! have collapsed; otherwise the run fails or warns, and no such dump stands in the snapshot as a good one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use formats::listing::content::Content;
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
@@ -11,6 +11,7 @@ use formats::wire::streams::{self as wire, STREAMS_DIRECTORY};
 
 use crate::backup::error::RunError;
 use crate::config::stream_settings::{Stream, StreamFailure};
+use crate::safety::stream_size::StreamSize;
 use crate::terminal::visible;
 
 /// What is told of a stream that nothing was heard of.
@@ -31,23 +32,26 @@ pub struct Streams {
 #[derive(Debug)]
 struct Asked {
     stream: Stream,
-    /// How much the snapshot before has of it.
-    before: Option<u64>,
+    /// What it is measured against: what is remembered of its good dumps, or else how much the snapshot before has of it.
+    usual: Option<u64>,
     /// What the agent told of it.
     told: Option<String>,
     /// Whether it is closed.
     done: bool,
+    /// What it has, where it is good or only too small.
+    size: Option<StreamSize>,
 }
 
 impl Streams {
-    /// These streams.
-    pub fn new(streams: &[Stream]) -> Self {
+    /// These streams, and what is remembered of some: see [`StreamSize::usual`].
+    pub fn new(streams: &[Stream], usual: &BTreeMap<String, u64>) -> Self {
         let asked = streams.iter().map(|stream| {
             let asked = Asked {
                 stream: stream.clone(),
-                before: None,
+                usual: usual.get(stream.name.as_str()).copied(),
                 told: None,
                 done: false,
+                size: None,
             };
             (
                 join(STREAMS_DIRECTORY, stream.name.as_str().as_bytes()),
@@ -102,9 +106,10 @@ impl Streams {
         let Some(asked) = self.by_path.get_mut(&path) else {
             return;
         };
-        asked.before = before
+        let before = before
             .filter(|entry| entry.stat.kind == EntryKind::File && entry.content != Content::Missing)
             .map(|entry| entry.stat.size);
+        asked.usual = asked.usual.or(before);
         self.open.insert(of, path);
     }
 
@@ -115,12 +120,8 @@ impl Streams {
         }
     }
 
-    /// Whether these details are a stream's.
-    pub fn awaits(&self, of: EntryRef) -> bool {
-        self.open.contains_key(&of)
-    }
-
-    /// Judges a stream that is closed: an error ends the run, a problem warns. One that is not good loses its content.
+    /// Judges a stream that is closed: an error ends the run, a problem warns. One that is not good loses its content; one
+    /// that has collapsed keeps it.
     pub fn close(&mut self, details: &mut Details) -> Result<Option<Problem>, RunError> {
         let Some(path) = self.open.remove(&details.of) else {
             return Ok(None);
@@ -139,9 +140,27 @@ impl Streams {
             }
             return Ok((!is_told).then(|| problem(path, reason)));
         }
-        Ok(asked
-            .collapse(details.stat.size)
-            .map(|collapse| problem(path, collapse)))
+        let stream = &asked.stream;
+        let name = stream.name.to_string();
+        let size = details.stat.size;
+        let measured = StreamSize::measure(name, size, asked.usual, stream.percent_min);
+        let collapse = measured.fell_from.map(|usual| {
+            let text = format!(
+                "it has {size} bytes, and {usual} are usual: less than its `min_percent` of that; if that is right, \
+                 `min_percent = 0` for one run"
+            );
+            problem(path, text)
+        });
+        asked.size = Some(measured);
+        Ok(collapse)
+    }
+
+    /// How much there is of each that has a dump, by name.
+    pub fn sizes(&self) -> Vec<StreamSize> {
+        let asked = self.by_path.values();
+        let mut sizes: Vec<StreamSize> = asked.filter_map(|asked| asked.size.clone()).collect();
+        sizes.sort_by(|a, b| a.name.cmp(&b.name));
+        sizes
     }
 
     /// What is to be said of those that never came.
@@ -181,15 +200,6 @@ impl Asked {
                 reason: visible(reason),
             }),
         }
-    }
-
-    /// How it has become too small beside the one before.
-    fn collapse(&self, size: u64) -> Option<String> {
-        let before = self.before?;
-        let least = u128::from(before) * u128::from(self.stream.percent_min);
-        (u128::from(size) * 100 < least).then(|| {
-            format!("it has {size} bytes, the snapshot before {before}: less than its `min_percent` of that")
-        })
     }
 }
 

@@ -20,6 +20,7 @@ pub mod notifications;
 pub mod occasions;
 pub mod results;
 pub mod retention;
+pub mod stream_sizes;
 pub mod tokens;
 pub mod trim;
 
@@ -31,6 +32,7 @@ use notifications::notification_tables;
 use occasions::occasions_tables;
 use results::results_tables;
 use retention::retention_tables;
+use stream_sizes::stream_size_tables;
 use tokens::token_tables;
 
 /// New in version 2.
@@ -82,7 +84,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 11,
+    version: 12,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -95,6 +97,7 @@ const SCHEMA: Schema = Schema {
         (8, concat!(token_tables!(), notification_tables!())),
         (9, hooks_tables!()),
         (10, runs_in_order!()),
+        (11, stream_size_tables!()),
     ],
     sql: concat!(
         "
@@ -125,7 +128,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         token_tables!(),
         notification_tables!(),
         hooks_tables!(),
-        runs_in_order!()
+        runs_in_order!(),
+        stream_size_tables!()
     ),
 };
 

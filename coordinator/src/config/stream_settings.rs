@@ -28,7 +28,7 @@ const TIMEOUT_DEFAULT: Span = Span::from_secs(12 * 3600);
 const TIMEOUT_MAX: Span = Span::from_secs(7 * 24 * 3600);
 /// How much a stream may give that does not say so.
 const SIZE_MAX_DEFAULT: Size = Size::from_bytes(4 << 40);
-/// How much smaller than the one before it may be without a warning.
+/// How much smaller than usual it may be without a warning.
 const PERCENT_MIN_DEFAULT: u8 = 50;
 
 /// `stream`.
@@ -134,7 +134,7 @@ pub struct Stream {
     pub timeout: Span,
     /// The most it may give.
     pub size_max: Size,
-    /// With less than so many percent of what the snapshot before has, the run ends with warnings.
+    /// With less than so many percent of what is usual, the run ends with warnings; with 0, every size is right.
     pub percent_min: u8,
     /// What its output must end with, white space aside.
     pub ends_with: String,
@@ -207,6 +207,7 @@ fn read_stream(reader: &mut ValueReader<'_>, raw: &RawStream) -> Option<Stream> 
         timeout,
         size_max,
         percent_min: match &raw.min_percent {
+            Some(percent) if *percent.get_ref() == 0 => 0,
             Some(percent) => {
                 let percent = reader.number(Some(percent), 100)?;
                 u8::try_from(percent).unwrap_or(PERCENT_MIN_DEFAULT)

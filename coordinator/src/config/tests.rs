@@ -1298,7 +1298,7 @@ fn presets_are_commands_and_streams_read_back_as_they_are_shown() {
         { name = \"pg/one\", preset = \"postgres\", database = \"a\", args = [\"--host=/run\"], max_size = \"1GiB\" },
         { name = \"my\", preset = \"mysql\", args = [\"--no-defaults\"] },
         { name = \"lite\", preset = \"sqlite\", database = \"/x.db\", timeout = \"5m\" },
-        { name = \"mongo\", preset = \"mongodb\", database = \"shop\" },
+        { name = \"mongo\", preset = \"mongodb\", database = \"shop\", min_percent = 0 },
     ]\n";
     let config = Fixture::new(COORDINATOR, &format!("{HOSTS}{streams}"))
         .load()
@@ -1323,9 +1323,10 @@ fn presets_are_commands_and_streams_read_back_as_they_are_shown() {
         ]
     );
     assert_eq!(host.streams[0].ends_with, "COMMIT;");
+    let percent_min = |stream: usize| host.streams[stream].percent_min;
     assert_eq!(
-        (host.streams[5].percent_min, host.streams[0].percent_min),
-        (25, 50)
+        (percent_min(5), percent_min(1), percent_min(0)),
+        (25, 0, 50)
     );
     let kept = standalone_toml(&config, host);
     let again = Fixture::new(COORDINATOR, &kept).load().unwrap();

@@ -72,6 +72,7 @@ pub async fn release(
     {
         state.accept_figures(&hold.host)?;
         state.accept_results(&hold.host)?;
+        state.accept_stream_sizes(&hold.host)?;
     }
     drop(state);
     if let Some(hold) = &released {

@@ -2,13 +2,14 @@
 //! the parent snapshot, and against the host's earlier runs. A run that looks so is taken all the same; what was there before
 //! stays.
 //!
-//! Nothing is judged before the host has a history, and no sign counts below a number of files or bytes, so that small hosts
-//! and first runs are left alone. A person who ends a hold says that the run was as it should be: it is history then.
+//! Nothing is judged before the host has a history, and no sign about files counts below a number of files or bytes, so that
+//! small hosts and first runs are left alone. A person who ends a hold says that the run was as it should be: it is history then.
 
 use std::fmt;
 
 use append_server::quantity::Size;
 
+use crate::safety::stream_size::StreamSize;
 use crate::terminal::{count_text, size_text};
 
 /// From so many files on, none at all is a sign by itself.
@@ -95,6 +96,8 @@ pub struct Figures {
     pub compared: Compared,
     /// The ending that most files have got of those that no file had before, and how many.
     pub new_ending: Option<(String, u64)>,
+    /// How much its streams have; not of earlier runs.
+    pub streams: Vec<StreamSize>,
     /// What was asked for, as a digest: with other paths or excludes, other files are there.
     pub rules: [u8; 32],
 }
@@ -168,6 +171,15 @@ pub enum Sign {
         /// Of how many.
         all: u64,
     },
+    /// A stream is far smaller than it used to be.
+    Stream {
+        /// Its name.
+        name: String,
+        /// Its bytes.
+        left: u64,
+        /// The bytes that are usual.
+        usual: u64,
+    },
 }
 
 impl fmt::Display for Sign {
@@ -238,8 +250,18 @@ impl fmt::Display for Sign {
                 count(*all),
                 percent(*files, *all)
             ),
+            Self::Stream { name, left, usual } => write_stream(out, name, *left, *usual),
         }
     }
+}
+
+fn write_stream(out: &mut fmt::Formatter<'_>, name: &str, left: u64, usual: u64) -> fmt::Result {
+    let (left_text, usual_text) = (size_text(left), size_text(usual));
+    let share = percent(left, usual);
+    write!(
+        out,
+        "stream {name} has {left_text}, and {usual_text} are usual ({share} %)"
+    )
 }
 
 /// What is suspicious about a run; `past` are the host's good runs, the newest first.
@@ -257,6 +279,7 @@ pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Vec<Sig
     signs.extend(changed(now, past, limits));
     signs.extend(new_data(now, last, past, limits));
     signs.extend(ending(now, limits));
+    signs.extend(now.streams.iter().filter_map(collapse));
     signs
 }
 
@@ -359,6 +382,16 @@ fn ending(now: &Figures, limits: &AnomalyLimits) -> Option<Sign> {
         ending: ending.clone(),
         files: *files,
         all: now.files,
+    })
+}
+
+/// How small is too small, each stream says itself.
+fn collapse(stream: &StreamSize) -> Option<Sign> {
+    let usual = stream.fell_from?;
+    Some(Sign::Stream {
+        name: stream.name.clone(),
+        left: stream.size,
+        usual,
     })
 }
 

@@ -6,3 +6,4 @@ pub mod coverage;
 pub mod identity;
 pub mod kept;
 pub mod quota;
+pub mod stream_size;

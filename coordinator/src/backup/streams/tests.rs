@@ -1,6 +1,8 @@
 //! Streams of agents that fail, and of agents that lie.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use append_server::quantity::{Size, Span};
 use formats::listing::content::Content;
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
@@ -78,7 +80,7 @@ fn closed(
     outcome: ReadOutcome,
     size: u64,
 ) -> (Result<Option<Problem>, RunError>, Details) {
-    let mut streams = Streams::new(&[stream]);
+    let mut streams = Streams::new(&[stream], &BTreeMap::new());
     let parent = parent.map(before);
     streams.listed(OF, b".streams/pg", b"users", parent.as_ref());
     let mut details = details(outcome, size);
@@ -91,7 +93,7 @@ fn closed(
 
 #[test]
 fn nothing_but_streams_is_let_into_their_directory() {
-    let streams = Streams::new(&[stream("pg/users", StreamFailure::Fail)]);
+    let streams = Streams::new(&[stream("pg/users", StreamFailure::Fail)], &BTreeMap::new());
     let check = |directory: &str, name: &str, kind| {
         let found = found(name, kind);
         streams.check(directory.as_bytes(), &found).ok()
@@ -147,6 +149,20 @@ fn a_collapse_warns_and_the_dump_stays() {
 }
 
 #[test]
+fn a_collapse_is_measured_against_what_is_remembered_and_not_against_the_snapshot_before() {
+    let usual = BTreeMap::from([("pg/users".to_owned(), 200)]);
+    for parent in [None, Some(99)] {
+        let mut streams = Streams::new(&[stream("pg/users", StreamFailure::Fail)], &usual);
+        streams.listed(OF, b".streams/pg", b"users", parent.map(before).as_ref());
+        let problem = streams.close(&mut details(ReadOutcome::Read, 99)).unwrap();
+        assert!(problem.unwrap().text.contains("200"));
+        let sizes = streams.sizes();
+        assert_eq!((sizes.len(), sizes[0].size), (1, 99));
+        assert_eq!((sizes[0].usual, sizes[0].fell_from), (200, Some(200)));
+    }
+}
+
+#[test]
 fn what_is_not_good_ends_the_run_or_loses_its_content() {
     let unreadable = ReadOutcome::Unreadable { errno: 5 };
     for (outcome, size) in [
@@ -182,7 +198,7 @@ fn the_agents_own_words_are_the_reason_and_are_told_once() {
         text: "exit code 1\u{1b}[31m".to_owned(),
     };
     let judge = |on_failure| {
-        let mut streams = Streams::new(&[stream("pg/users", on_failure)]);
+        let mut streams = Streams::new(&[stream("pg/users", on_failure)], &BTreeMap::new());
         streams.listed(OF, b".streams/pg", b"users", None);
         streams.note(&told);
         streams.close(&mut details(ReadOutcome::Unreadable { errno: 5 }, 0))
@@ -197,14 +213,15 @@ fn the_agents_own_words_are_the_reason_and_are_told_once() {
 
 #[test]
 fn a_stream_that_never_comes_has_failed() {
-    let silent = Streams::new(&[
+    let silent = [
         stream("a", StreamFailure::Warn),
         stream("b", StreamFailure::Warn),
-    ]);
+    ];
+    let silent = Streams::new(&silent, &BTreeMap::new());
     let problems = silent.finish().unwrap();
     assert_eq!(problems.len(), 2);
     assert_eq!(problems[0].path, b".streams/a");
-    let mut listed = Streams::new(&[stream("a", StreamFailure::Fail)]);
+    let mut listed = Streams::new(&[stream("a", StreamFailure::Fail)], &BTreeMap::new());
     listed.listed(OF, b".streams", b"a", None);
     assert!(matches!(listed.finish(), Err(RunError::Stream { .. })));
 }

@@ -128,6 +128,7 @@ fn read_figures(row: &Row<'_>) -> rusqlite::Result<Figures> {
             same_inode: unsigned(row, 10)?,
         },
         new_ending: None,
+        streams: Vec::new(),
         rules: row.get(11)?,
     })
 }

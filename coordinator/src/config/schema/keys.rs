@@ -323,7 +323,7 @@ const STREAM: &[Key] = &[
     key("through", Kind::Text),
     key("timeout", Kind::Duration).or("12h"),
     key("max_size", Kind::Size).or("4TiB"),
-    key("min_percent", number(1, 100)).or("50"),
+    key("min_percent", number(0, 100)).or("50"),
     key("ends_with", Kind::Text),
     key("allow_empty", Kind::Flag).or("false"),
     key("on_failure", Kind::Word(&["fail", "warn"])).or("fail"),

@@ -1,6 +1,7 @@
 //! What is suspicious, and what ordinary hosts do every night and is not.
 
 use super::{AnomalyLimits, Compared, Figures, Sign, signs};
+use crate::safety::stream_size::StreamSize;
 
 const MIB: u64 = 1 << 20;
 
@@ -18,6 +19,7 @@ fn usual() -> Figures {
             ..Compared::default()
         },
         new_ending: None,
+        streams: Vec::new(),
         rules: [1; 32],
     }
 }
@@ -215,4 +217,18 @@ fn nothing_is_judged_without_a_history_or_below_the_floors() {
         ..usual()
     };
     assert_eq!(signs(&emptied, &vec![small; 3], &limits), []);
+}
+
+#[test]
+fn a_stream_that_collapses_is_and_one_that_does_not_is_not() {
+    let stream = |name: &str, size| StreamSize::measure(name.to_owned(), size, Some(1_000), 50);
+    let now = Figures {
+        streams: vec![stream("good", 900), stream("bad", 499)],
+        ..usual()
+    };
+    let found = judged(&now);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let text = found[0].to_string();
+    assert!(text.starts_with("stream bad has 499"), "{text}");
+    assert_eq!(signs(&now, &[], &AnomalyLimits::default()), []);
 }
