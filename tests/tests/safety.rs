@@ -405,6 +405,34 @@ fn what_cannot_be_read_any_more_is_told_apart_from_what_never_could() -> Result<
     Ok(())
 }
 
+#[test]
+fn what_a_new_rule_excludes_is_told_once() -> Result<()> {
+    let world = world_with(&["coverage = \"warn\"", "coverage_ignore = [\"/\"]"])?;
+    fs::create_dir_all(world.source().join("logs/old"))?;
+    for name in ["file", "gone.txt", "a.log", "logs/b.log", "logs/old/c"] {
+        fs::write(world.source().join(name), name)?;
+    }
+    world.run()?;
+    fs::remove_file(world.source().join("gone.txt"))?;
+    let rules = |rules: &str| -> Result<()> { set(&world, &[&format!("exclude = [{rules}]")]) };
+    rules("\"*.log\", \"old/\"")?;
+    let report = world.run_expecting(exit::WARNINGS)?;
+    let text = &report.warnings.first().context("a warning")?.text;
+    ensure!(text.starts_with("excluded now"), "{text}");
+    for name in ["a.log", "logs/b.log", "logs/old"] {
+        ensure!(text.contains(name), "{text}");
+    }
+    ensure!(
+        !text.contains("gone.txt") && !text.contains("old/c"),
+        "{text}"
+    );
+    // The next one's parent has it no more; what is not there leaves nothing out.
+    world.run()?;
+    rules("\"*.log\", \"old/\", \"*.none\"")?;
+    world.run()?;
+    Ok(())
+}
+
 fn cut(world: &World, key: &str) -> Result<()> {
     let report = world.run_expecting(exit::QUOTA)?;
     ensure!(report.snapshot.is_none() && report.outcome == Outcome::Failed);

@@ -154,6 +154,7 @@ async fn examine(
             None => NewData::default(),
         },
         streams: &streams,
+        newly_excluded: conversation.parent.newly_excluded(),
     };
     to.guard.examine(&brought, to.warnings).await
 }

@@ -256,6 +256,11 @@ pub enum RunError {
         /// What differs.
         what: String,
     },
+    /// The exclude rules are too many or too long to be matched together.
+    #[error(
+        "the exclude rules, each of which compiles, do not together: write fewer or shorter ones"
+    )]
+    ExcludeRules(#[source] globset::Error),
     /// Something of the host is not covered, and its configuration says that this is a failure.
     #[error(
         "{count} filesystems or data directories of the host are not backed up, first {first}: add them to paths or to coverage_ignore"

@@ -12,6 +12,7 @@ use formats::wire::surroundings::Surroundings;
 
 use crate::backup::comparison::Comparing;
 use crate::backup::error::RunError;
+use crate::backup::newly_excluded::NewlyExcluded;
 use crate::backup::report::{Warning, WarningKind};
 use crate::backup::shared_index::{NewData, SharedIndex};
 use crate::catalog::state::holds::HoldKind;
@@ -64,6 +65,8 @@ pub struct Brought<'a> {
     pub parent: Option<&'a Snapshot>,
     /// What is new, by the packs of the runs since.
     pub new: NewData,
+    /// What the parent has and the exclude rules leave out now, if that is counted.
+    pub newly_excluded: Option<&'a NewlyExcluded>,
     /// The good streams.
     pub streams: &'a [StreamSize],
 }
@@ -169,7 +172,7 @@ impl<'a> Guard<'a> {
             one_file_system: self.host.one_file_system,
             ignored: &safety.coverage_ignore,
         };
-        let gaps = gaps(around, &covered);
+        let gaps = gaps(around, &covered).map_err(RunError::ExcludeRules)?;
         let Some(first) = gaps.first() else {
             return Ok(None);
         };
@@ -181,7 +184,7 @@ impl<'a> Guard<'a> {
         if safety.coverage == Coverage::Fail {
             return Err(RunError::NotCovered { count, first });
         }
-        let named = listed(gaps.iter().map(ToString::to_string));
+        let named = listed(gaps.iter().map(ToString::to_string), count as u64);
         Ok(Some(Warning::new(
             WarningKind::Coverage,
             format!("not backed up, and not in coverage_ignore: {named}"),
@@ -205,6 +208,7 @@ impl<'a> Guard<'a> {
             return Err(self.refuse_identity(what).await?);
         }
         warnings.extend(self.newly_unreadable(brought));
+        warnings.extend(self.newly_excluded(brought));
         warnings.extend(self.check_soft(brought));
         if self.differences.is_empty() {
             self.note_identity().await?;
@@ -253,10 +257,24 @@ impl<'a> Guard<'a> {
             count: new.len() as u64,
             first: format!("{first} cannot be read any more"),
         });
-        let named = listed(new.iter().map(|path| shown_path(path)));
+        let named = listed(new.iter().map(|path| shown_path(path)), new.len() as u64);
         Some(Warning::new(
             WarningKind::Coverage,
             format!("cannot be read any more: {named}"),
+        ))
+    }
+
+    /// Paths that the parent has and the exclude rules leave out now.
+    fn newly_excluded(&self, brought: &Brought<'_>) -> Option<Warning> {
+        let NewlyExcluded { count, first, .. } = brought.newly_excluded?;
+        self.tell(What::CoverageGap {
+            count: *count,
+            first: format!("{} is excluded now", shown_path(first.first()?)),
+        });
+        let named = listed(first.iter().map(|path| shown_path(path)), *count);
+        Some(Warning::new(
+            WarningKind::Coverage,
+            format!("excluded now, and in the snapshot before: {named}"),
         ))
     }
 
@@ -380,12 +398,12 @@ fn unreadable(problems: &[Problem]) -> impl Iterator<Item = &[u8]> {
         .map(|problem| problem.path.as_slice())
 }
 
-/// The first ones, and how many more there are.
-fn listed(texts: impl ExactSizeIterator<Item = String>) -> String {
-    let more = texts.len().saturating_sub(NAMED_MAX);
+/// The first ones, and how many more of all there are.
+fn listed(texts: impl Iterator<Item = String>, all: u64) -> String {
     let mut named: Vec<String> = texts.take(NAMED_MAX).collect();
+    let more = all.saturating_sub(named.len() as u64);
     if more > 0 {
-        named.push(format!("and {} more", count_text(more as u64)));
+        named.push(format!("and {} more", count_text(more)));
     }
     named.join("; ")
 }

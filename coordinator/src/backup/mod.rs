@@ -13,6 +13,7 @@ pub mod comparison;
 pub mod control;
 pub mod conversation;
 pub mod guard;
+pub mod newly_excluded;
 pub mod parent;
 pub mod pending;
 pub mod reuse;

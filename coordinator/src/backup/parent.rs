@@ -8,6 +8,7 @@ use formats::listing::entry::Entry;
 use formats::listing::order::compare_places;
 
 use crate::backup::comparison::{Before, Comparing, Comparison};
+use crate::backup::newly_excluded::NewlyExcluded;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
 use crate::snapshot::listing::{Listing, ListingError};
@@ -17,6 +18,7 @@ pub struct Parent {
     cursor: Option<ListingCursor>,
     ahead: Option<(Arc<[u8]>, Entry)>,
     comparison: Option<Comparison>,
+    newly_excluded: Option<NewlyExcluded>,
 }
 
 impl std::fmt::Debug for Parent {
@@ -33,7 +35,21 @@ impl Parent {
             cursor,
             ahead: None,
             comparison,
+            newly_excluded: None,
         }
+    }
+
+    /// The same, which counts what the exclude rules leave out now.
+    pub fn watching(self, newly_excluded: Option<NewlyExcluded>) -> Self {
+        Self {
+            newly_excluded,
+            ..self
+        }
+    }
+
+    /// What the exclude rules leave out now, if that is counted.
+    pub fn newly_excluded(&self) -> Option<&NewlyExcluded> {
+        self.newly_excluded.as_ref()
     }
 
     /// The parent's entry at the place of a found one; places must be asked for in listing order. Where its listing is damaged
@@ -98,9 +114,14 @@ impl Parent {
 
     /// The host has nothing at the place of the entry at hand.
     fn pass_over(&mut self) {
-        let passed = self.ahead.take();
-        if let Some((comparison, (_, entry))) = self.comparison.as_mut().zip(passed) {
+        let Some((directory, entry)) = self.ahead.take() else {
+            return;
+        };
+        if let Some(comparison) = &mut self.comparison {
             comparison.gone(&entry);
+        }
+        if let Some(newly_excluded) = &mut self.newly_excluded {
+            newly_excluded.gone(&directory, &entry);
         }
     }
 

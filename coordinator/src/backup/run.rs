@@ -26,6 +26,7 @@ use crate::backup::hooks::Hooks;
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::ssh_target;
 use crate::backup::meta_writer::MetaWriter;
+use crate::backup::newly_excluded::NewlyExcluded;
 use crate::backup::parent::{Parent, tell_damaged};
 use crate::backup::progress::{Progress, Step};
 use crate::backup::report::{CommittedRun, RunReport, Warning};
@@ -44,6 +45,8 @@ use crate::events::Event;
 use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::retention::lock::RepositoryLock;
+use crate::safety::coverage::Coverage;
+use crate::safety::excludes::Excludes;
 use crate::safety::kept::KeptPaths;
 use crate::safety::quota::Scope;
 use crate::snapshot::chunk_error::FailureClass;
@@ -630,7 +633,7 @@ async fn begin_conversation(
         incoming: session.take_incoming(),
         outgoing: session.outgoing.clone(),
         tunnel: None,
-        parent: parent_of(coordinator, prepared, options, progress).await?,
+        parent: parent_of(coordinator, host, prepared, options, progress).await?,
         lost_count: prepared.opened.index.lost_count().await?,
         reuse: reuse_of(coordinator, &prepared.opened).await?,
         listing: ListingWriter::new(
@@ -700,6 +703,7 @@ async fn carrier_of(
 /// The parent's listing; a full read does without it.
 async fn parent_of(
     coordinator: &Coordinator,
+    host: &Host,
     prepared: &Prepared,
     options: RunOptions,
     progress: &Progress,
@@ -712,5 +716,13 @@ async fn parent_of(
     progress.update(|counts| counts.expected = (entries, totals.bytes));
     let reader = coordinator.chunk_reader(&prepared.opened)?;
     let listing = Listing::open(reader, &snapshot.page_index).await;
-    Parent::read(listing).map_err(RunError::Parent)
+    let parent = Parent::read(listing).map_err(RunError::Parent)?;
+    let newly_excluded = match host.safety.coverage {
+        Coverage::Off => None,
+        Coverage::Warn | Coverage::Fail => {
+            let excludes = Excludes::new(&host.exclude).map_err(RunError::ExcludeRules)?;
+            Some(NewlyExcluded::new(excludes))
+        }
+    };
+    Ok(parent.watching(newly_excluded))
 }

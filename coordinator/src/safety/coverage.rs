@@ -1,17 +1,15 @@
 //! What a host has and no path of its configuration covers: mounted filesystems, and directories of databases and containers.
 //! Nobody decided to leave those out; whoever does names them in `coverage_ignore`.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use formats::listing::entry::join;
 use formats::listing::order::is_within;
 use formats::wire::surroundings::{Mount, Surroundings};
-use globset::Candidate;
 
-use crate::config::exclude::{ExcludeRule, compile};
+use crate::config::exclude::ExcludeRule;
+use crate::safety::excludes::Excludes;
 use crate::snapshot::shown::shown_path;
 use crate::terminal::visible;
 
@@ -102,15 +100,40 @@ pub struct Covered<'a> {
     pub ignored: &'a [Vec<u8>],
 }
 
-/// What of the surroundings is not covered, by path.
-pub fn gaps(around: &Surroundings, covered: &Covered<'_>) -> Vec<Gap> {
+/// The same, ready to be asked of many places: a host may have thousands.
+struct Ready<'a> {
+    covered: &'a Covered<'a>,
+    mounts: HashSet<&'a [u8]>,
+    /// For each source, the mount that it lies on.
+    sources_on: Vec<Option<&'a [u8]>>,
+    excludes: Excludes,
+}
+
+impl<'a> Ready<'a> {
+    fn new(around: &'a Surroundings, covered: &'a Covered<'a>) -> Result<Self, globset::Error> {
+        let mounts = around.mounts.iter().map(|mount| mount.path.as_slice());
+        let mut ready = Self {
+            covered,
+            mounts: mounts.collect(),
+            sources_on: Vec::new(),
+            excludes: Excludes::new(covered.exclude)?,
+        };
+        let sources = covered.sources.iter();
+        ready.sources_on = sources.map(|source| ready.mount_of(source)).collect();
+        Ok(ready)
+    }
+}
+
+/// What of the surroundings is not covered, by path. An error when the rules, each of which compiles, do not together.
+pub fn gaps(around: &Surroundings, covered: &Covered<'_>) -> Result<Vec<Gap>, globset::Error> {
+    let ready = Ready::new(around, covered)?;
     let missed = |mount: &&Mount| !NOT_MISSED.contains(&mount.kind.as_str());
     let mounts = around.mounts.iter().filter(missed).filter_map(|mount| {
-        let why = why_mount(around, covered, &mount.path)?;
+        let why = ready.why_mount(&mount.path)?;
         Some((&mount.path, format!("filesystem, {}", mount.kind), why))
     });
     let stores = around.stores.iter().filter_map(|store| {
-        let why = why_store(around, covered, &store.path)?;
+        let why = ready.why_store(&store.path)?;
         Some((&store.path, store.of.clone(), why))
     });
     let mut gaps: Vec<Gap> = mounts
@@ -123,82 +146,77 @@ pub fn gaps(around: &Surroundings, covered: &Covered<'_>) -> Vec<Gap> {
         })
         .collect();
     gaps.sort_by(|one, other| one.path.cmp(&other.path));
-    gaps
+    Ok(gaps)
 }
 
-/// A filesystem is covered by a path that lies on it, whichever part of it that is: somebody has chosen.
-fn why_mount(around: &Surroundings, covered: &Covered<'_>, mount: &[u8]) -> Option<Why> {
-    let on_it = |source: &Vec<u8>| mount_of(around, source) == Some(mount);
-    match covered.sources.iter().any(on_it) {
-        true => None,
-        false => why_not(around, covered, mount),
-    }
-}
-
-fn why_store(around: &Surroundings, covered: &Covered<'_>, store: &[u8]) -> Option<Why> {
-    let in_it = |source: &Vec<u8>| is_within(source, store);
-    match covered.sources.iter().any(in_it) {
-        true => None,
-        false => why_not(around, covered, store),
-    }
-}
-
-/// Why a directory is not walked; nothing when it is.
-fn why_not(around: &Surroundings, covered: &Covered<'_>, path: &[u8]) -> Option<Why> {
-    let mut above = covered
-        .sources
-        .iter()
-        .filter(|source| is_within(path, source))
-        .peekable();
-    if above.peek().is_none() {
-        return Some(Why::NoPath);
-    }
-    let mut why = None;
-    for source in above {
-        if excludes(covered.exclude, source, path) {
-            why = Some(Why::Excluded);
-        } else if covered.one_file_system && mount_of(around, source) != mount_of(around, path) {
-            why = Some(Why::OneFileSystem);
-        } else {
-            return None;
+impl<'a> Ready<'a> {
+    /// A filesystem is covered by a path that lies on it, whichever part of it that is: somebody has chosen.
+    fn why_mount(&self, mount: &[u8]) -> Option<Why> {
+        match self.sources_on.contains(&Some(mount)) {
+            true => None,
+            false => self.why_not(mount),
         }
     }
-    why
-}
 
-/// The mount that a path lies on.
-fn mount_of<'a>(around: &'a Surroundings, path: &[u8]) -> Option<&'a [u8]> {
-    let mounts = around.mounts.iter().map(|mount| mount.path.as_slice());
-    mounts
-        .filter(|mount| is_within(path, mount))
-        .max_by_key(|mount| mount.len())
-}
-
-/// Whether a directory below a source, one on the way to it, or everything in it is left out.
-fn excludes(rules: &[ExcludeRule], source: &[u8], directory: &[u8]) -> bool {
-    let below = directory.len().saturating_sub(source.len());
-    let rest = directory.get(directory.len() - below..).unwrap_or_default();
-    let mut at = source.to_vec();
-    for name in rest
-        .split(|byte| *byte == b'/')
-        .filter(|name| !name.is_empty())
-    {
-        at = join(&at, name);
-        if last_match(rules, &at, true) {
-            return true;
+    fn why_store(&self, store: &[u8]) -> Option<Why> {
+        let in_it = |source: &Vec<u8>| is_within(source, store);
+        match self.covered.sources.iter().any(in_it) {
+            true => None,
+            false => self.why_not(store),
         }
     }
-    last_match(rules, &join(&at, ANY_NAME), false)
+
+    /// Why a directory is not walked; nothing when it is.
+    fn why_not(&self, path: &[u8]) -> Option<Why> {
+        let on = self.mount_of(path);
+        let sources = self.covered.sources.iter().zip(&self.sources_on);
+        let mut why = Some(Why::NoPath);
+        for (source, source_on) in sources.filter(|(source, _)| is_within(path, source)) {
+            if self.is_excluded(source, path) {
+                why = Some(Why::Excluded);
+            } else if self.covered.one_file_system && *source_on != on {
+                why = Some(Why::OneFileSystem);
+            } else {
+                return None;
+            }
+        }
+        why
+    }
+
+    /// The mount that a path lies on.
+    fn mount_of(&self, path: &[u8]) -> Option<&'a [u8]> {
+        let mut above = Some(path);
+        while let Some(place) = above {
+            if let Some(mount) = self.mounts.get(place).copied() {
+                return Some(mount);
+            }
+            above = parent_of(place);
+        }
+        None
+    }
+
+    /// Whether a directory below a source, one on the way to it, or everything in it is left out.
+    fn is_excluded(&self, source: &[u8], directory: &[u8]) -> bool {
+        let below = directory.len().saturating_sub(source.len());
+        let rest = directory.get(directory.len() - below..).unwrap_or_default();
+        let mut at = source.to_vec();
+        for name in rest
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            at = join(&at, name);
+            if self.excludes.leave_out(&at, true) {
+                return true;
+            }
+        }
+        self.excludes.leave_out(&join(&at, ANY_NAME), false)
+    }
 }
 
-fn last_match(rules: &[ExcludeRule], path: &[u8], is_directory: bool) -> bool {
-    let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
-    let matching = rules.iter().rev().find(|rule| {
-        let glob = compile(rule.glob());
-        let matches = glob.is_ok_and(|glob| glob.compile_matcher().is_match_candidate(&candidate));
-        matches && (is_directory || !rule.directory_only())
-    });
-    matching.is_some_and(|rule| !rule.negated())
+/// The directory that a path is in; the root is in none.
+fn parent_of(path: &[u8]) -> Option<&[u8]> {
+    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    path.get(..end).filter(|_| !path.is_empty())
 }
 
 #[cfg(test)]
@@ -244,7 +262,7 @@ mod tests {
             one_file_system,
             ignored: &[b"boot".to_vec()],
         };
-        let gaps = gaps(&around(), &covered);
+        let gaps = gaps(&around(), &covered).expect("the rules compile");
         let gaps = gaps.into_iter();
         gaps.map(|gap| (String::from_utf8_lossy(&gap.path).into_owned(), gap.why))
             .collect()
@@ -274,6 +292,28 @@ mod tests {
             found(&["etc", "srv/www", "var/lib/mysql/dumps"], &[], false),
             [gap("srv/images", Why::NoPath)]
         );
+    }
+
+    #[test]
+    fn thousands_of_mounts_and_rules_are_looked_at_together() {
+        let mounts = (0..4_000).map(|number| Mount {
+            path: format!("srv/{number}/data/volume").into_bytes(),
+            kind: "xfs".to_owned(),
+        });
+        let around = Surroundings {
+            mounts: mounts.collect(),
+            ..around()
+        };
+        let rules = (0..2_000).map(|number| format!("/srv/{number}/data/*").parse());
+        let exclude: Vec<ExcludeRule> = rules.map(|rule| rule.expect("a rule")).collect();
+        let covered = Covered {
+            sources: &[Vec::new()],
+            exclude: &exclude,
+            one_file_system: false,
+            ignored: &[],
+        };
+        let gaps = gaps(&around, &covered).expect("the rules compile");
+        assert_eq!(gaps.len(), 2_000);
     }
 
     #[test]

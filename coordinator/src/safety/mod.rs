@@ -3,6 +3,7 @@
 
 pub mod anomaly;
 pub mod coverage;
+pub mod excludes;
 pub mod identity;
 pub mod kept;
 pub mod quota;

@@ -1,0 +1,74 @@
+//! What the exclude rules leave out, as the agent decides it: for judging what is not backed up.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use globset::{Candidate, GlobSet, GlobSetBuilder};
+
+use crate::config::exclude::{ExcludeRule, compile};
+
+/// The rules, compiled once for however many paths.
+#[derive(Debug)]
+pub struct Excludes {
+    globs: GlobSet,
+    rules: Vec<Means>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Means {
+    negated: bool,
+    directory_only: bool,
+}
+
+impl Excludes {
+    /// Prepares rules, each of which compiles; an error when they do not together.
+    pub fn new(rules: &[ExcludeRule]) -> Result<Self, globset::Error> {
+        let mut globs = GlobSetBuilder::new();
+        for rule in rules {
+            globs.add(compile(rule.glob())?);
+        }
+        let means = rules.iter().map(|rule| Means {
+            negated: rule.negated(),
+            directory_only: rule.directory_only(),
+        });
+        Ok(Self {
+            globs: globs.build()?,
+            rules: means.collect(),
+        })
+    }
+
+    /// Whether a path, without a slash in front, is left out by itself. The last rule that matches decides.
+    pub fn leave_out(&self, path: &[u8], is_directory: bool) -> bool {
+        let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
+        let matching = self.globs.matches_candidate(&candidate).into_iter();
+        let meant = matching.filter_map(|place| Some((place, self.rules.get(place)?)));
+        let deciding = meant
+            .filter(|(_, means)| is_directory || !means.directory_only)
+            .max_by_key(|(place, _)| *place);
+        deciding.is_some_and(|(_, means)| !means.negated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Excludes;
+
+    #[test]
+    fn the_last_rule_that_matches_decides() {
+        let rules = ["*.tmp", "cache/", "!keep.tmp", "/srv/keep.tmp"];
+        let rules = rules.map(|rule| rule.parse().expect("a rule"));
+        let excludes = Excludes::new(&rules).expect("they compile");
+        for (path, is_directory, expected) in [
+            ("a/x.tmp", false, true),
+            ("a/keep.tmp", false, false),
+            ("srv/keep.tmp", false, true),
+            ("a/cache", true, true),
+            ("a/cache", false, false),
+            ("a/cache/x", false, false),
+        ] {
+            let left_out = excludes.leave_out(path.as_bytes(), is_directory);
+            assert_eq!(left_out, expected, "{path}");
+        }
+    }
+}
