@@ -25,8 +25,10 @@ use tests::corpus::bytes::{incompressible, text};
 use tests::hostile_agent::tree::{Told, below, directory, file, symlink};
 use tests::hostile_agent::{AgentScript, HostileAgent, honest_facts, packs, script};
 use tests::hostile_sshd::{HostileOptions, HostileSshd, Stall, Uninvited};
+use tests::machine_facts;
 use tests::processes;
 use tests::shapes::{Outcome, RunReport, exit};
+use tests::sshd::SshdOptions;
 use tests::world::{HOST, World, WorldOptions};
 
 /// A run against a hostile target is over at the latest after this.
@@ -837,6 +839,11 @@ fn what_a_run_stored_in_vain_counts_for_its_own_host_and_for_no_other_of_the_rep
             "repository = \"shared\"".into(),
             "anomaly = { runs = 1, files = 1000, bytes = \"1MiB\" }".into(),
         ],
+        // The hostile agent's own.
+        sshd: SshdOptions {
+            setup: machine_facts::setup(&honest_facts().machine_id, "board"),
+            ..SshdOptions::default()
+        },
         ..WorldOptions::default()
     })?;
     // Stores six MiB that nothing needs, and gives up.
