@@ -60,6 +60,18 @@ pub enum SnapshotError {
         /// Why.
         source: io::Error,
     },
+    /// Others than root could have its snapshots removed where they are not.
+    #[error(
+        "the top of the Btrfs filesystem on {device} belongs to user {uid}, with mode {mode:o}: it must be root's and writable by nobody else; move the data into a subvolume or directory of it"
+    )]
+    TopNotRoots {
+        /// What the filesystem is made of.
+        device: String,
+        /// Whose it is.
+        uid: u32,
+        /// Its mode.
+        mode: u32,
+    },
     /// Its subvolumes.
     #[error("list the subvolumes of {device}")]
     List {

@@ -139,8 +139,10 @@ pub fn plan<'a>(
             Reading::Passing
         } else if closed.iter().any(|above| is_within(&place.path, above))
             || !is_walked(&place.path, rules, filter)
-            || place.kind == AUTOFS
         {
+            continue;
+        } else if place.kind == AUTOFS {
+            closed.push(&place.path);
             continue;
         } else if rules.one_file_system || is_pseudo(&place.kind) {
             closed.push(&place.path);

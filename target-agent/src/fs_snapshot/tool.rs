@@ -2,10 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use rustix::fs::{FileType, fstat};
 
 /// The program.
 const PROGRAM: &str = "btrfs";
@@ -68,6 +71,15 @@ pub fn remove(subvolume: &Path) -> Result<(), ToolError> {
 pub fn is_subvolume(path: &Path) -> bool {
     let found = std::fs::symlink_metadata(path);
     found.is_ok_and(|found| found.is_dir() && found.ino() == SUBVOLUME_INODE)
+}
+
+/// Whether this is a subvolume's own directory.
+pub fn is_open_subvolume(opened: &OwnedFd) -> bool {
+    let found = fstat(opened);
+    found.is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::Directory
+            && found.st_ino == SUBVOLUME_INODE
+    })
 }
 
 fn run(what: &'static str, words: &[&str], paths: &[&Path]) -> Result<Vec<u8>, ToolError> {

@@ -1,17 +1,21 @@
 //! The view of the tree: every place that the walk comes to, from its snapshot or as it is, bound together below one root. Made
 //! in the mount namespace of the calling thread; what it mounts is seen by nobody else, and never stays.
+//!
+//! Users of the host can put links where they like, and directories in the place of links, while all this goes on. So nothing is
+//! bound, and nothing bound upon, that a link leads to, and each snapshot is taken of what was looked at.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use formats::listing::order::is_within;
 use formats::wire::control::Problem;
-use rustix::fs::makedev;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, makedev, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::geteuid;
@@ -23,6 +27,8 @@ use crate::fs_snapshot::{SnapshotError, SnapshotOptions, problem, shown, tool};
 use crate::mount_table;
 use crate::threads::chain;
 
+/// Bits of a mode by which others than its owner write.
+const OTHERS_WRITE: u32 = 0o022;
 /// Where it is put together: every Linux has this directory, and no backup wants what it hides.
 const WORK_AREA: &str = "/sys";
 /// Its root, in the work area.
@@ -88,7 +94,7 @@ pub fn make(options: &SnapshotOptions) -> Result<(View, Vec<Container>), Snapsho
         };
         filesystems.insert(device, filesystem);
     }
-    let sources = take_all(options, &planned, &mut filesystems)?;
+    let sources = take_all(options, &planned, &mut filesystems, &mut problems)?;
     show_all(options, &planned, &sources, &mut problems)?;
     let view = View {
         root: open_root()?,
@@ -143,15 +149,38 @@ fn mount_top(number: usize, source: &[u8]) -> Result<PathBuf, SnapshotError> {
     fs::create_dir(&top).map_err(failed)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
     mount(source, &top, "btrfs", flags, c"subvolid=5").map_err(|error| failed(error.into()))?;
-    Ok(top)
+    let found = fs::metadata(&top).map_err(failed)?;
+    // Whoever may rename there could lead the removal of a snapshot elsewhere.
+    match found.uid() == 0 && found.mode() & OTHERS_WRITE == 0 {
+        true => Ok(top),
+        false => Err(SnapshotError::TopNotRoots {
+            device: lossy(source),
+            uid: found.uid(),
+            mode: found.mode() & 0o7777,
+        }),
+    }
+}
+
+/// Opens what a path is, if no part of it is a link.
+fn open_plain(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    Ok(opened)
+}
+
+/// A name for what is open that no rename changes, for this process and those that it starts.
+fn by_descriptor(opened: &OwnedFd) -> PathBuf {
+    let (process, number) = (std::process::id(), opened.as_raw_fd());
+    PathBuf::from(format!("/proc/{process}/fd/{number}"))
 }
 
 /// Takes every snapshot, one right after the other; gives where each place is bound from, none for those that are gone
-/// or hidden by the work area.
+/// or hidden by the work area, and for those that hold no source and of which no snapshot can be taken.
 fn take_all(
     options: &SnapshotOptions,
     planned: &[(&Place, Reading)],
     filesystems: &mut BTreeMap<Vec<u8>, Filesystem>,
+    problems: &mut Vec<Problem>,
 ) -> Result<Vec<Option<PathBuf>>, SnapshotError> {
     let mut sources = Vec::with_capacity(planned.len());
     for (place, reading) in planned {
@@ -161,12 +190,17 @@ fn take_all(
             sources.push(Some(live).filter(|live| !live.starts_with(WORK_AREA)));
             continue;
         };
-        let source = filesystem.snapshot_of(place)?;
-        let holds_source = options
-            .rules
-            .sources
-            .iter()
-            .any(|source| is_within(source, &place.path));
+        let holds_source = holds_source(options, place);
+        let source = match filesystem.snapshot_of(place) {
+            Ok(source) => source,
+            // Such as one with a file that is swapped to.
+            Err(error) if !holds_source => {
+                let text = format!("left out: {}", chain(&error));
+                problems.push(problem(&place.path, &text));
+                None
+            }
+            Err(error) => return Err(error),
+        };
         if source.is_none() && holds_source {
             return Err(SnapshotError::Gone {
                 path: shown(&place.path),
@@ -177,22 +211,33 @@ fn take_all(
     Ok(sources)
 }
 
+fn holds_source(options: &SnapshotOptions, place: &Place) -> bool {
+    let mut sources = options.rules.sources.iter();
+    sources.any(|source| is_within(source, &place.path))
+}
+
 impl Filesystem {
     /// Where the snapshot has what a place shows; none when the filesystem does not have it any more.
     fn snapshot_of(&mut self, place: &Place) -> Result<Option<PathBuf>, SnapshotError> {
         let live = below(&self.top, &place.root);
+        if open_plain(&live).is_err() {
+            return Ok(None);
+        }
         let mut ways = live
             .ancestors()
             .take_while(|way| way.starts_with(&self.top));
-        let subvolume = ways.find(|way| tool::is_subvolume(way));
-        let Some(subvolume) = subvolume.filter(|_| fs::symlink_metadata(&live).is_ok()) else {
+        let subvolume = ways.find_map(|way| {
+            let opened = open_plain(way).ok()?;
+            tool::is_open_subvolume(&opened).then_some((way, opened))
+        });
+        let Some((subvolume, opened)) = subvolume else {
             return Ok(None);
         };
         let rest = live.strip_prefix(subvolume).unwrap_or(Path::new(""));
         if let Some(snapshot) = self.taken.get(subvolume) {
             return Ok(Some(with(snapshot, rest)));
         }
-        match self.container.take(subvolume) {
+        match self.container.take(&by_descriptor(&opened)) {
             Ok(snapshot) => {
                 let found = with(&snapshot, rest);
                 self.taken.insert(subvolume.to_owned(), snapshot);
@@ -227,17 +272,12 @@ fn show_all(
             );
             problems.push(problem(&place.path, &text));
         }
-        let holds_source = options
-            .rules
-            .sources
-            .iter()
-            .any(|source| is_within(source, &place.path));
-        match mount_bind(source, below(Path::new(ROOT), &place.path)) {
+        match show(source, &below(Path::new(ROOT), &place.path)) {
             Ok(()) => {}
-            Err(error) if holds_source || *reading == Reading::Snapshot => {
+            Err(error) if holds_source(options, place) => {
                 return Err(SnapshotError::Show {
                     path: shown(&place.path),
-                    source: error.into(),
+                    source: error,
                 });
             }
             Err(error) => {
@@ -247,6 +287,12 @@ fn show_all(
         }
     }
     Ok(())
+}
+
+/// Binds one over the other, whatever becomes of their paths meanwhile.
+fn show(source: &Path, place: &Path) -> io::Result<()> {
+    let (source, place) = (open_plain(source)?, open_plain(place)?);
+    Ok(mount_bind(by_descriptor(&source), by_descriptor(&place))?)
 }
 
 fn open_root() -> Result<File, SnapshotError> {
@@ -291,4 +337,31 @@ fn with(directory: &Path, rest: &Path) -> PathBuf {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::{by_descriptor, open_plain};
+
+    #[test]
+    fn nothing_is_opened_that_a_link_leads_to() {
+        let top = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| top.path().join(name);
+        fs::create_dir_all(path("home/data")).expect("makes it");
+        symlink("home", path("link")).expect("links");
+        symlink("/etc", path("home/etc")).expect("links");
+        for refused in ["link", "link/data", "home/etc", "home/etc/passwd", "gone"] {
+            assert!(open_plain(&path(refused)).is_err(), "{refused}");
+        }
+        let opened = open_plain(&path("home/data")).expect("is no link");
+        // Whatever comes into its place, it is what it was.
+        fs::rename(path("home"), path("moved")).expect("renames");
+        symlink("/etc", path("home")).expect("links");
+        fs::write(path("moved/data/file"), "here").expect("writes");
+        let seen = fs::read_to_string(by_descriptor(&opened).join("file"));
+        assert_eq!(seen.expect("reads"), "here");
+    }
 }
