@@ -21,6 +21,7 @@ use crate::export::header::{BLOCK_BYTES, TarEntry, TarKind, padding, put_header}
 use crate::restore::plan::{Selection, clean_path};
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::content::ExtentStream;
+use crate::snapshot::further::whole;
 use crate::snapshot::listing::Listing;
 
 /// Entries that are written together, at most.
@@ -109,14 +110,14 @@ impl Stream<'_> {
             self.exported.sockets += 1;
             return Ok(());
         }
-        let first = entry.hard_link_to.take();
-        let first = match first {
-            Some(first) if !self.is_before(&first, &path) => {
-                let found = self.listing.entry(&first).await?;
-                entry.content = found.map_or(Content::Missing, |found| found.content);
+        let is_before = entry.hard_link_to.as_ref();
+        let is_before = is_before.is_some_and(|first| self.is_before(first, &path));
+        let first = match is_before {
+            true => entry.hard_link_to.take(),
+            false => {
+                entry = whole(self.listing, entry).await?;
                 None
             }
-            first => first,
         };
         if first
             .as_ref()
@@ -125,7 +126,8 @@ impl Stream<'_> {
             self.exported.unread += 1;
             return Ok(());
         }
-        if entry.content == Content::Missing && first.is_none() {
+        let has_no_target = entry.stat.kind == EntryKind::Symlink && entry.link_target.is_empty();
+        if (entry.content == Content::Missing || has_no_target) && first.is_none() {
             self.exported.unread += 1;
             if entry.stat.links > 1 && self.left_out.len() < LEFT_OUT_MAX {
                 self.left_out.insert(path);

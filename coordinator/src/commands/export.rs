@@ -27,11 +27,9 @@ pub async fn export_command(
     let destination = args.from.destination.as_deref();
     let opened = OpenedSnapshot::open(config, &args.host, &args.snapshot, destination).await?;
     let listing = opened.listing().await?;
-    let paths: Vec<Vec<u8>> = args
-        .paths
-        .iter()
-        .map(|path| path.as_bytes().to_vec())
-        .collect();
+    // One dash alone is standard output, as other programs have it; a file of that name is `/-`.
+    let paths = args.paths.iter().filter(|_| args.paths != ["-"]);
+    let paths: Vec<Vec<u8>> = paths.map(|path| path.as_bytes().to_vec()).collect();
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
     let exported = export(&listing, &paths, &opened.snapshot.names, &mut out).await?;
     opened.coordinator.close().await;

@@ -13,7 +13,7 @@ use super::{Exported, RECORD_BYTES, export};
 use crate::commands::opened_snapshot::SnapshotCommandError;
 use crate::exit_code::ExitCode;
 use crate::snapshot::listing::Listing;
-use crate::snapshot::tree_builder::{RepositoryBuilder, entry};
+use crate::snapshot::tree_builder::{RepositoryBuilder, entry, xattr};
 
 async fn stream(listing: &Listing, paths: &[&str]) -> (Vec<u8>, Exported) {
     let paths: Vec<Vec<u8>> = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
@@ -101,6 +101,32 @@ async fn a_hard_link_never_names_what_is_not_before_it() {
     let (stream, _) = stream(&listing, &[]).await;
     let long = String::from_utf8(tar(&["-tv"], &stream)).unwrap();
     assert_eq!(long.matches("link to z").count(), 2, "{long}");
+}
+
+#[tokio::test]
+async fn a_further_name_alone_is_all_that_the_first_name_says() {
+    let mut builder = RepositoryBuilder::new();
+    builder.directory("a", 0o755).symlink("link", "target");
+    let mut first = builder.file_entry(b"z", b"content");
+    first.xattrs.push(xattr("user.key", b"value"));
+    builder.add("", first);
+    // As a host lists them: what it says of their size is of another moment, or a lie.
+    let mut file = entry(b"x", EntryKind::File, 0o600);
+    file.hard_link_to = Some(b"z".to_vec());
+    builder.add("a", file);
+    let mut link = entry(b"y", EntryKind::Symlink, 0o777);
+    link.link_target = b".".to_vec();
+    link.hard_link_to = Some(b"link".to_vec());
+    builder.add("a", link);
+    let listing = builder.build().listing().await;
+    let (stream, exported) = stream(&listing, &["/a"]).await;
+    assert_eq!((exported.entries, exported.bytes), (3, 7));
+    assert_eq!(names(&stream).len(), 3);
+    assert_eq!(tar(&["-xO", "a/x"], &stream), b"content");
+    let long = String::from_utf8(tar(&["-tv"], &stream)).unwrap();
+    assert!(long.contains("a/y -> target"), "{long}");
+    let record = b"SCHILY.xattr.user.key=value";
+    assert!(stream.windows(record.len()).any(|found| found == record));
 }
 
 #[tokio::test]

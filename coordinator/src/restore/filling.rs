@@ -22,6 +22,7 @@ use crate::restore::window::{Destination, Follower, Window, WindowLimits};
 use crate::restore::write::{FileJob, FilePlace};
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::content::ExtentStream;
+use crate::snapshot::further::may_stand_for;
 use crate::snapshot::listing::Listing;
 use crate::terminal::error_line;
 
@@ -239,9 +240,4 @@ impl<'a> Filling<'a> {
             }
         }
     }
-}
-
-/// Whether a first name can give a further one its content: the same kind, and itself no further name.
-fn may_stand_for(first: &Entry, further: &Entry) -> bool {
-    first.hard_link_to.is_none() && first.stat.kind == further.stat.kind
 }

@@ -14,6 +14,7 @@ use formats::listing::order::{compare_directories, compare_places, is_within};
 
 use crate::restore::error::RestoreError;
 use crate::restore::plan::clean_path;
+use crate::snapshot::further::whole;
 use crate::snapshot::listing::{EntryStream, Listing, ListingError};
 use crate::snapshot::pages::PlacedEntry;
 
@@ -257,9 +258,17 @@ impl Differences {
             (Some(entry), None) => return Ok(Some(Change::Removed(Box::new(entry)))),
             (Some(before), Some(after)) => (before, after),
         };
+        let both_further = before.hard_link_to.is_some() && after.hard_link_to.is_some();
+        let (before, after) = match both_further && inode(&before) == inode(&after) {
+            true => (before, after),
+            false => (
+                whole(&self.before, before).await?,
+                whole(&self.after, after).await?,
+            ),
+        };
         let mut facets = facets_of_stat(&before, &after);
         let both_files = before.stat.kind == EntryKind::File && after.stat.kind == EntryKind::File;
-        if both_files && let Some(facet) = self.content_facet(&before, &after).await? {
+        if both_files && let Some(facet) = content_facet(&before, &after) {
             facets.push(facet);
             facets.sort_unstable();
         }
@@ -272,32 +281,6 @@ impl Differences {
             after: Box::new(after),
             facets,
         }))
-    }
-
-    /// How the contents of two files differ.
-    async fn content_facet(
-        &self,
-        before: &Entry,
-        after: &Entry,
-    ) -> Result<Option<Facet>, ListingError> {
-        let inode = |entry: &Entry| {
-            let stat = &entry.stat;
-            (stat.inode, stat.size, stat.mtime, stat.ctime)
-        };
-        if before.hard_link_to.is_some()
-            && after.hard_link_to.is_some()
-            && inode(before) == inode(after)
-        {
-            return Ok(None);
-        }
-        let was = content_of(&self.before, before).await?;
-        let is = content_of(&self.after, after).await?;
-        Ok(match (was == Content::Missing, is == Content::Missing) {
-            (true, true) => None,
-            (false, false) if was == is => None,
-            (false, false) => Some(Facet::Content),
-            _ => Some(Facet::Unreadable),
-        })
     }
 
     fn count(&mut self, change: &Change) {
@@ -389,13 +372,20 @@ fn facets_of_stat(before: &Entry, after: &Entry) -> Vec<Facet> {
     .collect()
 }
 
-/// A file's content, which its first name has.
-async fn content_of(listing: &Listing, entry: &Entry) -> Result<Content, ListingError> {
-    let Some(first) = &entry.hard_link_to else {
-        return Ok(entry.content.clone());
-    };
-    let first = listing.entry(first).await?;
-    Ok(first.map_or(Content::Missing, |first| first.content))
+/// How the contents of two files differ.
+fn content_facet(before: &Entry, after: &Entry) -> Option<Facet> {
+    let is_missing = |entry: &Entry| entry.content == Content::Missing;
+    match (is_missing(before), is_missing(after)) {
+        (true, true) => None,
+        (false, false) => (before.content != after.content).then_some(Facet::Content),
+        _ => Some(Facet::Unreadable),
+    }
+}
+
+/// What a file is still the same by, without a look at its first name.
+fn inode(entry: &Entry) -> (u64, u64, Timestamp, Timestamp) {
+    let stat = &entry.stat;
+    (stat.inode, stat.size, stat.mtime, stat.ctime)
 }
 
 #[cfg(test)]

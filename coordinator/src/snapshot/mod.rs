@@ -19,6 +19,7 @@ pub mod listing;
 pub mod pages;
 
 pub mod difference;
+pub mod further;
 
 pub mod pack_check;
 pub mod verification;

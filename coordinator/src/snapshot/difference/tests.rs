@@ -94,6 +94,41 @@ async fn each_kind_of_change_is_told_once_and_in_listing_order() {
 }
 
 #[tokio::test]
+async fn a_file_that_gets_a_name_before_its_own_is_the_file_that_it_was() {
+    let with = |tree: &mut RepositoryBuilder, name: &[u8], value: &[u8]| {
+        let mut file = tree.file_entry(name, b"content");
+        file.xattrs.push(xattr("user.key", value));
+        tree.add("", file);
+    };
+    let further = |tree: &mut RepositoryBuilder, changed: i64| {
+        let mut file = entry(b"b", EntryKind::File, 0o640);
+        file.stat.ctime.seconds += changed;
+        file.hard_link_to = Some(b"a".to_vec());
+        tree.add("", file);
+    };
+    let before = built(|tree| with(tree, b"b", b"value")).await;
+    let linked = built(|tree| {
+        with(tree, b"a", b"value");
+        further(tree, 1);
+    })
+    .await;
+    let (lines, _) = changes(&before, &linked, &["/b"]).await;
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains("xattrs") || line.contains("content")),
+        "{lines:?}"
+    );
+    let changed = built(|tree| {
+        with(tree, b"a", b"other");
+        further(tree, 2);
+    })
+    .await;
+    let (lines, _) = changes(&linked, &changed, &["/b"]).await;
+    assert_eq!(lines, ["b: xattrs"]);
+}
+
+#[tokio::test]
 async fn what_only_helps_to_back_up_is_no_difference() {
     let tree = |touched: i64| {
         move |tree: &mut RepositoryBuilder| {
