@@ -136,7 +136,7 @@ pub fn is_other(known: &Identity, differences: &[Difference]) -> bool {
 pub fn is_other_by_listing(differences: &[Difference], compared: &Compared) -> bool {
     let elsewhere = differences
         .iter()
-        .any(|difference| difference.what != Fact::RootFilesystem);
+        .any(|difference| difference.what != Fact::RootFilesystem && !difference.is.is_empty());
     elsewhere
         && compared.before >= FILES_FOR_CONTINUITY
         && percent(compared.same_inode, compared.before) < SAME_INODE_MIN
