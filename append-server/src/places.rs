@@ -10,6 +10,7 @@ pub mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::SystemClock;
 use crate::destination::bandwidth::Bandwidth;
@@ -136,9 +137,14 @@ pub enum OpenError {
 impl Place {
     /// Whether what is stored there is locked for a time.
     pub fn has_lock(&self) -> bool {
+        self.lock_time().is_some()
+    }
+
+    /// For how long what is stored there is locked, if it is.
+    pub fn lock_time(&self) -> Option<Duration> {
         match &self.kind {
-            PlaceKind::S3(s3) => s3.lock.is_some(),
-            PlaceKind::Local(_) | PlaceKind::Sftp(_) => false,
+            PlaceKind::S3(s3) => s3.lock.map(|lock| lock.retain),
+            PlaceKind::Local(_) | PlaceKind::Sftp(_) => None,
         }
     }
 

@@ -1,18 +1,16 @@
 //! What is answered to whom. Looks a request's token up each time, so that one that was taken away is not good any more.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use formats::ids::RepositoryId;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -21,10 +19,10 @@ use crate::coordinator::Coordinator;
 use crate::daemon::health::Health;
 use crate::database::DatabaseError;
 use crate::listener::failures::Failures;
-use crate::listener::metrics::{Figures, Scanned, write_metrics};
+use crate::listener::metrics::{Figures, write_metrics};
 use crate::listener::requests::Requests;
 use crate::listener::token::{Refused, Scope, Token, allowed};
-use crate::scan::ScanState;
+use crate::scan::known::scanned;
 use crate::status::json::{DestinationJson, HostStatusJson};
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, fleet_status, host_status};
@@ -270,32 +268,6 @@ impl Answers {
             ),
         }))
     }
-}
-
-/// What scans know, of the repositories and destinations that are still there.
-fn scanned(state: &State, current: &Coordinator) -> Result<Vec<Scanned>, DatabaseError> {
-    let now = current.clock.now();
-    let names: BTreeMap<RepositoryId, String> = state
-        .repositories()?
-        .into_iter()
-        .map(|known| (known.repository, known.name))
-        .collect();
-    let scans = ScanState::open(&current.state_dir.scan_file())?;
-    let since = |earlier: Timestamp, later: Timestamp| {
-        later.duration_since(earlier).max(SignedDuration::ZERO)
-    };
-    let places = current.storage.destination_names();
-    let known = scans.bounds()?.into_iter().filter_map(|bounds| {
-        let mut places = places.iter();
-        places.find(|place| place.to_string() == bounds.destination)?;
-        Some(Scanned {
-            repository: names.get(&bounds.repository)?.clone(),
-            destination: bounds.destination,
-            unread: bounds.read_since.map(|read| since(read, now)),
-            lock_left: bounds.locked_until.map(|until| since(now, until)),
-        })
-    });
-    Ok(known.collect())
 }
 
 impl HostHealth {

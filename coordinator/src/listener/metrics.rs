@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::catalog::state::Outcome;
+use crate::scan::known::Scanned;
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, HostStatus};
 
@@ -19,19 +20,6 @@ pub struct Figures<'a> {
     pub scanned: &'a [Scanned],
     /// The listener's requests, by the class of their answers.
     pub requests: &'a [(&'static str, u64)],
-}
-
-/// What scans know of a repository at a destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scanned {
-    /// The repository's name: a host's, or a group's.
-    pub repository: String,
-    /// The destination.
-    pub destination: String,
-    /// For how long nothing there was left unread.
-    pub unread: Option<SignedDuration>,
-    /// How long the first lock to end lasts.
-    pub lock_left: Option<SignedDuration>,
 }
 
 /// All figures as one text. One that is not known has no line.

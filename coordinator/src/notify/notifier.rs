@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use append_server::places::Place;
 use formats::audit::AuditHead;
 use futures_util::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,12 +31,15 @@ use crate::notify::alert::{Level, Message};
 use crate::notify::deliver::Ping;
 use crate::notify::deliveries::{Deliveries, RETRY_MAX};
 use crate::notify::digest::{Digest, LogHead, last_due};
-use crate::notify::transitions::Tracker;
+use crate::notify::transitions::{FirstLock, Tracker};
 use crate::repository::layout::StateDir;
+use crate::scan::known::scanned;
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, fleet_status};
 use crate::terminal::error_line;
 
+/// For how long objects are usually locked.
+const RETAIN_USUAL: Duration = Duration::from_secs(30 * 86_400);
 /// How often one looks, whether something was heard or not: others of this coordinator's programs write to the log too.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long one waits for more after something was heard, so that it is told together.
@@ -126,8 +130,9 @@ impl Notifier {
             let round = async {
                 let looked = self.look().await;
                 let current = self.current();
-                let delivered = self.deliveries.deliver_due(&current).await;
+                // First, so that no slow target makes somebody think that nothing lives here.
                 self.ping_all(None).await;
+                let delivered = self.deliveries.deliver_due(&current).await;
                 looked.and(delivered.map_err(NotifyError::from))
             };
             // Losing a round is safe: what it had not written down is found again, and a message that was just being
@@ -236,6 +241,27 @@ fn digest_due(config: &Config, position: Option<Position>, now: Timestamp) -> Op
         .then_some(due)
 }
 
+/// When the first locks end at the destinations whose `retain` is known here: an append-server of its own has them in its own
+/// configuration, and then the usual time is taken.
+fn first_locks(state: &State, current: &Coordinator) -> Result<Vec<FirstLock>, DatabaseError> {
+    let places = &current.config.destinations;
+    let now = current.clock.now();
+    let known = scanned(state, current)?.into_iter();
+    let locks = known.filter_map(|scanned| {
+        let left = scanned.lock_left?;
+        let mut places = places.iter();
+        let place = places.find(|place| place.name.to_string() == scanned.destination);
+        let retain = place.and_then(Place::lock_time).unwrap_or(RETAIN_USUAL);
+        Some(FirstLock {
+            repository: scanned.repository,
+            destination: scanned.destination,
+            ends: now.checked_add(left).unwrap_or(Timestamp::MAX),
+            retain: SignedDuration::try_from(retain).unwrap_or(SignedDuration::MAX),
+        })
+    });
+    Ok(locks.collect())
+}
+
 /// One step: reads, compares, and writes down.
 fn look_once(
     current: &Coordinator,
@@ -261,6 +287,11 @@ fn look_once(
     position.sequence = last;
     let hosts = fleet_status(&state, config, now)?;
     tracker.look(&hosts, now);
+    match first_locks(&state, current) {
+        Ok(locks) => tracker.look_at_locks(&locks, now),
+        // Everything else is told all the same.
+        Err(error) => tracing::error!(%error, "when locks end is not known"),
+    }
     let changes = tracker.finish();
     let key = format!("{machine} {last} {}", to_nanos(now));
     let message = Message::of_alerts(&changes.alerts, key, machine, now);

@@ -1,6 +1,8 @@
 //! Finds what changed, from what was told before, what happened since, and how hosts are. Pure: the same input gives the same
 //! alerts, and what holds already is not told again.
 
+mod locks;
+
 use std::collections::BTreeMap;
 
 use formats::audit::AuditRecord;
@@ -11,6 +13,8 @@ use crate::catalog::state::notifications::Condition;
 use crate::clock::{from_nanos, utc};
 use crate::notify::alert::{Alert, Level};
 use crate::status::{Freshness, HostStatus};
+
+pub use locks::FirstLock;
 
 /// How old a host's first snapshot may become where no `sla` says so.
 const FIRST_WITHIN: SignedDuration = SignedDuration::from_hours(26);
@@ -161,13 +165,27 @@ impl Tracker {
                     format!("{host}: is backed up again"),
                     record,
                 );
-                if outcome == "warnings" {
-                    let count = told("problems");
+                let problems = told("problems");
+                if outcome == "warnings" || !matches!(problems, "" | "0") {
+                    let (title, detail) = match (problems, told("error")) {
+                        ("0", "") => (
+                            format!("{host}: is backed up, with warnings"),
+                            "the log of the run tells more".to_owned(),
+                        ),
+                        ("0", error) => (
+                            format!("{host}: is backed up, with warnings"),
+                            error.to_owned(),
+                        ),
+                        (count, _) => (
+                            format!("{host}: {count} things could not be read"),
+                            format!("`coordinator show {host} latest` lists them"),
+                        ),
+                    };
                     let wrong = Wrong {
                         facet: "warnings".to_owned(),
                         level: Level::Warning,
-                        title: format!("{host}: {count} things could not be read"),
-                        detail: format!("`coordinator show {host} latest` lists them"),
+                        title,
+                        detail,
                     };
                     self.raise(subject, wrong, Again::Never, record);
                 } else {

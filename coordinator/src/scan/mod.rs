@@ -6,6 +6,7 @@ mod bad;
 mod bounds;
 mod compare;
 mod expected;
+pub mod known;
 mod locks;
 mod lost;
 mod progress;

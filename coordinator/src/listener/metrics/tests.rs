@@ -2,8 +2,9 @@ use formats::ids::{RecordId, RunId};
 use formats::log::snapshot::SnapshotTotals;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Figures, Scanned, escaped, write_metrics};
+use super::{Figures, escaped, write_metrics};
 use crate::catalog::state::Outcome;
+use crate::scan::known::Scanned;
 use crate::status::{DestinationLag, Freshness, GoodSnapshot, HostStatus, LastRun};
 
 fn at(seconds: i64) -> Timestamp {

@@ -2,7 +2,7 @@ use formats::audit::AuditHead;
 use formats::ids::RunId;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Tracker;
+use super::{FirstLock, Tracker};
 use crate::audit::record::record_of;
 use crate::catalog::state::Outcome;
 use crate::catalog::state::notifications::Condition;
@@ -219,4 +219,44 @@ fn destinations_and_configurations_are_told_of_when_they_change() {
     });
     assert_eq!(kept.hear(good.clone()).len(), 1);
     assert_eq!(kept.hear(good), NOTHING);
+}
+
+#[test]
+fn locks_that_nobody_prolongs_are_told_once_and_when_they_are_again() {
+    let mut kept = Kept::default();
+    let lock = |repository: &str, hours: i64| FirstLock {
+        repository: repository.to_owned(),
+        destination: "s3".to_owned(),
+        ends: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours),
+        retain: SignedDuration::from_hours(40),
+    };
+    let mut look = |locks: &[FirstLock]| {
+        kept.step(|tracker| tracker.look_at_locks(locks, Timestamp::UNIX_EPOCH))
+    };
+    assert_eq!(look(&[lock("a", 20), lock("b", 10)]), NOTHING);
+    let title = "destination s3: locks run out, and no scan prolongs them";
+    assert_eq!(
+        look(&[lock("a", 9), lock("b", 3)]),
+        one(Level::Critical, title)
+    );
+    assert_eq!(look(&[lock("a", 2), lock("b", -3)]), NOTHING);
+    let title = "destination s3: locks are prolonged again";
+    assert_eq!(look(&[lock("a", 39)]), one(Level::Ok, title));
+    assert_eq!(look(&[]), NOTHING);
+}
+
+#[test]
+fn warnings_without_a_problem_are_not_things_that_could_not_be_read() {
+    let mut kept = Kept::default();
+    let what = What::RunEnded {
+        outcome: Outcome::Warnings,
+        problems: 0,
+        files: 1,
+        bytes: 1,
+        new_bytes: 0,
+        millis: 0,
+        error: None,
+    };
+    let title = "web1: is backed up, with warnings";
+    assert_eq!(kept.of_web1(what, 1), one(Level::Warning, title));
 }
