@@ -2,6 +2,7 @@
 //! that it started.
 
 use std::io;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::terminal::visible;
 
 /// How much of what it says when it fails is kept.
 const COMPLAINT_BYTES_MAX: u64 = 1 << 10;
+/// How long it is listened to once it has ended, where what it started goes on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A program did not take the message.
 #[derive(Debug, thiserror::Error)]
@@ -111,9 +114,24 @@ async fn run_to_end(words: &[String], input: &[u8]) -> Result<(), CommandError> 
         }
         Ok::<_, io::Error>(said)
     };
-    let ((), said, status) = tokio::try_join!(feed, hear, child.wait()).map_err(failed)?;
-    // It has ended by itself; what it leaves running is its own affair.
+    let mut talk = pin!(async { tokio::try_join!(feed, hear) });
+    let mut talked = None;
+    let status = loop {
+        // Losing the wait is safe, and the talk goes on.
+        tokio::select! {
+            status = child.wait() => break status.map_err(failed)?,
+            done = &mut talk, if talked.is_none() => talked = Some(done.map_err(failed)?),
+        }
+    };
+    // It has ended by itself; what it leaves running is its own affair, though that keeps its standard error open.
     group.0 = None;
+    let ((), said) = match talked {
+        Some(talked) => talked,
+        None => match tokio::time::timeout(LAST_WORDS, talk).await {
+            Ok(talked) => talked.map_err(failed)?,
+            Err(_) => ((), Vec::new()),
+        },
+    };
     if status.success() {
         return Ok(());
     }
@@ -132,6 +150,18 @@ mod tests {
     use std::time::Duration;
 
     use super::{CommandError, run};
+
+    #[tokio::test]
+    async fn a_program_that_ended_well_has_told_whatever_it_leaves_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("child");
+        let script = format!("sleep 30 & echo $! > '{}'; exit 0", file.display());
+        let words = ["sh", "-c", &script].map(str::to_owned);
+        run(&words, b"{}", Duration::from_secs(20)).await.unwrap();
+        let child = std::fs::read_to_string(file).unwrap();
+        let child = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(child, rustix::process::Signal::TERM).unwrap();
+    }
 
     #[tokio::test]
     async fn a_program_that_hangs_is_ended_with_what_it_started() {

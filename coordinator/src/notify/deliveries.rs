@@ -101,13 +101,19 @@ impl Deliveries {
         let mut ended = Vec::new();
         while let Some(turn) = turns.next().await {
             // At once, while others may take long: what is not noted is delivered again after a kill.
-            for (id, outcome) in turn.outcomes {
-                match outcome {
-                    Outcome::Done => state.message_done(id)?,
-                    Outcome::Again(due) => state.message_failed(id, due)?,
-                }
-            }
-            ended.push((turn.target, turn.problem));
+            let noted = turn
+                .outcomes
+                .into_iter()
+                .try_for_each(|(id, outcome)| match outcome {
+                    Outcome::Done => state.message_done(id),
+                    Outcome::Again(due) => state.message_failed(id, due),
+                });
+            // What cannot be noted would be delivered again at once: the target is left alone for as long as one that fails.
+            let problem = match noted {
+                Ok(()) => turn.problem,
+                Err(error) => Some(error_line(&error)),
+            };
+            ended.push((turn.target, problem));
         }
         drop(turns);
         for (target, problem) in ended {
