@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use crate::catalog::state::holds::HoldKind;
 use crate::catalog::state::results::RunResult;
@@ -15,12 +16,15 @@ use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::terminal::error_line;
 
-/// How long a log is asked for a record; what is not known then is done again.
-const LOG_ASKED_MAX: Duration = Duration::from_secs(30);
+/// How long logs are asked for records; what is not known then is done again.
+const LOGS_ASKED_MAX: Duration = Duration::from_secs(30);
 
 /// At the daemon's start: runs that nobody is at any more have ended with the daemon before, and so have attempts at occasions.
-pub async fn note_the_dead(coordinator: &Coordinator) -> Result<(), DatabaseError> {
+/// Before anything else begins, or it would be taken for one of them. Gives what is to be told once somebody listens.
+pub async fn note_the_dead(coordinator: &Coordinator) -> Result<Vec<Event>, DatabaseError> {
     let now = coordinator.clock.now();
+    let deadline = Instant::now() + LOGS_ASKED_MAX;
+    let mut told = Vec::new();
     let hosts_dir = coordinator.state_dir.hosts_dir();
     let open = coordinator.state.lock().await.open_runs()?;
     for run in open {
@@ -28,7 +32,7 @@ pub async fn note_the_dead(coordinator: &Coordinator) -> Result<(), DatabaseErro
         let Ok(_lock) = HostLock::take(&hosts_dir, &run.host, run.run, now) else {
             continue;
         };
-        note_dead(coordinator, &run, now).await?;
+        told.push(note_dead(coordinator, &run, now, deadline).await?);
     }
     let mut state = coordinator.state.lock().await;
     let died = state.occasions_died(now)?;
@@ -38,16 +42,17 @@ pub async fn note_the_dead(coordinator: &Coordinator) -> Result<(), DatabaseErro
             "occasions that the daemon before did not see the end of"
         );
     }
-    Ok(())
+    Ok(told)
 }
 
 async fn note_dead(
     coordinator: &Coordinator,
     run: &RunRow,
     now: Timestamp,
-) -> Result<(), DatabaseError> {
+    deadline: Instant,
+) -> Result<Event, DatabaseError> {
     let may_be_committed = coordinator.state.lock().await.may_be_committed(run.run)?;
-    if may_be_committed && let Some(found) = ask_log(coordinator, run).await {
+    if may_be_committed && let Some(found) = ask_log(coordinator, run, deadline).await {
         let mut state = coordinator.state.lock().await;
         state.note_result(&run.host, run.run, &found)?;
     }
@@ -59,14 +64,13 @@ async fn note_dead(
     tracing::warn!(host = run.host, run = %run.run, %outcome, "the coordinator died in a run");
     let took = now.duration_since(run.started);
     let ended = Event::of_host(&run.host, run_ended(outcome, result, took, why));
-    coordinator.events.tell(ended.in_run(run.run));
-    Ok(())
+    Ok(ended.in_run(run.run))
 }
 
 /// What the log has of a run that was about to be committed.
-async fn ask_log(coordinator: &Coordinator, run: &RunRow) -> Option<RunResult> {
+async fn ask_log(coordinator: &Coordinator, run: &RunRow, deadline: Instant) -> Option<RunResult> {
     // Losing the work is safe: the log is read again by whoever opens the repository next.
-    let found = tokio::time::timeout(LOG_ASKED_MAX, find_in_log(coordinator, run)).await;
+    let found = tokio::time::timeout_at(deadline, find_in_log(coordinator, run)).await;
     match found {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {

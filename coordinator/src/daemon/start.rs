@@ -120,6 +120,7 @@ pub async fn run_daemon(
     let _lock = DaemonLock::take(&state_dir.daemon_lock())?;
     let mut opened = Coordinator::open(config.clone(), Arc::clone(&clock)).await?;
     opened.events = opened.events.acting_as(Actor::Daemon);
+    let died = note_the_dead(&opened).await?;
 
     let (handle, orders) = DaemonHandle::new();
     let current = Arc::new(opened.with_config(config));
@@ -134,7 +135,8 @@ pub async fn run_daemon(
         stop: stop.clone(),
     };
     let running = services::start(&parts);
-    note_the_dead(&opened).await?; // Now that whoever tells people listens.
+    // Now that whoever tells people listens.
+    died.into_iter().for_each(|event| opened.events.tell(event));
     let socket = state_dir.daemon_socket();
     let listener = listen(&socket, Reach::Owner).await?;
     let asked = Asked {
