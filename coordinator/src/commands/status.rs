@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::coordinator_file::AppendServer;
 use crate::config::revision::ConfigRevision;
 use crate::daemon::client::live;
+use crate::daemon::control::DESTINATIONS_PATIENCE;
 use crate::daemon::protocol::Live;
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
@@ -121,11 +122,16 @@ async fn asked_destinations(
         return (None, None);
     };
     let client = StorageClient::new(&socket_dir.join("control"));
-    let Ok(states) = client.destinations().await else {
+    let asking = tokio::time::timeout(DESTINATIONS_PATIENCE, client.destinations());
+    let Ok(Ok(states)) = asking.await else {
         return (None, None);
     };
     let behind = match state.repositories() {
-        Ok(known) => ask_behind(&client, &states, &known).await.ok(),
+        Ok(known) => {
+            let asking = ask_behind(&client, &states, &known);
+            let behind = tokio::time::timeout(DESTINATIONS_PATIENCE, asking).await;
+            behind.ok().and_then(Result::ok)
+        }
         Err(_) => None,
     };
     let lags = states.into_iter().map(DestinationLag::from);

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the daemon's task may take to answer: less than the client waits, so that it hears why.
 const TASK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the append-server may take to say how its destinations are.
-const DESTINATIONS_PATIENCE: Duration = Duration::from_secs(3);
+pub const DESTINATIONS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Who knows what is asked for.
 #[derive(Debug, Clone)]
@@ -228,6 +228,7 @@ async fn answer_run(
 ) -> io::Result<()> {
     let (all, mut arrives) = mpsc::channel(NEWS_MAX);
     let mut passing = JoinSet::new();
+    let mut is_heard = true;
     for host in question.hosts {
         let waits = RunNews::Goes("waits for its turn".to_owned());
         let first = Answer::Run {
@@ -246,8 +247,10 @@ async fn answer_run(
         if let Err(why) = in_time(daemon.run(order)).await {
             return say(write, &Answer::Refused(why)).await;
         }
-        // At once, so that whoever asks knows that it was heard.
-        say(write, &first).await?;
+        // At once, so that whoever asks knows that it was heard. Who has left meanwhile asked all the same.
+        if is_heard {
+            is_heard = say(write, &first).await.is_ok();
+        }
         let all = all.clone();
         passing.spawn(async move {
             while let Some(news) = of_host.recv().await {

@@ -1,6 +1,6 @@
 //! What runs in the daemon beside the backups, for as long as it does. This is the one place where such services are started:
 //! a function that takes what it needs of [`Parts`], spawned onto the set. It ends when [`Parts::stop`] is cancelled; the daemon
-//! waits for it for a while. One that fails is begun again by [`supervise`], and the daemon goes on without it meanwhile.
+//! waits for it for a while. One that fails is begun again by [`supervise()`], and the daemon goes on without it meanwhile.
 
 pub mod destinations;
 pub mod housekeeping;
