@@ -15,7 +15,10 @@ use crate::status::{Freshness, HostStatus};
 fn ended(outcome: Outcome) -> What {
     What::RunEnded {
         outcome,
-        problems: 2,
+        problems: match outcome {
+            Outcome::Warnings => 2,
+            _ => 0,
+        },
         files: 0,
         bytes: 0,
         new_bytes: 0,
@@ -115,6 +118,25 @@ fn what_cannot_be_read_is_told_once_and_so_is_its_end() {
     assert_eq!(kept.of_web1(ended(Outcome::Warnings), 2), NOTHING);
     let read = one(Level::Ok, "web1: everything can be read again");
     assert_eq!(kept.of_web1(ended(Outcome::Ok), 3), read);
+}
+
+#[test]
+fn what_a_held_run_could_not_read_is_told_too() {
+    let mut kept = Kept::default();
+    let held = |problems| What::RunEnded {
+        outcome: Outcome::Held,
+        problems,
+        files: 0,
+        bytes: 0,
+        new_bytes: 0,
+        millis: 0,
+        error: Some("all is new".to_owned()),
+    };
+    let unread = one(Level::Warning, "web1: 3 things could not be read");
+    assert_eq!(kept.of_web1(held(3), 1), unread);
+    assert_eq!(kept.of_web1(held(3), 2), NOTHING);
+    let read = one(Level::Ok, "web1: everything can be read again");
+    assert_eq!(kept.of_web1(held(0), 3), read);
 }
 
 #[test]
