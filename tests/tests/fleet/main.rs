@@ -172,11 +172,16 @@ impl Fleet {
         let at = |hundredths: u64| whole.mul_f64(hundredths as f64 / 100.0);
         let mut story = STORY.into_iter().peekable();
         let mut kills = 0;
-        let mut is_encrypted = false;
+        let (mut is_encrypted, mut is_cut) = (false, false);
         while start.elapsed() < whole {
             while let Some((_, what)) = story.next_if(|(when, _)| start.elapsed() >= at(*when)) {
                 self.happens(what)?;
                 is_encrypted |= what.contains("encrypted");
+                is_cut = match what {
+                    "`cut` loses its cable" => true,
+                    "`cut` has its cable again" => false,
+                    _ => is_cut,
+                };
             }
             // Between a tenth and seven tenths of the time.
             let next = at(10 + 60 * u64::from(kills) / u64::from(KILLS));
@@ -185,8 +190,14 @@ impl Fleet {
                 self.kill_daemon()?;
             }
             for (name, machine) in &mut self.machines {
-                // What is encrypted does not change by itself any more.
-                if *name != "ransom" || !is_encrypted {
+                // What is encrypted does not change by itself any more; and a host that was written anew as a whole while
+                // nobody could reach it would look like one that is.
+                let rests = match *name {
+                    "ransom" => is_encrypted,
+                    "cut" => is_cut,
+                    _ => false,
+                };
+                if !rests {
                     machine.live()?;
                 }
             }
