@@ -15,13 +15,12 @@ use crate::config::Config;
 use crate::config::coordinator_file::AppendServer;
 use crate::config::revision::ConfigRevision;
 use crate::daemon::client::live;
-use crate::daemon::control::DESTINATIONS_PATIENCE;
 use crate::daemon::protocol::Live;
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
-use crate::status::behind::{Behind, ask_behind};
+use crate::status::behind::{Behind, ask_soon};
 use crate::status::json::{DestinationJson, HostStatusJson};
-use crate::status::{DestinationLag, Freshness, HostStatus, fleet_status, host_status};
+use crate::status::{Freshness, HostStatus, fleet_status, host_status};
 use crate::storage::StorageClient;
 use crate::terminal::{Align, count_text, error_line, size_text, visible, write_json, write_table};
 
@@ -122,21 +121,7 @@ async fn asked_destinations(
         return (None, None);
     };
     let client = StorageClient::new(&socket_dir.join("control"));
-    let asking = tokio::time::timeout(DESTINATIONS_PATIENCE, client.destinations());
-    let Ok(Ok(states)) = asking.await else {
-        return (None, None);
-    };
-    let behind = match state.repositories() {
-        Ok(known) => {
-            let asking = ask_behind(&client, &states, &known);
-            let behind = tokio::time::timeout(DESTINATIONS_PATIENCE, asking).await;
-            behind.ok().and_then(Result::ok)
-        }
-        Err(_) => None,
-    };
-    let lags = states.into_iter().map(DestinationLag::from);
-    let lags = lags.map(|lag| DestinationJson::from(&lag)).collect();
-    (Some(lags), behind)
+    ask_soon(&client, state.repositories().ok()).await
 }
 
 /// What destinations lack of hosts' repositories; nothing when nobody can say.

@@ -21,8 +21,7 @@ use crate::daemon::protocol::{
 };
 use crate::events::actor::Actor;
 use crate::exit_code::ExitCode;
-use crate::status::DestinationLag;
-use crate::status::behind::{Behind, ask_behind};
+use crate::status::behind::{Behind, ask_soon};
 use crate::status::json::DestinationJson;
 
 /// How many may ask at once. Whoever waits for runs to end is not counted among them.
@@ -33,8 +32,6 @@ const WAITING_MAX: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the daemon's task may take to answer: less than the client waits, so that it hears why.
 const TASK_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the append-server may take to say how its destinations are.
-pub const DESTINATIONS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Who knows what is asked for.
 #[derive(Debug, Clone)]
@@ -164,28 +161,11 @@ fn too_many_wait() -> String {
 /// How far destinations are behind, together and for each repository, if the append-server says so soon.
 async fn destinations(asked: &Asked) -> (Option<Vec<DestinationJson>>, Option<Vec<Behind>>) {
     let coordinator = Arc::clone(&asked.coordinator.borrow());
-    let storage = coordinator.storage.clone();
-    let states = tokio::time::timeout(DESTINATIONS_PATIENCE, storage.destinations());
-    let Ok(Ok(states)) = states.await else {
-        return (None, None);
-    };
     let known = coordinator.state.lock().await.repositories();
-    let behind = match known {
-        Ok(known) => {
-            let asking = ask_behind(&storage, &states, &known);
-            let behind = tokio::time::timeout(DESTINATIONS_PATIENCE, asking).await;
-            behind.ok().and_then(Result::ok)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "which repositories there are is not known");
-            None
-        }
-    };
-    let lags = states.into_iter().map(DestinationLag::from);
-    (
-        Some(lags.map(|lag| DestinationJson::from(&lag)).collect()),
-        behind,
-    )
+    let known = known.inspect_err(|error| {
+        tracing::warn!(%error, "which repositories there are is not known");
+    });
+    ask_soon(&coordinator.storage, known.ok()).await
 }
 
 async fn read_question(read: &mut OwnedReadHalf) -> io::Result<Result<Question, String>> {

@@ -1,13 +1,19 @@
 //! What destinations lack of each repository, so that it can be told of each host.
 
+use std::time::Duration;
+
 use formats::wire::upload::DestinationState;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::catalog::state::KnownRepository;
 use crate::status::DestinationLag;
 use crate::status::json::DestinationJson;
 use crate::storage::StorageClient;
 use crate::storage::error::StorageError;
+
+/// How long the append-server may take to say how its destinations are, and what they lack of repositories.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A destination that lacks something of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +25,29 @@ pub struct Behind {
     pub lag: DestinationJson,
 }
 
+/// How far destinations are behind, together and for each of these repositories, where they are known and if the append-server
+/// says so soon.
+pub async fn ask_soon(
+    storage: &StorageClient,
+    known: Option<Vec<KnownRepository>>,
+) -> (Option<Vec<DestinationJson>>, Option<Vec<Behind>>) {
+    let Ok(Ok(states)) = timeout(PATIENCE, storage.destinations()).await else {
+        return (None, None);
+    };
+    let behind = match known {
+        Some(known) => {
+            let behind = timeout(PATIENCE, ask_behind(storage, &states, &known)).await;
+            behind.ok().and_then(Result::ok)
+        }
+        None => None,
+    };
+    let lags = states.into_iter().map(DestinationLag::from);
+    let lags = lags.map(|lag| DestinationJson::from(&lag)).collect();
+    (Some(lags), behind)
+}
+
 /// Asks what destinations lack of each of these repositories; nothing is asked where none lacks anything.
-pub async fn ask_behind(
+async fn ask_behind(
     storage: &StorageClient,
     states: &[DestinationState],
     repositories: &[KnownRepository],
