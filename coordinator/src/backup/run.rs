@@ -8,12 +8,12 @@ use append_server::ssh::connect::connect;
 use formats::ids::{RecordId, RunId};
 use formats::keys::secret::{RunToken, random};
 use formats::limits::GIB;
-use formats::log::snapshot::{Snapshot, SnapshotTotals};
+use formats::log::snapshot::Snapshot;
 use formats::seal::run_header::{Purpose, RunContext, RunHeader, RunKeys};
 use formats::wire::control::FromCoordinator;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::upload::OpenRun;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::{Instrument as _, Span};
 
 use crate::backup::carrier::Carrier;
@@ -186,7 +186,7 @@ async fn note_end(
     let finished = coordinator.clock.now();
     let totals = result.as_ref().ok().map(|done| done.snapshot.totals);
     let failure = error.clone().filter(|_| result.is_err());
-    let ended = run_ended(outcome, totals, finished.duration_since(began), failure);
+    let ended = What::run_ended(outcome, totals, finished.duration_since(began), failure);
     let mut state = coordinator.state.lock().await;
     if let Err(error) = state.run_finished(run, finished, outcome, error.as_deref()) {
         tracing::error!(%error, "the run's end is not in the history");
@@ -247,25 +247,6 @@ async fn note_committed(coordinator: &Coordinator, committed: &Committed) {
     // The history is for people: what was committed stays committed when it cannot be written.
     if let Err(error) = state.note_result(&snapshot.host, snapshot.run, &result) {
         tracing::error!(%error, "the run's result is not in the history");
-    }
-}
-
-/// A run's end, as it is told.
-fn run_ended(
-    outcome: HistoryOutcome,
-    totals: Option<SnapshotTotals>,
-    took: SignedDuration,
-    error: Option<String>,
-) -> What {
-    let totals = totals.unwrap_or_default();
-    What::RunEnded {
-        outcome,
-        problems: totals.problems,
-        files: totals.files,
-        bytes: totals.bytes,
-        new_bytes: totals.bytes_new,
-        millis: u64::try_from(took.as_millis()).unwrap_or_default(),
-        error,
     }
 }
 

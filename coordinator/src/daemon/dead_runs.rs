@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::catalog::state::RunRow;
 use crate::catalog::state::holds::HoldKind;
 use crate::catalog::state::results::RunResult;
-use crate::catalog::state::{Outcome, RunRow};
 use crate::coordinator::{Coordinator, OpenError};
 use crate::database::DatabaseError;
 use crate::events::Event;
@@ -63,7 +63,9 @@ async fn note_dead(
     drop(state);
     tracing::warn!(host = run.host, run = %run.run, %outcome, "the coordinator died in a run");
     let took = now.duration_since(run.started);
-    let ended = Event::of_host(&run.host, run_ended(outcome, result, took, why));
+    let totals = result.map(|result| result.totals);
+    let ended = What::run_ended(outcome, totals, took, why);
+    let ended = Event::of_host(&run.host, ended);
     Ok(ended.in_run(run.run))
 }
 
@@ -115,22 +117,4 @@ async fn find_in_log(
         verified: row.verified,
         totals: row.totals,
     }))
-}
-
-fn run_ended(
-    outcome: Outcome,
-    result: Option<RunResult>,
-    took: SignedDuration,
-    why: Option<String>,
-) -> What {
-    let totals = result.map(|result| result.totals).unwrap_or_default();
-    What::RunEnded {
-        outcome,
-        problems: totals.problems,
-        files: totals.files,
-        bytes: totals.bytes,
-        new_bytes: totals.bytes_new,
-        millis: u64::try_from(took.as_millis()).unwrap_or_default(),
-        error: why,
-    }
 }

@@ -297,10 +297,6 @@ impl Daemon {
         let mut state = self.coordinator.state.lock().await;
         let finished = state.run(run.run)?.and_then(|row| row.finished);
         let asked_to_end = run.progress.asked_to_stop() == Some(Stop::Ending);
-        let is_cut_short = matches!(end, End::Aborted) && finished.is_none();
-        if is_cut_short && state.may_be_committed(run.run)? {
-            return Ok(None);
-        }
         let result = match (end, finished) {
             (_, Some((_, Outcome::Cancelled))) if asked_to_end => AttemptResult::PutOff,
             (_, Some((_, outcome))) => AttemptResult::Ran(outcome),
@@ -311,6 +307,7 @@ impl Daemon {
                     false => AttemptResult::Ran(Outcome::Failed),
                 }
             }
+            (End::Aborted, None) if state.may_be_committed(run.run)? => return Ok(None),
             // What is committed stays so, whatever of its end is missing.
             (End::Aborted | End::Panicked, None) if state.result(run.run)?.is_some() => {
                 AttemptResult::Ran(state.run_died(run.run, now)?)
@@ -333,16 +330,8 @@ impl Daemon {
 
     fn tell_died(&self, host: &str, run: &Run, now: Timestamp, why: &str) {
         tracing::error!(host, run = %run.run, "a run panicked");
-        let took = now.duration_since(run.began).as_millis();
-        let ended = What::RunEnded {
-            outcome: Outcome::Died,
-            problems: 0,
-            files: 0,
-            bytes: 0,
-            new_bytes: 0,
-            millis: u64::try_from(took).unwrap_or_default(),
-            error: Some(why.to_owned()),
-        };
+        let took = now.duration_since(run.began);
+        let ended = What::run_ended(Outcome::Died, None, took, Some(why.to_owned()));
         let ended = Event::of_host(host, ended).in_run(run.run);
         self.coordinator.events.tell(ended);
     }

@@ -1,6 +1,7 @@
 //! The kinds of events, and what each tells.
 
-use jiff::Timestamp;
+use formats::log::snapshot::SnapshotTotals;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::state::Outcome;
 
@@ -320,5 +321,26 @@ events! {
     EventsDropped "events-dropped" {
         /// How many events.
         count: u64,
+    }
+}
+
+impl What {
+    /// A run's end; without totals it committed nothing that is known of.
+    pub fn run_ended(
+        outcome: Outcome,
+        totals: Option<SnapshotTotals>,
+        took: SignedDuration,
+        error: Option<String>,
+    ) -> Self {
+        let totals = totals.unwrap_or_default();
+        Self::RunEnded {
+            outcome,
+            problems: totals.problems,
+            files: totals.files,
+            bytes: totals.bytes,
+            new_bytes: totals.bytes_new,
+            millis: u64::try_from(took.as_millis()).unwrap_or_default(),
+            error,
+        }
     }
 }
