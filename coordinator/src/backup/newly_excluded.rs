@@ -5,7 +5,7 @@ use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
 use formats::listing::order::is_within;
 use formats::wire::streams::STREAMS_DIRECTORY;
 
-use crate::safety::excludes::Excludes;
+use crate::safety::path_rules::PathRules;
 
 /// Paths that are remembered of all.
 const FIRST_MAX: usize = 20;
@@ -13,7 +13,7 @@ const FIRST_MAX: usize = 20;
 /// The count so far.
 #[derive(Debug)]
 pub struct NewlyExcluded {
-    excludes: Excludes,
+    excludes: PathRules,
     /// Entries that a rule matches; what is in an excluded directory is not counted beside it.
     pub count: u64,
     /// The first of them.
@@ -22,7 +22,7 @@ pub struct NewlyExcluded {
 
 impl NewlyExcluded {
     /// Nothing yet, by these rules.
-    pub fn new(excludes: Excludes) -> Self {
+    pub fn new(excludes: PathRules) -> Self {
         Self {
             excludes,
             count: 0,
@@ -38,7 +38,7 @@ impl NewlyExcluded {
             || is_within(&path, STREAMS_DIRECTORY)
             || !self
                 .excludes
-                .leave_out(&path, entry.stat.kind == EntryKind::Directory)
+                .takes(&path, entry.stat.kind == EntryKind::Directory)
         {
             return;
         }

@@ -46,8 +46,8 @@ use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::retention::lock::RepositoryLock;
 use crate::safety::coverage::Coverage;
-use crate::safety::excludes::Excludes;
 use crate::safety::kept::KeptPaths;
+use crate::safety::path_rules::PathRules;
 use crate::safety::quota::Scope;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::listing::Listing;
@@ -701,7 +701,7 @@ async fn parent_of(
     let newly_excluded = match host.safety.coverage {
         Coverage::Off => None,
         Coverage::Warn | Coverage::Fail => {
-            let excludes = Excludes::new(&host.exclude).map_err(RunError::ExcludeRules)?;
+            let excludes = PathRules::new(&host.exclude).map_err(RunError::ExcludeRules)?;
             Some(NewlyExcluded::new(excludes))
         }
     };

@@ -9,7 +9,7 @@ use formats::listing::order::is_within;
 use formats::wire::surroundings::{Mount, Surroundings};
 
 use crate::config::exclude::ExcludeRule;
-use crate::safety::excludes::Excludes;
+use crate::safety::path_rules::PathRules;
 use crate::snapshot::shown::shown_path;
 use crate::terminal::visible;
 
@@ -106,7 +106,7 @@ struct Ready<'a> {
     mounts: HashSet<&'a [u8]>,
     /// For each source, the mount that it lies on.
     sources_on: Vec<Option<&'a [u8]>>,
-    excludes: Excludes,
+    excludes: PathRules,
 }
 
 impl<'a> Ready<'a> {
@@ -116,7 +116,7 @@ impl<'a> Ready<'a> {
             covered,
             mounts: mounts.collect(),
             sources_on: Vec::new(),
-            excludes: Excludes::new(covered.exclude)?,
+            excludes: PathRules::new(covered.exclude)?,
         };
         let sources = covered.sources.iter();
         ready.sources_on = sources.map(|source| ready.mount_of(source)).collect();
@@ -205,11 +205,11 @@ impl<'a> Ready<'a> {
             .filter(|name| !name.is_empty())
         {
             at = join(&at, name);
-            if self.excludes.leave_out(&at, true) {
+            if self.excludes.takes(&at, true) {
                 return true;
             }
         }
-        self.excludes.leave_out(&join(&at, ANY_NAME), false)
+        self.excludes.takes(&join(&at, ANY_NAME), false)
     }
 }
 

@@ -1,20 +1,14 @@
 //! `keep_deleted`: which paths stay in later snapshots after they are gone from the host.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-
 use formats::listing::order::is_within;
-use globset::{Candidate, GlobSet, GlobSetBuilder};
 
-use crate::config::exclude::{ExcludeRule, compile};
+use crate::config::exclude::ExcludeRule;
+use crate::safety::path_rules::PathRules;
 
 /// The rules, ready to match.
 #[derive(Debug, Clone)]
 pub struct KeptPaths {
-    globs: GlobSet,
-    /// For each rule, whether it takes back what an earlier one keeps.
-    negated: Vec<bool>,
+    rules: PathRules,
     /// Where what the rules keep can be.
     beginnings: Vec<Vec<u8>>,
 }
@@ -22,23 +16,16 @@ pub struct KeptPaths {
 impl KeptPaths {
     /// Prepares rules that were checked; nothing without any.
     pub fn new(rules: &[ExcludeRule]) -> Option<Self> {
-        let mut globs = GlobSetBuilder::new();
-        for rule in rules {
-            globs.add(compile(rule.glob()).ok()?);
-        }
-        let globs = globs.build().ok()?;
+        let ready = PathRules::new(rules).ok()?;
         (!rules.is_empty()).then(|| Self {
-            globs,
-            negated: rules.iter().map(ExcludeRule::negated).collect(),
+            rules: ready,
             beginnings: rules.iter().map(|rule| beginning(rule.glob())).collect(),
         })
     }
 
-    /// Whether a file of this path is kept. The last rule that matches decides.
+    /// Whether a file of this path is kept. The last rule that matches decides, those with a slash at the end among them.
     pub fn keeps(&self, path: &[u8]) -> bool {
-        let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
-        let deciding = self.globs.matches_candidate(&candidate).into_iter().max();
-        deciding.is_some_and(|place| self.negated.get(place) == Some(&false))
+        self.rules.takes(path, true)
     }
 
     /// Whether something that is kept may be in a directory, or it is itself in what is kept: it stays with it.

@@ -3,8 +3,8 @@
 
 pub mod anomaly;
 pub mod coverage;
-pub mod excludes;
 pub mod identity;
 pub mod kept;
+pub mod path_rules;
 pub mod quota;
 pub mod stream_size;

@@ -1,4 +1,4 @@
-//! What the exclude rules leave out, as the agent decides it: for judging what is not backed up.
+//! Which paths a list of rules takes, as the agent decides it of `exclude`: for judging what is not backed up, and what stays.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,8 +9,8 @@ use globset::{Candidate, GlobSet, GlobSetBuilder};
 use crate::config::exclude::{ExcludeRule, compile};
 
 /// The rules, compiled once for however many paths.
-#[derive(Debug)]
-pub struct Excludes {
+#[derive(Debug, Clone)]
+pub struct PathRules {
     globs: GlobSet,
     rules: Vec<Means>,
 }
@@ -21,7 +21,7 @@ struct Means {
     directory_only: bool,
 }
 
-impl Excludes {
+impl PathRules {
     /// Prepares rules, each of which compiles; an error when they do not together.
     pub fn new(rules: &[ExcludeRule]) -> Result<Self, globset::Error> {
         let mut globs = GlobSetBuilder::new();
@@ -38,8 +38,8 @@ impl Excludes {
         })
     }
 
-    /// Whether a path, without a slash in front, is left out by itself. The last rule that matches decides.
-    pub fn leave_out(&self, path: &[u8], is_directory: bool) -> bool {
+    /// Whether a path, without a slash in front, is taken by itself. The last rule that matches decides.
+    pub fn takes(&self, path: &[u8], is_directory: bool) -> bool {
         let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
         let matching = self.globs.matches_candidate(&candidate).into_iter();
         let meant = matching.filter_map(|place| Some((place, self.rules.get(place)?)));
@@ -52,13 +52,13 @@ impl Excludes {
 
 #[cfg(test)]
 mod tests {
-    use super::Excludes;
+    use super::PathRules;
 
     #[test]
     fn the_last_rule_that_matches_decides() {
         let rules = ["*.tmp", "cache/", "!keep.tmp", "/srv/keep.tmp"];
         let rules = rules.map(|rule| rule.parse().expect("a rule"));
-        let excludes = Excludes::new(&rules).expect("they compile");
+        let rules = PathRules::new(&rules).expect("they compile");
         for (path, is_directory, expected) in [
             ("a/x.tmp", false, true),
             ("a/keep.tmp", false, false),
@@ -67,8 +67,8 @@ mod tests {
             ("a/cache", false, false),
             ("a/cache/x", false, false),
         ] {
-            let left_out = excludes.leave_out(path.as_bytes(), is_directory);
-            assert_eq!(left_out, expected, "{path}");
+            let taken = rules.takes(path.as_bytes(), is_directory);
+            assert_eq!(taken, expected, "{path}");
         }
     }
 }
