@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use formats::listing::order::is_within;
+use rustix::fs::makedev;
 
 /// The most bytes read of the mount table.
 const MOUNTINFO_BYTES_MAX: u64 = 4 << 20;
@@ -65,6 +66,12 @@ pub fn parse(line: &[u8]) -> Option<MountLine> {
         kind,
         source,
     })
+}
+
+/// The number of a filesystem, from `major:minor`.
+pub fn number_of(device: &[u8]) -> Option<u64> {
+    let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
+    Some(makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn number(field: &[u8]) -> Option<u64> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use formats::listing::order::is_within;
 use formats::wire::control::Problem;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, makedev, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::geteuid;
@@ -101,7 +101,7 @@ pub fn make(options: &SnapshotOptions) -> Result<(View, Vec<Container>), Snapsho
         own_directories: own_directories(&filesystems),
         snapshots_of: filesystems
             .keys()
-            .filter_map(|device| number_of(device))
+            .filter_map(|device| mount_table::number_of(device))
             .collect(),
         problems,
     };
@@ -314,12 +314,6 @@ fn own_directories(filesystems: &BTreeMap<Vec<u8>, Filesystem>) -> Vec<(u64, u64
         .filter_map(|path| fs::symlink_metadata(path).ok())
         .map(|found| (found.dev(), found.ino()))
         .collect()
-}
-
-/// The number of a filesystem, from `major:minor`.
-fn number_of(device: &[u8]) -> Option<u64> {
-    let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
-    Some(makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// A path without a slash in front, below a directory.

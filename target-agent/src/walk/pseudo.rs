@@ -2,13 +2,11 @@
 //! contents are not. `tmpfs` and `ramfs` hold real files and are none of them.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd;
 
-use rustix::fs::{fstatfs, makedev};
+use rustix::fs::fstatfs;
 
-/// The most bytes read of the mount table.
-const MOUNTINFO_BYTES_MAX: u64 = 4 << 20;
+use crate::mount_table::{self, MountLine, number_of};
 
 /// Kernel magic numbers and the names they have in the mount table.
 const PSEUDO: &[(u64, &str)] = &[
@@ -63,14 +61,10 @@ pub struct Mounts {
 impl Mounts {
     /// Reads the mount table; empty where there is no `/proc`.
     pub fn read() -> Self {
-        let Ok(file) = std::fs::File::open("/proc/self/mountinfo") else {
-            return Self::default();
-        };
-        let lines = BufReader::new(file.take(MOUNTINFO_BYTES_MAX)).split(b'\n');
         Self {
-            types: lines
-                .map_while(Result::ok)
-                .filter_map(|line| mount_of(&line))
+            types: mount_table::read()
+                .into_iter()
+                .filter_map(numbered)
                 .collect(),
         }
     }
@@ -99,19 +93,17 @@ pub fn pseudo_type_of(directory: impl AsFd) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// Device number and type of a line of mountinfo: `36 35 98:0 /root /point options - type source super`.
-fn mount_of(line: &[u8]) -> Option<(u64, String)> {
-    let line = std::str::from_utf8(line).ok()?;
-    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
-    let device = makedev(major.parse().ok()?, minor.parse().ok()?);
-    let kind = line.split_once(" - ")?.1.split(' ').next()?;
-    Some((device, kind.to_owned()))
+/// The number and type of a mounted filesystem.
+fn numbered(line: MountLine) -> Option<(u64, String)> {
+    Some((number_of(&line.device)?, line.kind))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Mounts, mount_of, pseudo_type_of};
     use std::os::unix::fs::MetadataExt as _;
+
+    use super::{Mounts, numbered, pseudo_type_of};
+    use crate::mount_table::parse;
 
     #[test]
     fn proc_is_pseudo_by_table_and_by_number_and_the_root_is_not() {
@@ -123,7 +115,7 @@ mod tests {
         let root = std::fs::metadata("/").expect("there is one");
         assert_eq!(mounts.pseudo_type(root.dev()), None);
         assert_eq!(
-            mount_of(b"25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw"),
+            parse(b"25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw").and_then(numbered),
             Some((rustix::fs::makedev(0, 23), "sysfs".to_owned()))
         );
     }
