@@ -8,6 +8,7 @@ mod places;
 mod tool;
 mod view;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -140,8 +141,8 @@ pub struct FsSnapshot {
     pub ground: Ground,
     /// What is worth telling.
     pub problems: Vec<Problem>,
-    /// Keeps the view's root open, by which it is walked.
-    view: View,
+    /// The view's root, by which it is walked.
+    root: File,
     release: Sender<()>,
     keeper: JoinHandle<Vec<ContainerError>>,
 }
@@ -155,19 +156,24 @@ pub fn take(options: SnapshotOptions) -> Result<FsSnapshot, SnapshotError> {
         .stack_size(STACK_BYTES)
         .spawn(move || keep(&options, &tell, &released))
         .map_err(SnapshotError::Thread)?;
-    let mut view = told
+    let View {
+        root,
+        own_directories,
+        snapshots_of,
+        problems,
+    } = told
         .recv()
         .map_err(|error| SnapshotError::Thread(io::Error::other(error)))??;
     // The dot, for the root of a tree is never opened through a link.
-    let root = format!("/proc/self/fd/{}/.", view.root.as_raw_fd());
+    let walked = format!("/proc/self/fd/{}/.", root.as_raw_fd());
     Ok(FsSnapshot {
         ground: Ground {
-            root: root.into_bytes(),
-            own_directories: std::mem::take(&mut view.own_directories),
-            snapshots_of: std::mem::take(&mut view.snapshots_of),
+            root: walked.into_bytes(),
+            own_directories,
+            snapshots_of,
         },
-        problems: std::mem::take(&mut view.problems),
-        view,
+        problems,
+        root,
         release,
         keeper,
     })
@@ -176,7 +182,7 @@ pub fn take(options: SnapshotOptions) -> Result<FsSnapshot, SnapshotError> {
 impl FsSnapshot {
     /// Removes them; gives what could not be removed.
     pub fn remove(self) -> Vec<Problem> {
-        drop(self.view);
+        drop(self.root);
         drop(self.release);
         let left = self.keeper.join().unwrap_or_default();
         left.iter()

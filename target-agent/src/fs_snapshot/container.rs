@@ -16,7 +16,8 @@ use formats::ids::{RepositoryId, RunId};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-use crate::fs_snapshot::tool::{self, PATH, ToolError};
+use crate::fs_snapshot::tool::{self, ToolError};
+use crate::read::command::PROGRAM_PATH;
 
 /// How the directories' names begin; then come the repository, `-` and the run, each as 32 hexadecimal digits.
 const PREFIX: &str = ".capstan-snapshot-";
@@ -95,7 +96,7 @@ impl Container {
             .args(["-c", GUARD, "capstan"])
             .arg(&path)
             .env_clear()
-            .env("PATH", PATH)
+            .env("PATH", PROGRAM_PATH)
             .env("LC_ALL", "C")
             .current_dir("/")
             .process_group(0)

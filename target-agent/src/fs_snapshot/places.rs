@@ -77,9 +77,8 @@ pub fn of_sources<'a>(
 ) -> Result<Vec<&'a Place>, NotBtrfs> {
     let mut holding: Vec<&Place> = Vec::new();
     for source in sources {
-        let place = innermost(places, source).filter(|place| place.is_btrfs());
-        let Some(place) = place else {
-            let found = innermost(places, source);
+        let found = innermost(places, source);
+        let Some(place) = found.filter(|place| place.is_btrfs()) else {
             return Err(NotBtrfs {
                 source: source.clone(),
                 mount: found.map_or_else(Vec::new, |place| place.path.clone()),

@@ -4,16 +4,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, Stat, fstat, lstat};
+
+use crate::read::command::PROGRAM_PATH;
 
 /// The program.
 const PROGRAM: &str = "btrfs";
-/// Where programs are looked for.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The inode of every subvolume's own directory.
 const SUBVOLUME_INODE: u64 = 256;
 /// What is kept of what the program complains about.
@@ -69,17 +68,17 @@ pub fn remove(subvolume: &Path) -> Result<(), ToolError> {
 
 /// Whether this is a subvolume's own directory.
 pub fn is_subvolume(path: &Path) -> bool {
-    let found = std::fs::symlink_metadata(path);
-    found.is_ok_and(|found| found.is_dir() && found.ino() == SUBVOLUME_INODE)
+    lstat(path).is_ok_and(is_own_directory)
 }
 
-/// Whether this is a subvolume's own directory.
+/// The same of what is open.
 pub fn is_open_subvolume(opened: &OwnedFd) -> bool {
-    let found = fstat(opened);
-    found.is_ok_and(|found| {
-        FileType::from_raw_mode(found.st_mode) == FileType::Directory
-            && found.st_ino == SUBVOLUME_INODE
-    })
+    fstat(opened).is_ok_and(is_own_directory)
+}
+
+fn is_own_directory(found: Stat) -> bool {
+    let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+    is_directory && found.st_ino == SUBVOLUME_INODE
 }
 
 fn run(what: &'static str, words: &[&str], paths: &[&Path]) -> Result<Vec<u8>, ToolError> {
@@ -88,7 +87,7 @@ fn run(what: &'static str, words: &[&str], paths: &[&Path]) -> Result<Vec<u8>, T
         .arg("--")
         .args(paths)
         .env_clear()
-        .env("PATH", PATH)
+        .env("PATH", PROGRAM_PATH)
         .env("LC_ALL", "C")
         .current_dir("/")
         .stdin(Stdio::null())

@@ -31,7 +31,7 @@ const GUARD: &str = "exec 3<&0 0</dev/null; \
      (trap '' TERM; read -r nothing <&3; kill -TERM 0; sleep 5; kill -KILL 0) >/dev/null 2>&1 & watch=$!; \
      exec 3<&-; \"$@\"; status=$?; kill -KILL $watch 2>/dev/null; exit $status";
 /// Where programs are looked for.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PROGRAM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What is kept of the end of the standard error; a problem's text has room for it.
 const ERRORS_BYTES_MAX: usize = 600;
 /// How long a command may take to end when it is told to: longer than its guard gives it.
@@ -134,7 +134,7 @@ impl Running {
             .args(["-c", GUARD, "capstan"])
             .args(words)
             .env_clear()
-            .env("PATH", PATH)
+            .env("PATH", PROGRAM_PATH)
             .env("HOME", facts::home_of(geteuid().as_raw()))
             .env("LC_ALL", "C.UTF-8")
             .current_dir("/")
