@@ -6,7 +6,7 @@ use formats::ids::RepositoryId;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
-use crate::clock::{from_nanos, to_nanos};
+use crate::clock::from_nanos;
 use crate::database::DatabaseError;
 use crate::scan::progress::ScanState;
 
@@ -65,39 +65,6 @@ impl ScanState {
                 })
             })?;
             rows.collect()
-        })
-    }
-
-    /// A round that reads everything begins, in a scan that began at `at`.
-    pub(super) fn note_round_begins(
-        &mut self,
-        repository: RepositoryId,
-        destination: &DestinationName,
-        at: Timestamp,
-    ) -> Result<(), DatabaseError> {
-        self.database.write(|transaction| {
-            transaction.execute(
-                "INSERT INTO read_rounds (repository, destination, began) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET began = excluded.began",
-                params![repository.as_bytes(), destination.to_string(), to_nanos(at)],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// The round came to its end.
-    pub(super) fn note_round_ends(
-        &mut self,
-        repository: RepositoryId,
-        destination: &DestinationName,
-    ) -> Result<(), DatabaseError> {
-        self.database.write(|transaction| {
-            transaction.execute(
-                "UPDATE read_rounds SET whole = coalesce(began, whole), began = NULL
-                 WHERE repository = ?1 AND destination = ?2",
-                params![repository.as_bytes(), destination.to_string()],
-            )?;
-            Ok(())
         })
     }
 
@@ -171,7 +138,7 @@ mod tests {
             locked_until: locked.map(at),
         };
         assert!(state.bounds().unwrap().is_empty());
-        state.note_round_begins(repository, &nas, at(10)).unwrap();
+        state.note_beginning(repository, &nas, 0, at(10)).unwrap();
         state
             .note_first_lock(repository, &nas, Some(500), false)
             .unwrap();
@@ -180,19 +147,19 @@ mod tests {
             state.first_lock_so_far(repository, &nas).unwrap(),
             Some(500)
         );
-        state.note_round_ends(repository, &nas).unwrap();
+        state.note_whole(repository, &nas, at(99)).unwrap();
         state
             .note_first_lock(repository, &nas, Some(400), true)
             .unwrap();
         assert_eq!(state.bounds().unwrap(), [bounds(Some(10), Some(400))]);
         assert_eq!(state.first_lock_so_far(repository, &nas).unwrap(), None);
         // The next one changes nothing before its end.
-        state.note_round_begins(repository, &nas, at(20)).unwrap();
+        state.note_beginning(repository, &nas, 0, at(20)).unwrap();
         state
             .note_first_lock(repository, &nas, Some(300), false)
             .unwrap();
         assert_eq!(state.bounds().unwrap(), [bounds(Some(10), Some(400))]);
-        state.note_round_ends(repository, &nas).unwrap();
+        state.note_whole(repository, &nas, at(99)).unwrap();
         assert_eq!(state.bounds().unwrap(), [bounds(Some(20), Some(400))]);
     }
 }

@@ -110,18 +110,25 @@ impl ScanState {
         })
     }
 
-    /// Notes that reading begins at the beginning, with an index that ends at this row.
+    /// Notes that reading begins at the beginning, with an index that ends at this row, in a scan that began at `began`.
     pub(super) fn note_beginning(
         &mut self,
         repository: RepositoryId,
         destination: &DestinationName,
         last_row: i64,
+        began: Timestamp,
     ) -> Result<(), DatabaseError> {
+        let destination = destination.to_string();
         self.database.write(|transaction| {
             transaction.execute(
                 "INSERT INTO progress (repository, destination, began_row) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET began_row = excluded.began_row",
-                params![repository.as_bytes(), destination.to_string(), last_row],
+                params![repository.as_bytes(), destination, last_row],
+            )?;
+            transaction.execute(
+                "INSERT INTO read_rounds (repository, destination, began) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET began = excluded.began",
+                params![repository.as_bytes(), destination, to_nanos(began)],
             )?;
             Ok(())
         })
@@ -134,11 +141,17 @@ impl ScanState {
         destination: &DestinationName,
         at: Timestamp,
     ) -> Result<(), DatabaseError> {
+        let destination = destination.to_string();
         self.database.write(|transaction| {
             transaction.execute(
                 "UPDATE progress SET position = NULL, whole_at = ?3, rows_read = max(rows_read, began_row)
                  WHERE repository = ?1 AND destination = ?2",
-                params![repository.as_bytes(), destination.to_string(), to_nanos(at)],
+                params![repository.as_bytes(), destination, to_nanos(at)],
+            )?;
+            transaction.execute(
+                "UPDATE read_rounds SET whole = coalesce(began, whole), began = NULL
+                 WHERE repository = ?1 AND destination = ?2",
+                params![repository.as_bytes(), destination],
             )?;
             Ok(())
         })

@@ -156,9 +156,7 @@ impl Scan<'_> {
         if at.is_none() {
             let last_row = self.expected.last_row;
             self.state
-                .note_beginning(self.repository, destination, last_row)?;
-            self.state
-                .note_round_begins(self.repository, destination, self.began)?;
+                .note_beginning(self.repository, destination, last_row, self.began)?;
         }
         while left > 0 {
             let mut page = self.next_page(at.as_ref())?;
@@ -203,7 +201,6 @@ impl Scan<'_> {
     fn note_whole(&mut self, destination: &DestinationName) -> Result<(), ScanError> {
         let now = self.coordinator.clock.now();
         self.state.note_whole(self.repository, destination, now)?;
-        self.state.note_round_ends(self.repository, destination)?;
         Ok(())
     }
 
