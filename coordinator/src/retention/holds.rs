@@ -91,6 +91,9 @@ pub(super) async fn holds_on(
     opened: &HostRepository,
 ) -> Result<Vec<Hold>, HoldsError> {
     let mut holds = coordinator.state.lock().await.holds(None)?;
+    if holds.is_empty() {
+        return Ok(holds);
+    }
     let listed = opened.catalog.snapshots(None)?;
     let forgotten = opened.catalog.forgotten(None)?;
     holds.retain(|hold| {
