@@ -69,10 +69,8 @@ pub struct Asked {
 impl Asked {
     /// Asks at a socket. Nobody listening there is [`AskError::NotRunning`].
     pub async fn ask(socket: &Path, question: Question) -> Result<Self, AskError> {
-        let stream = match timeout(FIRST_ANSWER_DEADLINE, connect(socket)).await {
-            Ok(stream) => stream.map_err(|source| unreachable(socket, source))?,
-            Err(_) => return Err(no_answer(socket)),
-        };
+        let stream = in_time(socket, connect(socket)).await?;
+        let stream = stream.map_err(|source| unreachable(socket, source))?;
         let (read, mut write) = stream.into_split();
         let envelope = Envelope {
             protocol: PROTOCOL,
@@ -80,10 +78,7 @@ impl Asked {
         };
         let mut line = serde_json::to_vec(&envelope).map_err(io::Error::from)?;
         line.push(b'\n');
-        match timeout(FIRST_ANSWER_DEADLINE, write.write_all(&line)).await {
-            Ok(written) => written?,
-            Err(_) => return Err(no_answer(socket)),
-        }
+        in_time(socket, write.write_all(&line)).await??;
         Ok(Self {
             socket: socket.to_owned(),
             is_answered: false,
@@ -97,15 +92,11 @@ impl Asked {
         self.answers.get_mut().set_limit(ANSWER_BYTES_MAX);
         let mut line = Vec::new();
         let reading = self.answers.read_until(b'\n', &mut line);
-        if self.is_answered {
-            reading.await?;
-        } else {
-            match timeout(FIRST_ANSWER_DEADLINE, reading).await {
-                Ok(read) => read?,
-                Err(_) => return Err(no_answer(&self.socket)),
-            };
-            self.is_answered = true;
-        }
+        match self.is_answered {
+            true => reading.await?,
+            false => in_time(&self.socket, reading).await??,
+        };
+        self.is_answered = true;
         if line.is_empty() {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -114,6 +105,12 @@ impl Asked {
             answer => Ok(answer),
         }
     }
+}
+
+/// What the daemon has to answer soon.
+async fn in_time<T>(socket: &Path, work: impl Future<Output = T>) -> Result<T, AskError> {
+    let done = timeout(FIRST_ANSWER_DEADLINE, work).await;
+    done.map_err(|_| no_answer(socket))
 }
 
 fn no_answer(socket: &Path) -> AskError {
