@@ -26,14 +26,13 @@ const REPLACED_BYTES_EACH: usize = 64;
 
 /// What is carried over, beside one listing.
 pub struct Carrier {
+    /// In the parent's listing; none once that cannot be read any further.
     cursor: Option<ListingCursor>,
     kept: KeptPaths,
     sources: Sources,
     replaced: Replaced,
     /// Files among it.
     files: u64,
-    /// Whether the parent's listing cannot be read, or not to its end.
-    is_damaged: bool,
 }
 
 /// Directories of the parent in whose place something else is.
@@ -60,7 +59,6 @@ impl Carrier {
     /// damaged, and nothing is.
     pub fn new(cursor: Option<ListingCursor>, kept: KeptPaths, sources: Sources) -> Self {
         Self {
-            is_damaged: cursor.is_none(),
             cursor,
             kept,
             sources,
@@ -73,7 +71,7 @@ impl Carrier {
     /// goes on all the same, because the damage is the storage's and the host's new data must not wait for its repair; its
     /// host is to be put on hold, so that the older snapshots, which have what is missing, stay until a person has looked.
     pub fn is_damaged(&self) -> bool {
-        self.is_damaged
+        self.cursor.is_none()
     }
 
     /// Files that were carried over.
@@ -156,7 +154,6 @@ impl Carrier {
             Err(error) if error.class() == FailureClass::Integrity => {
                 tell_damaged(&error);
                 self.cursor = None;
-                self.is_damaged = true;
                 Ok(None)
             }
             Err(error) => Err(RunError::Parent(error)),
