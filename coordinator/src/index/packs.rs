@@ -53,20 +53,9 @@ impl Index {
         Ok(self.packs(rows))
     }
 
-    /// The verified packs that no committed record's index object carries: the packs of the run at hand,
-    /// and of earlier runs that died. The next index object must carry them all, or a rebuild would not
-    /// find what later snapshots were built upon.
-    pub fn packs_without_snapshot(&self) -> Result<Packs<'_>, IndexError> {
-        let rows = self.database.read(|connection| {
-            let query = "SELECT id FROM packs WHERE in_record IS NULL ORDER BY id";
-            let mut statement = connection.prepare_cached(query)?;
-            let rows = statement.query_map([], |row| row.get(0))?;
-            rows.collect::<rusqlite::Result<Vec<i64>>>()
-        })?;
-        Ok(self.packs(rows))
-    }
-
-    /// The same packs' facts, without reading their tables.
+    /// The verified packs that no committed record's index object carries, without reading their tables: the packs of the run at
+    /// hand, and of earlier runs that died. The next index object must carry them all, or a rebuild would not find what later
+    /// snapshots were built upon.
     pub fn facts_without_snapshot(&self) -> Result<Vec<PackFacts>, IndexError> {
         Ok(self.database.read(|connection| {
             let query = "SELECT pack_id, bytes, purpose, run FROM packs WHERE in_record IS NULL ORDER BY id";

@@ -327,8 +327,8 @@ fn packs_of_runs_that_died_are_offered_until_a_committed_record_carries_them() {
     index.insert_pack(&died, &table(&[&[1]]), NOW).unwrap();
     index.insert_pack(&facts(2), &table(&[&[2]]), NOW).unwrap();
     let waiting = |index: &Index| -> Vec<PackId> {
-        let packs = index.packs_without_snapshot().unwrap();
-        packs.map(|pack| pack.unwrap().facts.pack).collect()
+        let packs = index.facts_without_snapshot().unwrap();
+        packs.iter().map(|facts| facts.pack).collect()
     };
     assert_eq!(waiting(&index), [died.pack, facts(2).pack]);
     assert_eq!(index.covered().unwrap(), 0);
@@ -410,7 +410,7 @@ fn a_damaged_index_names_its_remedy_and_is_rebuilt_in_place() {
     let index = rebuild(&path, REPOSITORY, [pack], 3, NOW).unwrap();
     assert_eq!(index.contains_many(&ids(&[4_999])).unwrap(), [true]);
     assert_eq!(index.covered().unwrap(), 3);
-    assert_eq!(index.packs_without_snapshot().unwrap().len(), 0);
+    assert_eq!(index.facts_without_snapshot().unwrap().len(), 0);
     index.check().unwrap();
     drop(index);
     let left: Vec<_> = fs::read_dir(dir.path())
