@@ -245,17 +245,15 @@ fn digest_due(config: &Config, position: Option<Position>, now: Timestamp) -> Op
 /// configuration, and then the usual time is taken.
 fn first_locks(state: &State, current: &Coordinator) -> Result<Vec<FirstLock>, DatabaseError> {
     let places = &current.config.destinations;
-    let now = current.clock.now();
     let known = scanned(state, current)?.into_iter();
     let locks = known.filter_map(|scanned| {
-        let left = scanned.lock_left?;
         let mut places = places.iter();
         let place = places.find(|place| place.name.to_string() == scanned.destination);
         let retain = place.and_then(Place::lock_time).unwrap_or(RETAIN_USUAL);
         Some(FirstLock {
+            left: scanned.lock_left?,
             repository: scanned.repository,
             destination: scanned.destination,
-            ends: now.checked_add(left).unwrap_or(Timestamp::MAX),
             retain: SignedDuration::try_from(retain).unwrap_or(SignedDuration::MAX),
         })
     });

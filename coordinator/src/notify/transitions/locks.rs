@@ -20,15 +20,15 @@ pub struct FirstLock {
     pub repository: String,
     /// The destination's name.
     pub destination: String,
-    /// When it ends.
-    pub ends: Timestamp,
+    /// How long it lasts yet.
+    pub left: SignedDuration,
     /// How long objects are locked there.
     pub retain: SignedDuration,
 }
 
 impl FirstLock {
-    fn runs_out(&self, now: Timestamp) -> bool {
-        self.ends.duration_since(now) < self.retain / 4
+    fn runs_out(&self) -> bool {
+        self.left < self.retain / 4
     }
 }
 
@@ -36,11 +36,11 @@ impl Tracker {
     /// Takes in when locks end, as the last scans of all locks found them.
     pub fn look_at_locks(&mut self, locks: &[FirstLock], now: Timestamp) {
         let mut wrong: BTreeMap<String, &FirstLock> = BTreeMap::new();
-        for lock in locks.iter().filter(|lock| lock.runs_out(now)) {
+        for lock in locks.iter().filter(|lock| lock.runs_out()) {
             let first = wrong
                 .entry(format!("destination:{}", lock.destination))
                 .or_insert(lock);
-            if lock.ends < first.ends {
+            if lock.left < first.left {
                 *first = lock;
             }
         }
@@ -56,7 +56,7 @@ impl Tracker {
             let detail = format!(
                 "the first one, of repository {}, ends at {}: `coordinator scan --extend-locks`",
                 lock.repository,
-                utc(lock.ends)
+                utc(now + lock.left)
             );
             let condition = Condition {
                 detail: detail.clone(),

@@ -249,7 +249,7 @@ fn locks_that_nobody_prolongs_are_told_once_and_when_they_are_again() {
     let lock = |repository: &str, hours: i64| FirstLock {
         repository: repository.to_owned(),
         destination: "s3".to_owned(),
-        ends: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours),
+        left: SignedDuration::from_hours(hours),
         retain: SignedDuration::from_hours(40),
     };
     let mut look = |locks: &[FirstLock]| {
