@@ -89,7 +89,7 @@ pub async fn deliver(
                     .bearer
                     .map(|secret| (HeaderName::from_static("x-gotify-key"), secret)),
                 bearer: None,
-                in_url: extra.in_url,
+                is_secret_in_url: extra.is_secret_in_url,
             };
             let url = format!("{}/message", url.trim_end_matches('/'));
             let body = Bytes::from(body.to_string());
@@ -141,7 +141,7 @@ async fn with_secret(endpoint: &Endpoint) -> Result<(String, Extra), FetchError>
         true => {
             let url = endpoint.url.replace(PLACEHOLDER, &secret);
             let extra = Extra {
-                in_url: Some(secret),
+                is_secret_in_url: true,
                 ..Extra::default()
             };
             Ok((url, extra))

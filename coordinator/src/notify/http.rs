@@ -65,20 +65,6 @@ pub enum HttpError {
     },
 }
 
-impl HttpError {
-    /// The same without a secret that the server repeated. What it said is shown in part, so a part of the secret is one, too.
-    fn without(self, secret: Option<&Zeroizing<String>>) -> Self {
-        match (self, secret) {
-            (Self::Refused { host, status, .. }, Some(_)) => Self::Refused {
-                host,
-                status,
-                answer: "(not shown: the URL has a secret)".to_owned(),
-            },
-            (error, _) => error,
-        }
-    }
-}
-
 /// What goes with a request.
 #[derive(Debug, Default)]
 pub struct Extra {
@@ -86,8 +72,9 @@ pub struct Extra {
     pub bearer: Option<Zeroizing<String>>,
     /// Another header with a secret in it.
     pub header: Option<(HeaderName, Zeroizing<String>)>,
-    /// A secret in the URL, which servers like to repeat in what they answer.
-    pub in_url: Option<Zeroizing<String>>,
+    /// There is a secret in the URL, which servers like to repeat in what they answer. As that is shown in part, so would a part
+    /// of the secret be: it is not shown then.
+    pub is_secret_in_url: bool,
 }
 
 /// Makes requests. Certificates are read when they are first needed: a machine without any still reaches what needs none, and
@@ -150,14 +137,19 @@ impl Poster {
         if let Some((name, secret)) = &extra.header {
             headers.insert(name, secret_value(secret)?);
         }
-        let done = match tokio::time::timeout(DEADLINE, self.exchange(request, &host)).await {
+        let exchange = self.exchange(request, &host, extra.is_secret_in_url);
+        match tokio::time::timeout(DEADLINE, exchange).await {
             Ok(done) => done,
             Err(_) => Err(HttpError::Deadline { host }),
-        };
-        done.map_err(|error| error.without(extra.in_url.as_ref()))
+        }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>, host: &str) -> Result<(), HttpError> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        host: &str,
+        hides_answer: bool,
+    ) -> Result<(), HttpError> {
         let answer = match request.uri().scheme() == Some(&Scheme::HTTPS) {
             true => self.secure()?.request(request).await,
             false => self.plain.request(request).await,
@@ -180,10 +172,13 @@ impl Poster {
         Err(HttpError::Refused {
             host: host.to_owned(),
             status,
-            answer: visible(text.trim())
-                .chars()
-                .take(ANSWER_CHARS_SHOWN)
-                .collect(),
+            answer: match hides_answer {
+                true => "(not shown: the URL has a secret)".to_owned(),
+                false => visible(text.trim())
+                    .chars()
+                    .take(ANSWER_CHARS_SHOWN)
+                    .collect(),
+            },
         })
     }
 }
