@@ -6,7 +6,6 @@ pub mod header;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use formats::chunk::ChunkKind;
 use formats::ids::ChunkId;
@@ -15,12 +14,11 @@ use formats::listing::entry::{Entry, EntryKind, join};
 use formats::listing::order::{compare_directories, is_within};
 use formats::wire::control::Names;
 
-use crate::commands::cat::{CHUNKS_AT_ONCE, write_extents, write_zeros};
+use crate::commands::cat::{write_content, write_extents, write_zeros};
 use crate::commands::opened_snapshot::SnapshotCommandError;
 use crate::export::header::{BLOCK_BYTES, TarEntry, TarKind, padding, put_header};
 use crate::restore::plan::{Selection, clean_path};
-use crate::snapshot::chunk_error::ChunkError;
-use crate::snapshot::content::ExtentStream;
+use crate::snapshot::content::chunk_ids;
 use crate::snapshot::further::whole;
 use crate::snapshot::listing::Listing;
 
@@ -218,27 +216,18 @@ impl Stream<'_> {
             xattrs: &entry.xattrs,
         }
     }
+
     /// Writes what waits, with all contents read at once.
     async fn write_waiting(&mut self) -> Result<(), SnapshotCommandError> {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_chunks = 0;
-        let extents = waiting.iter().flat_map(|one| &one.extents);
-        let ids: Vec<ChunkId> = extents.filter_map(chunk_of).collect();
+        let extents = waiting.iter().flat_map(|one| chunk_ids(&one.extents));
+        let ids: Vec<ChunkId> = extents.collect();
         let reader = self.listing.chunks();
         let mut chunks = reader.read_many(ChunkKind::Data, &ids).await?.into_iter();
         for one in waiting {
             self.write_header(&one.header)?;
-            for extent in &one.extents {
-                match extent {
-                    Extent::Hole { bytes } => write_zeros(*bytes, self.out)?,
-                    Extent::Chunk { id, bytes } => match chunks.next() {
-                        Some(chunk) if chunk.len() as u64 == u64::from(*bytes) => {
-                            self.out.write_all(&chunk)?;
-                        }
-                        _ => return Err(Arc::new(ChunkError::Unknown { id: *id }).into()),
-                    },
-                }
-            }
+            write_extents(&one.extents, &mut chunks, self.out)?;
             self.pad(one.size)?;
         }
         Ok(())
@@ -250,12 +239,7 @@ impl Stream<'_> {
         content: Content,
         size: u64,
     ) -> Result<(), SnapshotCommandError> {
-        let mut extents = ExtentStream::new(self.listing.chunks().clone(), content);
-        while let Some(group) = extents.next_extents().await? {
-            for some in group.chunks(CHUNKS_AT_ONCE) {
-                write_extents(self.listing.chunks(), some, self.out).await?;
-            }
-        }
+        write_content(self.listing.chunks(), content, self.out).await?;
         Ok(self.pad(size)?)
     }
 
@@ -279,13 +263,6 @@ impl Stream<'_> {
         write_zeros(zeros, self.out)?;
         self.out.flush()?;
         Ok(self.exported)
-    }
-}
-
-fn chunk_of(extent: &Extent) -> Option<ChunkId> {
-    match extent {
-        Extent::Chunk { id, .. } => Some(*id),
-        Extent::Hole { .. } => None,
     }
 }
 

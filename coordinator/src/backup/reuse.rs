@@ -6,14 +6,14 @@
 use std::collections::HashSet;
 
 use formats::ids::ChunkId;
-use formats::listing::content::{Content, Extent};
+use formats::listing::content::Content;
 use formats::listing::entry::Entry;
 
 use crate::backup::error::RunError;
 use crate::backup::shared_index::SharedIndex;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::chunks::ChunkReader;
-use crate::snapshot::content::{ContentError, ExtentStream};
+use crate::snapshot::content::{ContentError, ExtentStream, chunk_ids};
 use crate::snapshot::listing::ListingError;
 
 /// Looks for the chunks of unchanged entries.
@@ -85,12 +85,4 @@ impl Reuse {
             }
         }
     }
-}
-
-/// The chunks of these extents, in order.
-fn chunk_ids(extents: &[Extent]) -> impl Iterator<Item = ChunkId> {
-    extents.iter().filter_map(|extent| match extent {
-        Extent::Chunk { id, .. } => Some(*id),
-        Extent::Hole { .. } => None,
-    })
 }

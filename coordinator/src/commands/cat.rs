@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use formats::chunk::ChunkKind;
 use formats::ids::ChunkId;
 use formats::listing::content::{Content, Extent};
@@ -18,11 +19,11 @@ use crate::restore::error::RestoreError;
 use crate::restore::plan::clean_path;
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::chunks::ChunkReader;
-use crate::snapshot::content::ExtentStream;
+use crate::snapshot::content::{ExtentStream, chunk_ids};
 use crate::snapshot::listing::Listing;
 
 /// Chunks read at once: up to 32 MiB.
-pub const CHUNKS_AT_ONCE: usize = 16;
+const CHUNKS_AT_ONCE: usize = 16;
 /// Zeros of a hole written at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -56,12 +57,7 @@ pub async fn write_file(
     if entry.content == Content::Missing {
         return Err(SnapshotCommandError::NotBackedUp { path });
     }
-    let mut extents = ExtentStream::new(listing.chunks().clone(), entry.content);
-    while let Some(group) = extents.next_extents().await? {
-        for some in group.chunks(CHUNKS_AT_ONCE) {
-            write_extents(listing.chunks(), some, out).await?;
-        }
-    }
+    write_content(listing.chunks(), entry.content, out).await?;
     Ok(out.flush()?)
 }
 
@@ -86,20 +82,29 @@ async fn find_file(listing: &Listing, path: &[u8]) -> Result<Entry, SnapshotComm
     Ok(entry)
 }
 
-/// Writes pieces of a file, all of whose chunks are read at once.
-pub async fn write_extents(
+/// Writes a content, some chunks at once.
+pub async fn write_content(
     chunks: &ChunkReader,
-    extents: &[Extent],
+    content: Content,
     out: &mut (dyn Write + Send),
 ) -> Result<(), SnapshotCommandError> {
-    let ids: Vec<ChunkId> = extents
-        .iter()
-        .filter_map(|extent| match extent {
-            Extent::Chunk { id, .. } => Some(*id),
-            Extent::Hole { .. } => None,
-        })
-        .collect();
-    let mut read = chunks.read_many(ChunkKind::Data, &ids).await?.into_iter();
+    let mut extents = ExtentStream::new(chunks.clone(), content);
+    while let Some(group) = extents.next_extents().await? {
+        for some in group.chunks(CHUNKS_AT_ONCE) {
+            let ids: Vec<ChunkId> = chunk_ids(some).collect();
+            let mut read = chunks.read_many(ChunkKind::Data, &ids).await?.into_iter();
+            write_extents(some, &mut read, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes pieces of a file, whose chunks come next in `read`.
+pub fn write_extents(
+    extents: &[Extent],
+    read: &mut impl Iterator<Item = Bytes>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), SnapshotCommandError> {
     for extent in extents {
         match extent {
             Extent::Hole { bytes } => write_zeros(*bytes, out)?,

@@ -17,6 +17,7 @@ use crate::backup::shared_index::SharedIndex;
 use crate::index::LiveFrames;
 use crate::snapshot::chunk_error::ChunkError;
 use crate::snapshot::chunks::ChunkReader;
+use crate::snapshot::content::chunk_ids;
 
 /// Pages read by one request.
 const PAGES_AT_ONCE: usize = 64;
@@ -167,11 +168,7 @@ impl<'a> Marker<'a> {
     }
 
     fn extents(&mut self, extents: &[Extent]) {
-        let chunks = extents.iter().filter_map(|extent| match extent {
-            Extent::Chunk { id, .. } => Some(*id),
-            Extent::Hole { .. } => None,
-        });
-        self.pending.extend(chunks);
+        self.pending.extend(chunk_ids(extents));
     }
 
     /// Marks pieces of the listing itself. One that no pack holds is found when it is read, which is an error.

@@ -41,6 +41,14 @@ impl ContentError {
     }
 }
 
+/// The chunks of these extents, in order.
+pub fn chunk_ids(extents: &[Extent]) -> impl Iterator<Item = ChunkId> {
+    extents.iter().filter_map(|extent| match extent {
+        Extent::Chunk { id, .. } => Some(*id),
+        Extent::Hole { .. } => None,
+    })
+}
+
 /// A file's extents in order.
 #[derive(Debug)]
 pub struct ExtentStream {
