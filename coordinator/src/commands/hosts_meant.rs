@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use globset::{GlobBuilder, GlobMatcher};
-
 use crate::commands::on_storage::CommandError;
 use crate::config::Config;
+use crate::config::exclude::compile;
 use crate::config::host::Host;
 use crate::status::hosts_backed_up;
 
@@ -51,7 +50,11 @@ fn labelled<'c>(tag: &str, config: &'c Config) -> Result<Vec<&'c Host>, CommandE
 }
 
 fn matching<'c>(glob: &str, config: &'c Config) -> Result<Vec<&'c Host>, CommandError> {
-    let matcher = compiled(glob)?;
+    let compiled = compile(glob).map_err(|source| CommandError::BadGlob {
+        glob: glob.to_owned(),
+        source,
+    })?;
+    let matcher = compiled.compile_matcher();
     let found: Vec<&Host> = hosts_backed_up(config)
         .filter(|host| matcher.is_match(host.name.as_str()))
         .collect();
@@ -62,15 +65,6 @@ fn matching<'c>(glob: &str, config: &'c Config) -> Result<Vec<&'c Host>, Command
         }),
         false => Ok(found),
     }
-}
-
-fn compiled(glob: &str) -> Result<GlobMatcher, CommandError> {
-    let compiled = GlobBuilder::new(glob).build();
-    let compiled = compiled.map_err(|source| CommandError::BadGlob {
-        glob: glob.to_owned(),
-        source,
-    })?;
-    Ok(compiled.compile_matcher())
 }
 
 /// The hosts that there are, as far as they can be listed.

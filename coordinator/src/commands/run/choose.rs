@@ -1,7 +1,5 @@
 //! Which hosts `run` means: names, globs, `@tag`, or all.
 
-use std::collections::BTreeMap;
-
 use crate::cli::run::RunArgs;
 use crate::commands::hosts_meant::hosts_meant;
 use crate::commands::on_storage::CommandError;
@@ -11,13 +9,11 @@ use crate::status::hosts_backed_up;
 
 /// The hosts that are meant, each once, by name.
 pub fn choose_hosts(args: &RunArgs, config: &Config) -> Result<Vec<Host>, CommandError> {
-    let mut chosen = BTreeMap::new();
-    if args.all {
-        chosen.extend(hosts_backed_up(config).map(|host| (host.name.clone(), host)));
-    }
-    let named = hosts_meant(&args.hosts, config)?.into_iter();
-    chosen.extend(named.map(|host| (host.name.clone(), host)));
-    for host in chosen.values() {
+    let chosen: Vec<&Host> = match args.all {
+        true => hosts_backed_up(config).collect(),
+        false => hosts_meant(&args.hosts, config)?,
+    };
+    for host in &chosen {
         if host.paths.is_empty() {
             return Err(CommandError::NoPaths {
                 host: host.name.to_string(),
@@ -25,5 +21,5 @@ pub fn choose_hosts(args: &RunArgs, config: &Config) -> Result<Vec<Host>, Comman
             });
         }
     }
-    Ok(chosen.into_values().cloned().collect())
+    Ok(chosen.into_iter().cloned().collect())
 }
