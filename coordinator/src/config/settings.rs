@@ -1,7 +1,7 @@
 //! One `[defaults]`, `[group.NAME]` or `[host.NAME]` table with every value checked. Never mixes two tables: `host`
 //! does that.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -183,16 +183,25 @@ impl<'a> ValueReader<'a> {
 
     /// A number from 1 to `max`, or nothing once it is refused.
     pub(super) fn number(&mut self, value: Option<&Spanned<u64>>, max: u64) -> Option<u64> {
+        self.number_in(value, 1..=max)
+    }
+
+    /// A number of these, or nothing once it is refused.
+    pub(super) fn number_in(
+        &mut self,
+        value: Option<&Spanned<u64>>,
+        allowed: RangeInclusive<u64>,
+    ) -> Option<u64> {
         let value = value?;
-        if (1..=max).contains(value.get_ref()) {
+        if allowed.contains(value.get_ref()) {
             return Some(*value.get_ref());
         }
         self.refuse(
             &value.span(),
             ValueError::OutOfRange {
                 value: *value.get_ref(),
-                min: 1,
-                max,
+                min: *allowed.start(),
+                max: *allowed.end(),
             },
         );
         None

@@ -207,9 +207,8 @@ fn read_stream(reader: &mut ValueReader<'_>, raw: &RawStream) -> Option<Stream> 
         timeout,
         size_max,
         percent_min: match &raw.min_percent {
-            Some(percent) if *percent.get_ref() == 0 => 0,
             Some(percent) => {
-                let percent = reader.number(Some(percent), 100)?;
+                let percent = reader.number_in(Some(percent), 0..=100)?;
                 u8::try_from(percent).unwrap_or(PERCENT_MIN_DEFAULT)
             }
             None => PERCENT_MIN_DEFAULT,
