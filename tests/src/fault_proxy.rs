@@ -42,6 +42,18 @@ pub enum Operation {
     Other,
 }
 
+impl Operation {
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Put,
+        Self::Get,
+        Self::Head,
+        Self::List,
+        Self::Delete,
+        Self::Other,
+    ];
+}
+
 /// How a request fails.
 #[derive(Clone)]
 pub enum Fault {

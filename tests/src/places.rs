@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_s3::primitives::ByteStream;
 
-use crate::s3_server::{ACCESS_KEY_ID, S3Server, SECRET_KEY, admin};
+use crate::fault_proxy::FaultProxy;
+use crate::s3_server::{ACCESS_KEY_ID, S3Kind, S3Server, SECRET_KEY, admin};
 use crate::sshd::{Sshd, SshdOptions};
 use crate::world::World;
 
@@ -61,6 +62,18 @@ pub fn leave_only(world: &World, table: &str) -> Result<()> {
     let destination = tables.get("destination").context("a destination")?;
     document.insert("destination".into(), destination.clone());
     world.write_config(&toml::to_string(&document)?)
+}
+
+/// Leaves an S3 server as the only destination, which is behind a proxy.
+pub async fn leave_only_behind_proxy(world: &World) -> Result<(S3Server, FaultProxy)> {
+    let directory = world.directory().join("s3");
+    fs::create_dir(&directory)?;
+    let server = S3Server::start(S3Kind::Moto, &directory)?;
+    make_bucket(&server).await?;
+    let proxy = FaultProxy::start(server.address())?;
+    write_secret(&world.coordinator_dir().join("keys/s3.secret"))?;
+    leave_only(world, &s3_table(&proxy.endpoint(), true))?;
+    Ok((server, proxy))
 }
 
 /// An sshd for `nas`.

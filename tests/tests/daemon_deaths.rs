@@ -10,10 +10,9 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use tests::calendar::in_seconds;
 use tests::coordinator_process::Running;
-use tests::fault_proxy::{Fault, FaultProxy, Gate, Operation, Which};
-use tests::places::{leave_only, make_bucket, s3_table, write_secret};
+use tests::fault_proxy::{Fault, Gate, Operation, Which};
+use tests::places::leave_only_behind_proxy;
 use tests::processes;
-use tests::s3_server::{S3Kind, S3Server};
 use tests::shapes::exit;
 use tests::world::{HOST, World};
 
@@ -75,12 +74,7 @@ fn expect_done(world: &World, outcomes_expected: &[&str]) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_whose_record_is_written_and_not_answered_is_found_in_the_log() -> Result<()> {
     let world = World::new()?;
-    fs::create_dir(world.directory().join("s3"))?;
-    let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
-    make_bucket(&server).await?;
-    let proxy = FaultProxy::start(server.address())?;
-    write_secret(&world.coordinator_dir().join("keys/s3.secret"))?;
-    leave_only(&world, &s3_table(&proxy.endpoint(), true))?;
+    let (_server, proxy) = leave_only_behind_proxy(&world).await?;
     due_soon(&world, "")?;
     let gate = Gate::default();
     // The first one is of the host's new settings.

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tests::compare::expect_equal;
 use tests::corpus::bytes::incompressible;
 use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
-use tests::places::{files_below, leave_only, make_bucket, repository_in, s3_table, write_secret};
-use tests::s3_server::{S3Kind, S3Server};
+use tests::places::{files_below, leave_only_behind_proxy, repository_in};
+use tests::s3_server::S3Server;
 use tests::shapes::exit;
 use tests::world::{HOST, World, WorldOptions, below, copy_tree};
 
@@ -35,15 +35,6 @@ const TEN_YEARS_OFF: [Date; 2] = [
         header: "Tue, 29 Nov 2016 08:00:00 GMT",
         listing: "2016-11-29T08:00:00.000Z",
     },
-];
-
-const OPERATIONS: [Operation; 6] = [
-    Operation::Put,
-    Operation::Get,
-    Operation::Head,
-    Operation::List,
-    Operation::Delete,
-    Operation::Other,
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,12 +66,7 @@ impl Behind {
             ..WorldOptions::default()
         })?;
         world.replace_config_line("#grace = ", &format!("grace = \"{grace}\""))?;
-        fs::create_dir(world.directory().join("s3"))?;
-        let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
-        make_bucket(&server).await?;
-        let proxy = FaultProxy::start(server.address())?;
-        write_secret(&world.coordinator_dir().join("keys/s3.secret"))?;
-        leave_only(&world, &s3_table(&proxy.endpoint(), true))?;
+        let (server, proxy) = leave_only_behind_proxy(&world).await?;
         Ok(Self {
             world,
             proxy,
@@ -138,7 +124,7 @@ fn between(text: &str, open: &str, close: &str, new: &str) -> String {
 /// Every answer says that it is this time, and that everything was stored then.
 fn say_date(proxy: &FaultProxy, date: &'static Date) {
     proxy.forget_plan();
-    for operation in OPERATIONS {
+    for operation in Operation::ALL {
         let lie = Fault::edit(move |answer| {
             for (name, value) in &mut answer.headers {
                 if name == "date" || name == "last-modified" {

@@ -168,17 +168,18 @@ fn wait_for(receivers: &Receivers, title: &str) -> Result<()> {
     })
 }
 
+/// The coordinator's state, whoever else has it open.
+fn state(world: &World) -> Result<rusqlite::Connection> {
+    let path = world.coordinator_dir().join("state/state.db");
+    Ok(rusqlite::Connection::open(path)?)
+}
+
 /// Waits until nothing is left to deliver: what was taken just before a kill would be delivered once more.
 fn wait_until_delivered(world: &World) -> Result<()> {
-    let state = world.coordinator_dir().join("state/state.db");
-    let waiting = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); \
-                   sys.exit(base.execute('SELECT count(*) FROM outbox').fetchone()[0])";
     processes::wait_until("the deliveries", Duration::from_secs(90), || {
-        let asked = std::process::Command::new("python3")
-            .args(["-c", waiting])
-            .arg(&state)
-            .status()?;
-        Ok(asked.success())
+        let waiting: i64 =
+            state(world)?.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+        Ok(waiting == 0)
     })
 }
 
@@ -265,14 +266,7 @@ fn a_digest_goes_out_once_a_day_with_the_ends_of_the_logs_in_it() -> Result<()> 
     drop(daemon(&world, port)?);
     world.run()?;
     // One was due a moment ago, and the daemon before knew of none.
-    let state = world.coordinator_dir().join("state/state.db");
-    let set_back = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); \
-                    base.execute('UPDATE notify_position SET digest = 0'); base.commit()";
-    let done = std::process::Command::new("python3")
-        .args(["-c", set_back])
-        .arg(&state)
-        .status()?;
-    ensure!(done.success());
+    state(&world)?.execute_batch("UPDATE notify_position SET digest = 0")?;
     world.replace_config_line("#digest = \"07:30\"", "digest = \"00:00\"")?;
     for _ in 0..2 {
         let running = daemon(&world, port)?;
@@ -334,15 +328,11 @@ fn targets_that_do_not_work_are_named_and_keep_nothing_from_the_others() -> Resu
     )?;
     // A first daemon makes the state.
     drop(daemon(&world, port)?);
-    let fill = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); \
-                sql = 'INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due) ' \
-                      'VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0)'; \
-                base.executemany(sql, [(str(n), 'dead', 'ok', 'old', '', '{}') for n in range(300)]); base.commit()";
-    let done = std::process::Command::new("python3")
-        .args(["-c", fill])
-        .arg(world.coordinator_dir().join("state/state.db"))
-        .status()?;
-    ensure!(done.success());
+    state(&world)?.execute_batch(
+        "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 299)
+         INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due)
+         SELECT CAST(n AS TEXT), 'dead', 'ok', 'old', '', '{}', 0, 0, 0 FROM numbers",
+    )?;
     let missing = world.directory().join("no-certificates");
     let missing = missing.display().to_string();
     let environment = [
@@ -404,15 +394,10 @@ fn a_clock_that_was_ahead_keeps_nobody_from_being_told() -> Result<()> {
         Ok(first.stderr_so_far().contains("is not delivered yet"))
     })?;
     drop(first);
-    let ahead = "import sqlite3, sys; base = sqlite3.connect(sys.argv[1]); year = 31536000 * 10**9; \
-                 base.execute('UPDATE outbox SET due = due + ?, created = created + ?', [year, year]); \
-                 base.execute('UPDATE notify_position SET digest = digest + ?', [year]); base.commit()";
-    let state = world.coordinator_dir().join("state/state.db");
-    let done = std::process::Command::new("python3")
-        .args(["-c", ahead])
-        .arg(&state)
-        .status()?;
-    ensure!(done.success());
+    state(&world)?.execute_batch(
+        "UPDATE outbox SET due = due + 31536000000000000, created = created + 31536000000000000;
+         UPDATE notify_position SET digest = digest + 31536000000000000",
+    )?;
     receivers.refuse(false)?;
     let _second = daemon(&world, port)?;
     processes::wait_until("the message", Duration::from_secs(60), || {

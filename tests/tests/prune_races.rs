@@ -12,8 +12,8 @@ use tests::compare::expect_equal;
 use tests::coordinator_process::{Finished, Running};
 use tests::corpus::bytes::incompressible;
 use tests::fault_proxy::{Fault, FaultProxy, Gate, Operation, Which};
-use tests::places::{leave_only, make_bucket, s3_table, write_secret};
-use tests::s3_server::{S3Kind, S3Server};
+use tests::places::leave_only_behind_proxy;
+use tests::s3_server::S3Server;
 use tests::shapes::{RunReport, exit};
 use tests::world::{HOST, World, WorldOptions, below, copy_tree};
 
@@ -54,12 +54,7 @@ impl Race {
             ..WorldOptions::default()
         })?;
         world.replace_config_line("#grace = ", "grace = \"1s\"")?;
-        fs::create_dir(world.directory().join("s3"))?;
-        let server = S3Server::start(S3Kind::Moto, &world.directory().join("s3"))?;
-        make_bucket(&server).await?;
-        let proxy = FaultProxy::start(server.address())?;
-        write_secret(&world.coordinator_dir().join("keys/s3.secret"))?;
-        leave_only(&world, &s3_table(&proxy.endpoint(), true))?;
+        let (server, proxy) = leave_only_behind_proxy(&world).await?;
         fs::write(world.source().join("stays"), incompressible(1, 300 << 10))?;
         let mut race = Self {
             world,

@@ -11,15 +11,6 @@ use crate::fixtures::{
     S3Bench, expect_lasting, expect_passing, expect_stored, questions, record, records, text,
 };
 
-const ALL: [Operation; 6] = [
-    Operation::Put,
-    Operation::Get,
-    Operation::Head,
-    Operation::List,
-    Operation::Delete,
-    Operation::Other,
-];
-
 /// An answer may be as large as this before it is given up, and buffers hold something more.
 const ANSWER_BYTES_MAX: u64 = (8 << 20) + (24 << 20);
 
@@ -42,7 +33,7 @@ async fn a_redirect_is_refused_and_never_followed() -> Result<()> {
     ] {
         let what = format!("{answer:?}");
         bench.proxy.forget_plan();
-        for operation in ALL {
+        for operation in Operation::ALL {
             let redirect = answer.clone().header("location", &to);
             bench
                 .proxy
