@@ -50,14 +50,11 @@ impl Rates {
     pub fn at(&self, at: Timestamp, zone: &TimeZone) -> RateNow {
         let applies = |entry: &&RateHours| entry.hours.is_none_or(|hours| hours.is_open(at, zone));
         let rate = self.0.iter().find(applies).map(|entry| entry.rate);
-        let windows = || self.0.iter().filter_map(|entry| entry.hours);
-        let edges = windows().filter_map(|hours| hours.next_edge(at, zone));
-        // Where clocks are changed, any window may open or close.
-        let change = windows().next().and_then(|_| zone.following(at).next());
-        let change = change.map(|change| change.timestamp());
+        let windows = self.0.iter().filter_map(|entry| entry.hours);
+        let edges = windows.filter_map(|hours| hours.next_edge(at, zone));
         RateNow {
             rate,
-            until: edges.chain(change).min(),
+            until: edges.min(),
         }
     }
 }

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::civil::{Date, Time};
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::schedule::error::ScheduleError;
 use crate::schedule::occasions::{Repeated, instant};
+
+/// Days before and after today in which an opening or closing is looked for: one may lie days off, where a day is skipped.
+const DAYS_AROUND: i64 = 3;
 
 /// From one time of day to another, which is not in it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,7 @@ fn time_text(time: Time) -> String {
 }
 
 impl Window {
-    /// Whether it is open.
+    /// Whether it is open: whether that is what clocks show, in each of two hours that are called the same.
     pub fn is_open(&self, at: Timestamp, zone: &TimeZone) -> bool {
         let now = zone.to_datetime(at).time();
         match self.from < self.to {
@@ -68,22 +71,27 @@ impl Window {
 
     /// When it closes next.
     pub fn closes(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        next_time(at, self.to, zone, Repeated::Second)
+        let edges = self.edges(at, zone).filter(|edge| *edge > at);
+        edges.filter(|edge| self.shuts_at(*edge, zone)).min()
     }
 
     /// When it opens next.
     pub fn opens(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        next_time(at, self.from, zone, Repeated::First)
+        let edges = self.edges(at, zone).filter(|edge| *edge > at);
+        let opening = |edge| self.is_open(edge, zone) && !self.is_open(just_before(edge), zone);
+        edges.filter(|edge| opening(*edge)).min()
     }
 
-    /// The next instant at which clocks show when it opens or closes, each time in an hour that comes twice.
+    /// When it closed last.
+    pub fn closed(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let edges = self.edges(at, zone).filter(|edge| *edge <= at);
+        edges.filter(|edge| self.shuts_at(*edge, zone)).max()
+    }
+
+    /// When it opens or closes next.
     pub fn next_edge(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let edge = |time, repeated| next_time(at, time, zone, repeated);
-        let edges = [self.from, self.to].into_iter();
-        edges
-            .flat_map(|time| [edge(time, Repeated::First), edge(time, Repeated::Second)])
-            .flatten()
-            .min()
+        let edges = [self.opens(at, zone), self.closes(at, zone)];
+        edges.into_iter().flatten().min()
     }
 
     /// When it opens, as it is written.
@@ -96,36 +104,28 @@ impl Window {
         time_text(self.to)
     }
 
-    /// When it closed last.
-    pub fn closed(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    fn shuts_at(&self, edge: Timestamp, zone: &TimeZone) -> bool {
+        !self.is_open(edge, zone) && self.is_open(just_before(edge), zone)
+    }
+
+    /// Where it may open or close on the days around an instant: at its own times and where clocks are put on or back.
+    fn edges(&self, at: Timestamp, zone: &TimeZone) -> impl Iterator<Item = Timestamp> {
         let today = zone.to_datetime(at).date();
-        let mut date = today.tomorrow().ok()?;
-        for _ in 0..4 {
-            let found = on(date, self.to, zone, Repeated::Second)?;
-            if found <= at {
-                return Some(found);
-            }
-            date = date.yesterday().ok()?;
-        }
-        None
+        let dates = (-DAYS_AROUND..=DAYS_AROUND)
+            .filter_map(move |days| today.checked_add(jiff::Span::new().days(days)).ok());
+        let times = dates.flat_map(move |date| {
+            [self.from, self.to].into_iter().flat_map(move |time| {
+                let local = date.to_datetime(time);
+                [Repeated::First, Repeated::Second]
+                    .into_iter()
+                    .filter_map(move |which| instant(local, zone, which))
+            })
+        });
+        let after = zone.following(at).take(1);
+        let before = zone.preceding(at).take(1);
+        let changes = after.chain(before).map(|change| change.timestamp());
+        times.chain(changes)
     }
-}
-
-/// The next instant at which clocks show a time. Yesterday's may still come, where days are put forward.
-fn next_time(at: Timestamp, time: Time, zone: &TimeZone, repeated: Repeated) -> Option<Timestamp> {
-    let mut date = zone.to_datetime(at).date().yesterday().ok()?;
-    for _ in 0..4 {
-        let found = on(date, time, zone, repeated)?;
-        if found > at {
-            return Some(found);
-        }
-        date = date.tomorrow().ok()?;
-    }
-    None
-}
-
-fn on(date: Date, time: Time, zone: &TimeZone, repeated: Repeated) -> Option<Timestamp> {
-    instant(date.to_datetime(time), zone, repeated)
 }
 
 /// The last instant before another.

@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use proptest::prelude::{Strategy, prop_assert, proptest};
+use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
 
 use crate::clock::local;
-use crate::schedule::window::Window;
+use crate::schedule::window::{Window, just_before};
 
 fn window(text: &str) -> Window {
     text.parse().unwrap()
@@ -48,20 +48,51 @@ fn a_window_is_open_from_its_first_minute_to_before_its_last() {
 }
 
 #[test]
-fn a_window_that_ends_in_a_gap_ends_with_it_and_one_in_a_repeated_hour_the_second_time() {
+fn a_window_that_ends_in_a_gap_ends_with_it_and_one_that_begins_in_it_begins_with_its_end() {
     let zone = zurich();
     let early = window("00:30-02:30");
     let closes = early
         .closes(at("2026-03-29T01:00:00+01:00"), &zone)
         .unwrap();
     assert_eq!(local(closes, &zone), "2026-03-29T03:00:00+02:00");
-    let closes = early
-        .closes(at("2026-10-25T01:00:00+02:00"), &zone)
-        .unwrap();
-    assert_eq!(local(closes, &zone), "2026-10-25T02:30:00+01:00");
     let late = window("02:30-05:00");
     let opens = late.opens(at("2026-03-28T12:00:00+01:00"), &zone).unwrap();
     assert_eq!(local(opens, &zone), "2026-03-29T03:00:00+02:00");
+}
+
+#[test]
+fn a_window_in_a_repeated_hour_is_open_twice_and_one_within_a_gap_not_at_all() {
+    let zone = zurich();
+    let edges = |text: &str, from: &str, count: usize| -> Vec<String> {
+        let (window, mut from) = (window(text), at(from));
+        let mut next = || {
+            from = window.next_edge(from, &zone).unwrap();
+            local(from, &zone)
+        };
+        std::iter::repeat_with(&mut next).take(count).collect()
+    };
+    assert_eq!(
+        edges("02:10-02:50", "2026-10-25T00:00:00+02:00", 5),
+        [
+            "2026-10-25T02:10:00+02:00",
+            "2026-10-25T02:50:00+02:00",
+            "2026-10-25T02:10:00+01:00",
+            "2026-10-25T02:50:00+01:00",
+            "2026-10-26T02:10:00+01:00",
+        ]
+    );
+    assert_eq!(
+        edges("00:30-02:30", "2026-10-25T00:30:00+02:00", 3),
+        [
+            "2026-10-25T02:30:00+02:00",
+            "2026-10-25T02:00:00+01:00",
+            "2026-10-25T02:30:00+01:00",
+        ]
+    );
+    assert_eq!(
+        edges("02:10-02:50", "2026-03-29T00:00:00+01:00", 1),
+        ["2026-03-30T02:10:00+02:00"]
+    );
 }
 
 #[test]
@@ -97,6 +128,12 @@ proptest! {
             let (opens, closes) = (window.opens(now, &zone).unwrap(), window.closes(now, &zone).unwrap());
             let closed = window.closed(now, &zone).unwrap();
             prop_assert!(opens > now && closes > now && closed <= now);
+            let is_open = |at| window.is_open(at, &zone);
+            prop_assert!(is_open(opens) && !is_open(just_before(opens)));
+            prop_assert!(!is_open(closes) && is_open(just_before(closes)));
+            prop_assert!(!is_open(closed) && is_open(just_before(closed)));
+            prop_assert_eq!(is_open(now), closes < opens);
+            prop_assert_eq!(window.next_edge(now, &zone), Some(opens.min(closes)));
         }
     }
 }
