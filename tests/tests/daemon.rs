@@ -291,8 +291,10 @@ fn a_configuration_that_is_wrong_changes_nothing_and_one_that_is_right_is_taken(
     let told = world.coordinator(&["reload"])?.expect_code(exit::ERROR)?;
     told.expect_stderr(&["is no schedule", "hosts.toml"])?;
     processes::signal(daemon.pid(), Signal::HUP)?;
-    processes::wait_until("the refusal", DEADLINE, || {
-        Ok(daemon.stderr_so_far().contains("is no schedule"))
+    processes::wait_until("the signal's refusal", DEADLINE, || {
+        Ok(daemon
+            .stderr_so_far()
+            .contains("the configuration is not taken"))
     })?;
     write_hosts(&world, &["schedule = \"yearly\""])?;
     let live = status(&world)?.daemon.context("no daemon")?;

@@ -1357,7 +1357,7 @@ fn streams_that_cannot_be_meant_are_refused() {
         ("{ name = \"a\", run = [] }", "is no command"),
         (
             "{ name = \"a\", run = [\"x\"], min_percent = 101 }",
-            "from 1 to 100",
+            "from 0 to 100",
         ),
         (
             "{ name = \"a\", run = [\"x\"], timeout = \"8d\" }",
