@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::compare::{Fact, differences};
 use tests::corpus::{Corpus, CorpusOptions};
 use tests::shapes::{LsLine, Outcome, RunReport, exit};
@@ -334,6 +334,23 @@ fn excludes_caches_and_markers_are_left_out() -> Result<()> {
             && below(&output, &source).join("cache").is_dir()
             && below(&output, &source).join("marked").is_dir()
     );
+    // The same without asking the host.
+    let above = source.parent().context("a directory above")?;
+    for (path, code, told) in [
+        (source.join("kept/inside"), exit::OK, "is backed up"),
+        (source.join("kept/inside"), exit::OK, "\".nobackup\""),
+        (source.join("kept/scratch.tmp"), exit::OK, "\"*.tmp\""),
+        (source.join("build/"), exit::OK, "\"build/\" takes"),
+        (above.join("elsewhere"), exit::OK, "is not backed up"),
+        (above.into(), exit::OK, "itself is kept"),
+        (source.join(".."), exit::USAGE, "without \".\" or \"..\""),
+    ] {
+        let explained = world
+            .coordinator(&["host", "explain", HOST, &path.to_string_lossy()])?
+            .expect_code(code)?;
+        let text = explained.stdout_text() + &explained.stderr_text();
+        ensure!(text.contains(told), "{}: {text}", path.display());
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Arguments of `host`.
 
+use std::ffi::OsString;
+
 use clap::{Args, Subcommand};
 
 /// `host …`.
@@ -40,10 +42,14 @@ accepts what answered last, and ends the hold.
 Example:
   coordinator host accept-identity web1")]
     AcceptIdentity(AcceptIdentityArgs),
-    /// Show when a host is backed up next, and why then
+    /// Show when a host is backed up next, and why then; or whether a path of it is backed up, and why
     #[command(after_help = "\
-Example:
-  coordinator host explain web1")]
+A path that ends with / is judged as a directory. Only the configuration is asked:
+what a mark in a directory or another filesystem leaves out, the host alone knows.
+
+Examples:
+  coordinator host explain web1
+  coordinator host explain web1 /var/cache/apt/")]
     Explain(HostExplainArgs),
 }
 
@@ -80,6 +86,8 @@ pub struct HostTrustArgs {
 pub struct HostExplainArgs {
     /// The host's name in hosts.toml
     pub host: String,
+    /// A path on the host; without it, its schedule is explained
+    pub path: Option<OsString>,
 }
 
 /// `host test`.

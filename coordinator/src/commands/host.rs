@@ -2,6 +2,7 @@
 //! machine, and whether a backup would work. Only `host trust` changes a file: it pins keys in the hosts file.
 
 pub mod explain;
+mod explain_path;
 pub mod identity;
 pub mod list;
 pub mod trial;

@@ -42,6 +42,7 @@ use crate::keyring::unlock::UnlockFrom;
 use crate::logging::Screen;
 use crate::machine;
 use crate::repository::layout::StateDir;
+use crate::restore::error::RestoreError;
 use crate::retention::holds::why_held;
 use crate::storage::embedded::create_destination;
 
@@ -102,6 +103,14 @@ pub enum CommandError {
         /// Why.
         source: globset::Error,
     },
+    /// No path on a host.
+    #[error(transparent)]
+    HostPath(RestoreError),
+    /// The host's exclude rules are too many together.
+    #[error(
+        "the exclude rules, each of which compiles, do not together: write fewer or shorter ones"
+    )]
+    ExcludeRules(#[source] globset::Error),
     /// The host's window is closed.
     #[error("{why}")]
     Closed {
@@ -123,7 +132,7 @@ impl CommandError {
             Self::UnknownHost(_) | Self::NoSuchTag { .. } | Self::NoneMatches { .. } => {
                 ExitCode::NotFound
             }
-            Self::BadGlob { .. } => ExitCode::Usage,
+            Self::BadGlob { .. } | Self::HostPath(_) => ExitCode::Usage,
             Self::Daemon(error) => error.exit_code(),
             Self::Open(error) => error.exit_code(),
             Self::Catalog(error) if error.is_not_found() => ExitCode::NotFound,

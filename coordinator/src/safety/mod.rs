@@ -6,5 +6,6 @@ pub mod coverage;
 pub mod identity;
 pub mod kept;
 pub mod path_rules;
+pub mod path_verdict;
 pub mod quota;
 pub mod stream_size;

@@ -40,13 +40,22 @@ impl PathRules {
 
     /// Whether a path, without a slash in front, is taken by itself. The last rule that matches decides.
     pub fn takes(&self, path: &[u8], is_directory: bool) -> bool {
+        let deciding = self.deciding(path, is_directory);
+        deciding.is_some_and(|(_, means)| !means.negated)
+    }
+
+    /// The place in the list of the rule that decides about a path.
+    pub fn decides(&self, path: &[u8], is_directory: bool) -> Option<usize> {
+        self.deciding(path, is_directory).map(|(place, _)| place)
+    }
+
+    fn deciding(&self, path: &[u8], is_directory: bool) -> Option<(usize, Means)> {
         let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
         let matching = self.globs.matches_candidate(&candidate).into_iter();
-        let meant = matching.filter_map(|place| Some((place, self.rules.get(place)?)));
-        let deciding = meant
+        let meant = matching.filter_map(|place| Some((place, *self.rules.get(place)?)));
+        meant
             .filter(|(_, means)| is_directory || !means.directory_only)
-            .max_by_key(|(place, _)| *place);
-        deciding.is_some_and(|(_, means)| !means.negated)
+            .max_by_key(|(place, _)| *place)
     }
 }
 

@@ -1,6 +1,8 @@
-//! `host explain`: when a host is backed up next, and why then. Asks neither the host nor the daemon.
+//! `host explain`: when a host is backed up next, and why then. Asks neither the host nor the daemon. A path of it is
+//! `explain_path`'s.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -9,6 +11,7 @@ use serde::Serialize;
 use crate::catalog::state::State;
 use crate::cli::host::HostExplainArgs;
 use crate::clock::{Clock, local, utc};
+use crate::commands::host::explain_path::explain_path;
 use crate::commands::on_storage::CommandError;
 use crate::config::Config;
 use crate::config::host::Host;
@@ -43,7 +46,7 @@ struct NextJson {
     begins: String,
 }
 
-/// `host explain HOST`.
+/// `host explain HOST [PATH]`.
 pub fn explain_command(
     args: &HostExplainArgs,
     config: &Config,
@@ -52,6 +55,9 @@ pub fn explain_command(
     out: &mut (dyn Write + Send),
 ) -> Result<(), CommandError> {
     let host = config.host(&args.host)?;
+    if let Some(path) = &args.path {
+        return explain_path(host, path.as_bytes(), json, out);
+    }
     let now = clock.now();
     let state = State::open(&StateDir::new(&config.state_dir).state_file())?;
     let name = host.name.as_str();
