@@ -365,7 +365,22 @@ fn a_pruned_repository_is_recovered_and_misses_nothing() -> Result<()> {
     };
     with(&["lease", "take", "--all"])?.expect_code(exit::OK)?;
     with(&["run", HOST])?.expect_code(exit::OK)?;
+    // Whether the host was on hold, nobody knows any more: until a person has looked nothing is dropped.
+    let kept = || -> Result<usize> {
+        let listed = with(&["snapshots", "--json"])?.expect_code(exit::OK)?;
+        Ok(listed.json::<Vec<SnapshotLine>>()?.len())
+    };
+    let held = with(&prune)?.expect_code(exit::OK)?;
+    ensure!(
+        held.stdout_text().contains("hold"),
+        "{}",
+        held.stdout_text()
+    );
+    assert_eq!(kept()?, 3);
+    with(&["hold", "release", "w*"])?.expect_code(exit::OK)?;
+    with(&["hold", "release", "*"])?.expect_code(exit::NOT_FOUND)?;
     with(&prune)?.expect_code(exit::OK)?;
+    assert_eq!(kept()?, 2);
     with(&["scan", "--full", "--verify"])?.expect_code(exit::OK)?;
     Ok(())
 }

@@ -26,7 +26,8 @@ an encrypted host counts like any other once the hold has ended, so forget it.
 
 Examples:
   coordinator hold release web1
-  coordinator hold release web1 7              # where it has several")]
+  coordinator hold release web1 7              # where it has several
+  coordinator hold release '*'                 # after `recover`, of all hosts that have one")]
     Release(HoldReleaseArgs),
 }
 
@@ -56,7 +57,8 @@ pub struct HoldAddArgs {
 /// `hold release`.
 #[derive(Debug, Clone, Args)]
 pub struct HoldReleaseArgs {
-    /// The host's name
+    /// The host's name; or a glob such as 'web*', or @TAG, for all that are on hold
+    #[arg(value_name = "HOST|GLOB|@TAG")]
     pub host: String,
     /// The hold's number, as `hold ls` shows it; needed where the host has several
     pub number: Option<u64>,

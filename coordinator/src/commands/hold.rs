@@ -1,5 +1,6 @@
 //! `hold`: lists hosts on hold, puts a host on hold, ends that. What a hold does is in `retention::holds`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
@@ -9,6 +10,7 @@ use crate::catalog::state::State;
 use crate::catalog::state::holds::{Hold, HoldKind};
 use crate::cli::hold::{HoldAddArgs, HoldCommand, HoldLsArgs, HoldReleaseArgs};
 use crate::clock::{local, utc};
+use crate::commands::hosts_meant::{hosts_meant, is_pattern};
 use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
 use crate::database::DatabaseError;
@@ -185,25 +187,46 @@ async fn end(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, HoldError> {
+    let hosts: Option<BTreeSet<String>> = match is_pattern(&args.host) {
+        true => {
+            let hosts = hosts_meant(std::slice::from_ref(&args.host), &config)?;
+            Some(hosts.iter().map(|host| host.name.to_string()).collect())
+        }
+        false => None,
+    };
     let coordinator = open_coordinator(config, None).await?;
-    let holds = coordinator.state.lock().await.holds(Some(&args.host))?;
-    let meant = which(&holds, args)?;
-    let released = release(&coordinator, meant.number).await?;
-    if let Some(hold) = &released {
-        let after = match hold.kind {
-            HoldKind::Identity => "ended; the machine that is known stays the one that is let in",
-            _ => "ended; the keep rules hold again",
-        };
-        tell(hold, json, after, out)?;
+    let holds = coordinator.state.lock().await.holds(None)?;
+    let meant = match &hosts {
+        Some(hosts) => each_of(&holds, hosts, args)?,
+        None => vec![which(&holds, &args.host, args.number)?],
+    };
+    let mut released = Vec::new();
+    for hold in meant {
+        released.extend(release(&coordinator, hold.number).await?);
+    }
+    if json && hosts.is_some() {
+        let released: Vec<HoldJson> = released.iter().map(HoldJson::of).collect();
+        write_json(out, &released)?;
+    } else {
+        for hold in &released {
+            let after = match hold.kind {
+                HoldKind::Identity => {
+                    "ended; the machine that is known stays the one that is let in"
+                }
+                _ => "ended; the keep rules hold again",
+            };
+            tell(hold, json, after, out)?;
+        }
     }
     coordinator.close().await;
     Ok(ExitCode::Ok)
 }
 
-/// The hold that is meant; without a number, the only one.
-fn which<'a>(holds: &'a [Hold], args: &HoldReleaseArgs) -> Result<&'a Hold, HoldError> {
-    let host = args.host.clone();
-    match (args.number, holds) {
+/// The hold on a host that is meant; without a number, the only one.
+fn which<'a>(holds: &'a [Hold], host: &str, number: Option<u64>) -> Result<&'a Hold, HoldError> {
+    let host = host.to_owned();
+    let holds: Vec<&Hold> = holds.iter().filter(|hold| hold.host == host).collect();
+    match (number, holds.as_slice()) {
         (_, []) => Err(HoldError::NotHeld { host }),
         (None, [only]) => Ok(only),
         (None, several) => Err(HoldError::Several {
@@ -212,9 +235,28 @@ fn which<'a>(holds: &'a [Hold], args: &HoldReleaseArgs) -> Result<&'a Hold, Hold
         }),
         (Some(number), holds) => {
             let found = holds.iter().find(|hold| hold.number == number);
-            found.ok_or(HoldError::NoSuchHold { host, number })
+            found.copied().ok_or(HoldError::NoSuchHold { host, number })
         }
     }
+}
+
+/// The only hold of each of these hosts that has one; before any of them ends, each is known to be clear.
+fn each_of<'a>(
+    holds: &'a [Hold],
+    hosts: &BTreeSet<String>,
+    args: &HoldReleaseArgs,
+) -> Result<Vec<&'a Hold>, HoldError> {
+    let held: BTreeSet<&String> = holds.iter().map(|hold| &hold.host).collect();
+    let held: Vec<&String> = held
+        .into_iter()
+        .filter(|host| hosts.contains(*host))
+        .collect();
+    if held.is_empty() {
+        let host = args.host.clone();
+        return Err(HoldError::NotHeld { host });
+    }
+    let meant = held.into_iter().map(|host| which(holds, host, args.number));
+    meant.collect()
 }
 
 fn tell(
@@ -242,7 +284,6 @@ mod tests {
 
     use super::{HoldError, which};
     use crate::catalog::state::holds::{Hold, HoldKind};
-    use crate::cli::hold::HoldReleaseArgs;
 
     fn hold(number: u64) -> Hold {
         Hold {
@@ -257,35 +298,28 @@ mod tests {
         }
     }
 
-    fn args(number: Option<u64>) -> HoldReleaseArgs {
-        HoldReleaseArgs {
-            host: "web1".to_owned(),
-            number,
-        }
-    }
-
     #[test]
     fn a_hold_among_several_is_named_by_its_number() {
         let one = [hold(4)];
         let two = [hold(4), hold(9)];
         assert!(matches!(
-            which(&[], &args(None)),
+            which(&[], "web1", None),
             Err(HoldError::NotHeld { .. })
         ));
         assert_eq!(
-            which(&one, &args(None)).map(|hold| hold.number).ok(),
+            which(&one, "web1", None).map(|hold| hold.number).ok(),
             Some(4)
         );
         assert!(matches!(
-            which(&two, &args(None)),
+            which(&two, "web1", None),
             Err(HoldError::Several { count: 2, .. })
         ));
         assert_eq!(
-            which(&two, &args(Some(9))).map(|hold| hold.number).ok(),
+            which(&two, "web1", Some(9)).map(|hold| hold.number).ok(),
             Some(9)
         );
         assert!(matches!(
-            which(&two, &args(Some(5))),
+            which(&two, "web1", Some(5)),
             Err(HoldError::NoSuchHold { number: 5, .. })
         ));
     }

@@ -269,6 +269,8 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
         "\nA coordinator stands in {} again. Look at hosts.toml there: files of private keys are not in backups. Then\n  \
          coordinator -c {config} scan --full\n  \
          coordinator -c {config} restore HOST latest --to DIR\n\
+         Every host is on hold, so that nothing of it is dropped until you have looked, for holds of before are not known:\n  \
+         coordinator -c {config} hold release '*'\n\
          It backs up once it has the leases, when the coordinator that had them is gone for good:\n  \
          coordinator -c {config} lease take --all",
         report.dir.display(),

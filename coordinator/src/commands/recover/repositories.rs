@@ -10,15 +10,21 @@ use serde::Serialize;
 use toml_edit::{DocumentMut, Item};
 
 use crate::catalog::SnapshotRow;
+use crate::catalog::state::holds::HoldKind;
 use crate::catalog::state::results::RunResult;
 use crate::clock::utc;
 use crate::commands::recover::RecoverError;
 use crate::config::name::HostName;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::repository::{RepositoryError, check_config};
+use crate::retention::holds::hold;
 use crate::storage::ReadRange;
 use crate::storage::error::StorageError;
 use crate::terminal::error_line;
+
+/// Why every host is on hold afterwards.
+const WHY_HELD: &str = "the coordinator was rebuilt by `recover`, which knows no holds of before and no machine by its identity: \
+                        look at the host's last snapshots, then end this";
 
 /// One repository; also an element of what `recover --json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -142,6 +148,7 @@ async fn recover_one(
         Err(error) => return Err(error.into()),
     };
     note_results(coordinator, &opened.0).await?;
+    hold_hosts(coordinator, &opened.0).await?;
     Ok(Ok(describe(coordinator, id, opened)?))
 }
 
@@ -164,6 +171,21 @@ async fn note_results(
             totals: row.totals,
         };
         state.note_result(host, row.run, &result)?;
+    }
+    Ok(())
+}
+
+/// Which hosts were on hold, because of an attack or the law, was known to the lost coordinator alone.
+async fn hold_hosts(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+) -> Result<(), RecoverError> {
+    let listed = opened.catalog.snapshots(None)?;
+    let forgotten = opened.catalog.forgotten(None)?;
+    let mut hosts: BTreeSet<&str> = listed.iter().map(|row| row.host.as_str()).collect();
+    hosts.extend(forgotten.iter().map(|row| row.snapshot.host.as_str()));
+    for host in hosts {
+        hold(coordinator, host, HoldKind::Manual, WHY_HELD, None).await?;
     }
     Ok(())
 }
