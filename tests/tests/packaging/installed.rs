@@ -278,3 +278,42 @@ fn users_and_directories_are_as_the_units_need_them() -> Result<()> {
     ensure!(members == BTreeSet::from(["append-server", "coordinator"]));
     Ok(())
 }
+
+/// cargo-deb takes a path of an asset as it is from the crate's directory, but for "target/release", and ends when nothing is there.
+#[test]
+fn the_debian_package_takes_all_that_is_installed_from_where_its_script_installs_it() -> Result<()>
+{
+    let script = fs::read_to_string(project().join("systemd/deb"))?;
+    ensure!(script.contains("PREFIX=/usr DESTDIR=target/package systemd/install"));
+    let manifest = fs::read_to_string(project().join("coordinator/Cargo.toml"))?;
+    let manifest: toml::Table = toml::from_str(&manifest)?;
+    let assets = ["package", "metadata", "deb", "assets"];
+    let assets = assets
+        .iter()
+        .try_fold(&toml::Value::Table(manifest), |table, key| table.get(key))
+        .and_then(toml::Value::as_array)
+        .context("assets")?
+        .clone();
+    let mut taken = BTreeMap::new();
+    for asset in assets {
+        let [from, to, mode]: [String; 3] = asset.try_into()?;
+        let from = from
+            .strip_prefix("../target/package/")
+            .with_context(|| format!("{from} is not where systemd/deb installs"))?;
+        let from = from.trim_end_matches('*').trim_end_matches("/**/");
+        ensure!(
+            from.trim_end_matches('/') == to.trim_end_matches('/'),
+            "{from} goes to {to}"
+        );
+        taken.insert(to, mode);
+    }
+    let root = PackageRoot::install("/usr")?;
+    for file in files_below(&root.path("/usr"))? {
+        let file = Path::new("usr").join(file);
+        let mode = fs::metadata(root.path("/").join(&file))?.mode() & 0o777;
+        let asset = taken.iter().find(|(to, _)| file.starts_with(to));
+        let (_, of_package) = asset.with_context(|| format!("no asset takes {file:?}"))?;
+        assert_eq!(format!("{mode:o}"), *of_package, "{}", file.display());
+    }
+    Ok(())
+}
