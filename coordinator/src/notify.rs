@@ -2,8 +2,9 @@
 //! everything is.
 //!
 //! What is told comes from the audit log and from the hosts' status, whoever wrote it: [`transitions`] finds what changed,
-//! [`notifier`] writes that into the state together with how far it went, and [`deliveries`] delivers what waits there until it is
-//! delivered. So nothing is told twice because a daemon was started anew, and nothing is forgotten.
+//! [`notifier`] writes that into the state together with how far it went, and [`deliveries`] gives every target its own turn, in
+//! which what waits for it is delivered until it is taken. So nothing is told twice because a daemon was started anew, and nothing
+//! is forgotten. Only what a target was taking when the daemon was killed is given to it once more, with the same id.
 
 pub mod alert;
 pub mod command;
@@ -12,6 +13,9 @@ pub mod deliveries;
 pub mod digest;
 pub mod http;
 pub mod mail;
+pub mod missed;
 pub mod notifier;
 pub mod secret;
+pub mod switch;
 pub mod transitions;
+pub mod turn;

@@ -375,6 +375,146 @@ fn targets_that_do_not_work_are_named_and_keep_nothing_from_the_others() -> Resu
     Ok(())
 }
 
+/// A program that takes its whole time for its first message: what happens meanwhile is told to the others all the same.
+#[test]
+fn a_slow_target_delays_no_other() -> Result<()> {
+    let (world, receivers) = (World::new()?, Receivers::start()?);
+    let port = free_port()?;
+    let http = receivers.http();
+    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
+    let (began, block) = (
+        world.directory().join("began"),
+        world.directory().join("block"),
+    );
+    fs::write(&block, "")?;
+    let script = format!(
+        "touch '{}'; while [ -e '{}' ]; do sleep 0.1; done",
+        began.display(),
+        block.display()
+    );
+    add_targets(
+        &world,
+        &format!(
+            "[[notify.target]]\nname = \"slow\"\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"{script}\"]\ntimeout = \"5m\"\n\
+             [[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n"
+        ),
+    )?;
+    let _running = daemon(&world, port)?;
+    for name in ["first", "second"] {
+        let token = ["token", "add", name, "--scope", "metrics"];
+        world.coordinator(&token)?.expect_code(exit::OK)?;
+        processes::wait_until(name, Duration::from_secs(60), || {
+            let posts = receivers.posts_to("/hook")?;
+            let title = format!("token {name} was made");
+            Ok(began.exists() && posts.iter().any(|post| post.body.contains(&title)))
+        })?;
+    }
+    fs::remove_file(&block)?;
+    wait_until_delivered(&world)
+}
+
+#[test]
+fn a_kill_while_a_target_is_told_repeats_nothing_that_it_took_before() -> Result<()> {
+    let world = World::new()?;
+    let port = free_port()?;
+    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
+    let (told, block) = (
+        world.directory().join("told"),
+        world.directory().join("block"),
+    );
+    fs::write(&block, "")?;
+    fs::write(&told, "")?;
+    // It hangs with the third message.
+    let script = format!(
+        "cat >> '{told}'; echo >> '{told}'; [ $(wc -l < '{told}') -ne 3 ] || while [ -e '{block}' ]; do sleep 0.1; done",
+        told = told.display(),
+        block = block.display()
+    );
+    add_targets(
+        &world,
+        &format!(
+            "[[notify.target]]\nname = \"program\"\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"{script}\"]\ntimeout = \"5m\"\n"
+        ),
+    )?;
+    drop(daemon(&world, port)?);
+    state(&world)?.execute_batch(
+        "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 4)
+         INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due)
+         SELECT CAST(n AS TEXT), 'program', 'ok', 'one', '', '{\"n\":' || n || '}',
+         CAST(strftime('%s', 'now') AS INTEGER) * 1000000000, 0, 0 FROM numbers",
+    )?;
+    let numbers = || -> Result<Vec<u64>> {
+        let lines = fs::read_to_string(&told)?;
+        let messages = lines.lines().map(serde_json::from_str::<serde_json::Value>);
+        let messages: Vec<_> = messages.collect::<Result<_, _>>()?;
+        let numbers = messages.iter().filter_map(|message| message["n"].as_u64());
+        Ok(numbers.collect())
+    };
+    let mut first = daemon(&world, port)?;
+    processes::wait_until("the third message", Duration::from_secs(60), || {
+        Ok(fs::read_to_string(&told)?.lines().count() == 3)
+    })?;
+    first.kill()?;
+    drop(first);
+    fs::remove_file(&block)?;
+    let _second = daemon(&world, port)?;
+    wait_until_delivered(&world)?;
+    let numbers = numbers()?;
+    ensure!(numbers == [0, 1, 2, 2, 3, 4], "{numbers:?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_target_missed_for_hours_comes_as_one_message_before_what_is_new() -> Result<()> {
+    let (world, receivers) = (World::new()?, Receivers::start()?);
+    let port = free_port()?;
+    let http = receivers.http();
+    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
+    add_targets(
+        &world,
+        &format!("[[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n"),
+    )?;
+    receivers.refuse(true)?;
+    let mut first = daemon(&world, port)?;
+    for (name, waiting) in [("one", 1), ("two", 2), ("three", 3)] {
+        let token = ["token", "add", name, "--scope", "metrics"];
+        world.coordinator(&token)?.expect_code(exit::OK)?;
+        processes::wait_until(name, Duration::from_secs(60), || {
+            let count: i64 =
+                state(&world)?.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+            Ok(count == waiting)
+        })?;
+    }
+    first.kill()?;
+    drop(first);
+    // Seven hours ago.
+    state(&world)?
+        .execute_batch("UPDATE outbox SET created = created - 7 * 3600 * 1000000000, due = 0")?;
+    receivers.refuse(false)?;
+    let _second = daemon(&world, port)?;
+    let new = "the daemon runs again after it ended without being told to";
+    processes::wait_until(new, Duration::from_secs(60), || {
+        let posts = receivers.posts_to("/hook")?;
+        Ok(posts.iter().any(|post| post.body.contains(new)))
+    })?;
+    let posts = receivers.posts_to("/hook")?;
+    let missed = posts[0].json()?;
+    ensure!(
+        missed["kind"] == "missed" && missed["count"] == 3,
+        "{missed}"
+    );
+    let alerts = missed["alerts"].as_array().into_iter().flatten();
+    let titles: Vec<&str> = alerts.filter_map(|alert| alert["title"].as_str()).collect();
+    let made = ["one", "two", "three"].map(|name| format!("token {name} was made by user:root(0)"));
+    ensure!(titles == made, "{titles:?}");
+    let others: Vec<_> = posts[1..].iter().map(|post| &post.body).collect();
+    ensure!(
+        others.iter().all(|body| !body.contains("was made")),
+        "{others:?}"
+    );
+    Ok(())
+}
+
 /// As a clock that was a year ahead leaves the state.
 #[test]
 fn a_clock_that_was_ahead_keeps_nobody_from_being_told() -> Result<()> {

@@ -17,8 +17,9 @@ use crate::config::settings::ValueReader;
 
 /// The most targets.
 const TARGETS_MAX: usize = 16;
-/// How long a command may take.
+/// How long a command may take: unless told otherwise, and at most.
 const COMMAND_DEADLINE: Span = Span::from_secs(30);
+const COMMAND_DEADLINE_MAX: Span = Span::from_secs(300);
 /// From dead-man ping to dead-man ping.
 const PING_EVERY: Span = Span::from_secs(300);
 
@@ -259,6 +260,16 @@ pub enum TargetError {
         /// The server.
         server: String,
     },
+    /// More time than a program needs to pass a message on.
+    #[error(
+        "timeout = \"{timeout}\" is too long: a program has at most {max} for a message; let it pass on what takes longer, and end"
+    )]
+    TooLong {
+        /// What was written.
+        timeout: Span,
+        /// The most.
+        max: Span,
+    },
     /// No time of day.
     #[error("{text:?} is no time of day: write it as in \"07:30\"")]
     Time {
@@ -400,15 +411,27 @@ fn read_way(
         RawKind::Gotify => Way::Gotify(endpoint(secret)?),
         RawKind::Command => Way::Command {
             run: read_command(raw, kind)?,
-            timeout: reader
-                .deadline(raw.timeout.as_ref())
-                .unwrap_or(COMMAND_DEADLINE),
+            timeout: command_deadline(reader, raw.timeout.as_ref())?,
         },
         RawKind::Ping => Way::Ping {
             endpoint: endpoint(secret)?,
             every: reader.deadline(raw.every.as_ref()).unwrap_or(PING_EVERY),
         },
     })
+}
+
+fn command_deadline(
+    reader: &mut ValueReader<'_>,
+    text: Option<&Text>,
+) -> Result<Span, TargetError> {
+    let (timeout, max) = (
+        reader.deadline(text).unwrap_or(COMMAND_DEADLINE),
+        COMMAND_DEADLINE_MAX,
+    );
+    match timeout <= max {
+        true => Ok(timeout),
+        false => Err(TargetError::TooLong { timeout, max }),
+    }
 }
 
 fn read_command(raw: &RawTarget, kind: &'static str) -> Result<Vec<String>, TargetError> {

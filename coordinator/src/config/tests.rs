@@ -1291,6 +1291,19 @@ fn hooks_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
+fn a_program_that_is_told_has_a_bounded_time() {
+    let with_timeout = |timeout: &str| {
+        format!(
+            "{COORDINATOR}\n[[notify.target]]\nname = \"pager\"\nkind = \"command\"\nrun = [\"page\"]\n\
+             timeout = \"{timeout}\"\n"
+        )
+    };
+    Fixture::new(&with_timeout("5m"), HOSTS).load().unwrap();
+    let text = refused_coordinator(&with_timeout("301s"));
+    assert_says(&text, &["coordinator.toml:", "5m1s", "at most 5m"]);
+}
+
+#[test]
 fn presets_are_commands_and_streams_read_back_as_they_are_shown() {
     let streams = "stream = [
         { name = \"z\", run = [\"a b\", \"c\"], min_percent = 25, allow_empty = true, on_failure = \"warn\" },

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use crate::catalog::state::notifications::Outgoing;
 use crate::clock::{local, utc};
 use crate::terminal::visible;
 
@@ -34,6 +35,13 @@ impl Level {
             Self::Warning => "warning",
             Self::Critical => "critical",
         }
+    }
+
+    /// The level of a word; one that is not known is not made less of.
+    pub fn of_word(word: &str) -> Self {
+        let levels = [Self::Ok, Self::Warning, Self::Critical];
+        let level = levels.into_iter().find(|level| level.as_str() == word);
+        level.unwrap_or(Self::Critical)
     }
 }
 
@@ -136,6 +144,32 @@ impl Message {
             body,
             json,
         })
+    }
+}
+
+impl Message {
+    /// The message on its way to a target.
+    pub fn to(&self, target: &str) -> Outgoing {
+        Outgoing {
+            key: self.key.clone(),
+            target: target.to_owned(),
+            level: self.level.to_string(),
+            title: self.title.clone(),
+            body: self.body.clone(),
+            json: self.json.to_string(),
+        }
+    }
+}
+
+impl From<Outgoing> for Message {
+    fn from(outgoing: Outgoing) -> Self {
+        Self {
+            key: outgoing.key,
+            level: Level::of_word(&outgoing.level),
+            title: outgoing.title,
+            body: outgoing.body,
+            json: serde_json::from_str(&outgoing.json).unwrap_or_default(),
+        }
     }
 }
 

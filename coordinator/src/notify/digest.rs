@@ -114,21 +114,10 @@ impl Digest<'_> {
     fn body(&self) -> String {
         let mut out = format!("{}\n\n", local(self.now, self.zone));
         out.push_str(&self.hosts_table());
-        let wrong = self
-            .conditions
-            .iter()
-            .filter(|condition| !condition.detail.is_empty());
-        let wrong: Vec<String> = wrong
-            .map(|condition| {
-                let subject = condition.subject.trim_start_matches("host:");
-                let since = local(condition.since, self.zone);
-                let line = format!("{subject} {}: {}", condition.facet, condition.detail);
-                format!("  since {since} {}\n", visible(&line))
-            })
-            .collect();
+        let wrong = wrong_now(self.conditions, self.zone);
         if !wrong.is_empty() {
             out.push_str("\nWhat is not as it should be:\n");
-            out.extend(wrong);
+            out.push_str(&wrong);
         }
         for lag in self.destinations.iter().filter(|lag| lag.objects > 0) {
             let (name, bytes) = (&lag.destination, size_text(lag.bytes));
@@ -187,6 +176,18 @@ impl Digest<'_> {
         write_table(&mut table, &columns, &rows).expect("writing to a Vec cannot fail");
         String::from_utf8_lossy(&table).into_owned()
     }
+}
+
+/// What is not as it should be, a line for each that says more than since when.
+pub fn wrong_now(conditions: &[Condition], zone: &TimeZone) -> String {
+    let told = conditions.iter().filter(|one| !one.detail.is_empty());
+    told.map(|condition| {
+        let subject = condition.subject.trim_start_matches("host:");
+        let since = local(condition.since, zone);
+        let line = format!("{subject} {}: {}", condition.facet, condition.detail);
+        format!("  since {since} {}\n", visible(&line))
+    })
+    .collect()
 }
 
 fn host_json(host: &HostStatus, now: Timestamp) -> Value {

@@ -1,17 +1,15 @@
-//! Goes through what happened and how hosts are, writes down what is to be told, and delivers it. Each step is one change of
+//! Goes through what happened and how hosts are, writes down what is to be told, and has it delivered. Each step is one change of
 //! the state: what it found, and how far it went.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use append_server::places::Place;
 use formats::audit::AuditHead;
-use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::reader::AuditReader;
@@ -21,20 +19,19 @@ use crate::catalog::state::notifications::{NotifyStep, Outgoing, Position};
 use crate::catalog::{CatalogError, last_known};
 use crate::clock::{to_nanos, utc};
 use crate::config::Config;
-use crate::config::notify_settings::{Target, Way};
+use crate::config::notify_settings::Target;
 use crate::coordinator::Coordinator;
 use crate::daemon::health::Health;
 use crate::database::DatabaseError;
 use crate::events::EventStream;
 use crate::machine;
 use crate::notify::alert::{Level, Message};
-use crate::notify::deliver::Ping;
-use crate::notify::deliveries::{Deliveries, RETRY_MAX};
+use crate::notify::deliveries::Deliveries;
 use crate::notify::digest::{Digest, LogHead, last_due};
 use crate::notify::transitions::{FirstLock, Tracker};
+use crate::notify::turn::{OutboxError, RETRY_MAX};
 use crate::repository::layout::StateDir;
 use crate::scan::known::scanned;
-use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, fleet_status};
 use crate::terminal::error_line;
 
@@ -61,6 +58,9 @@ pub enum NotifyError {
     /// A catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// What waits.
+    #[error(transparent)]
+    Deliveries(#[from] OutboxError),
     /// A thread was ended.
     #[error("looking for what is to be told was ended")]
     Ended(#[from] tokio::task::JoinError),
@@ -77,8 +77,6 @@ pub struct Notifier {
     health: Health,
     /// Nothing after a failure: what was read then was not told.
     reader: Option<AuditReader>,
-    /// When each dead-man switch is called next.
-    pings: BTreeMap<String, Instant>,
 }
 
 impl Notifier {
@@ -101,11 +99,10 @@ impl Notifier {
         let machine = machine::name();
         Ok(Self {
             coordinator,
-            deliveries: Deliveries::new(machine.clone(), health.clone()),
+            deliveries: Deliveries::new(&machine, health.clone()),
             health,
             machine,
             reader: None,
-            pings: BTreeMap::new(),
         })
     }
 
@@ -114,35 +111,40 @@ impl Notifier {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hears = true;
-        self.ping_all(Some(Ping::Start)).await;
         loop {
-            // Losing any arm is safe: events are in the audit log, where they are looked for.
-            tokio::select! {
+            // Losing any arm is safe: events are in the audit log, where they are looked for, and turns go on by themselves.
+            let looks = tokio::select! {
                 () = ending.cancelled() => break,
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => true,
                 heard = events.next(), if hears => {
                     hears = heard.is_some();
                     sleep(GATHER).await;
                     while events.next_waiting().is_some() {}
+                    true
                 }
-            }
+                goes_on = self.deliveries.turn_ended(), if self.deliveries.has_turns() => match goes_on {
+                    true => false,
+                    false => continue,
+                },
+            };
             // What cannot be looked for keeps nothing from being delivered.
             let round = async {
-                let looked = self.look().await;
+                let looked = match looks {
+                    true => self.look().await,
+                    false => Ok(()),
+                };
                 let current = self.current();
-                // First, so that no slow target makes somebody think that nothing lives here.
-                self.ping_all(None).await;
-                let delivered = self.deliveries.deliver_due(&current).await;
-                looked.and(delivered.map_err(NotifyError::from))
+                let begun = self.deliveries.begin_due(&current).await;
+                looked.and(begun.map_err(NotifyError::from))
             };
-            // Losing a round is safe: what it had not written down is found again, and a message that was just being
-            // delivered is delivered once more.
+            // Losing a round is safe: what it had not written down is found again.
             let done = tokio::select! {
                 () = ending.cancelled() => break,
                 done = round => done,
             };
             match done {
-                Ok(()) => self.health.service_up(ALERTS),
+                Ok(()) if looks => self.health.service_up(ALERTS),
+                Ok(()) => {}
                 Err(error) => {
                     self.health.service_down(ALERTS, error_line(&error));
                     let error = &error as &dyn std::error::Error;
@@ -153,6 +155,7 @@ impl Notifier {
         if let Err(error) = self.look().await {
             tracing::error!(%error, "the end could not be written down to be told");
         }
+        self.deliveries.end().await;
     }
 
     /// Finds what changed, and writes it down together with the messages that tell it.
@@ -174,55 +177,6 @@ impl Notifier {
 
     fn current(&self) -> Arc<Coordinator> {
         Arc::clone(&self.coordinator.borrow())
-    }
-
-    /// Calls the dead-man switches whose time has come: with `told`, or by how hosts are.
-    async fn ping_all(&mut self, told: Option<Ping>) {
-        let current = self.current();
-        let now = Instant::now();
-        let mut due = Vec::new();
-        for target in &current.config.notify.targets {
-            let Way::Ping { endpoint, every } = &target.way else {
-                continue;
-            };
-            let next = self.pings.get(&target.name);
-            if told.is_none() && next.is_some_and(|next| *next > now) {
-                continue;
-            }
-            if told.is_none() {
-                self.pings
-                    .insert(target.name.clone(), now + every.duration());
-            }
-            due.push((target, endpoint));
-        }
-        if due.is_empty() {
-            return;
-        }
-        let told = match told {
-            Some(told) => told,
-            // A daemon that does not do all its work is as good as a host without snapshots.
-            None if !self.health.down(std::time::Instant::now()).is_empty() => Ping::Fail,
-            None => fleet(&current),
-        };
-        let deliveries = &self.deliveries;
-        let calls = due
-            .into_iter()
-            .map(|(target, endpoint)| deliveries.call(&target.name, endpoint, told));
-        join_all(calls).await;
-    }
-}
-
-/// Whether every host has the snapshots that it was promised.
-fn fleet(current: &Coordinator) -> Ping {
-    let read = || -> Result<bool, DatabaseError> {
-        let state = State::open(&current.state_dir.state_file())?;
-        let hosts = fleet_status(&state, &current.config, current.clock.now())?;
-        let is_well = |host| severity(host) != Severity::Critical;
-        Ok(hosts.iter().all(is_well))
-    };
-    match read() {
-        Ok(true) => Ping::Success,
-        Ok(false) | Err(_) => Ping::Fail,
     }
 }
 
@@ -317,13 +271,7 @@ fn look_once(
         cleared: changes.cleared,
         messages,
     };
-    let dropped = state.notify_step(&step, position, now)?;
-    if dropped > 0 {
-        tracing::error!(
-            dropped,
-            "messages were dropped: too many wait for a target that does not take them"
-        );
-    }
+    state.notify_step(&step, position, now)?;
     // What could be read before the damage is told all the same.
     heard.map_err(NotifyError::from)
 }
@@ -338,16 +286,7 @@ fn outgoing(
         return Vec::new();
     };
     let targets = config.notify.targets.iter().filter(wants);
-    targets
-        .map(|target| Outgoing {
-            key: message.key.clone(),
-            target: target.name.clone(),
-            level: message.level.to_string(),
-            title: message.title.clone(),
-            body: message.body.clone(),
-            json: message.json.to_string(),
-        })
-        .collect()
+    targets.map(|target| message.to(&target.name)).collect()
 }
 
 /// Where the log of each repository ends, as far as this coordinator has followed it.

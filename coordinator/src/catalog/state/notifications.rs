@@ -43,9 +43,6 @@ CREATE TABLE outbox (
 }
 pub(super) use notification_tables;
 
-/// The most messages that wait for one target; the oldest make room.
-pub const OUTBOX_MESSAGES_MAX: u32 = 500;
-
 /// Something that is wrong, and of which was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
@@ -146,13 +143,13 @@ impl State {
         })
     }
 
-    /// Writes all that one step found, and how far it went. Says how many messages were dropped because too many wait.
+    /// Writes all that one step found, and how far it went.
     pub fn notify_step(
         &mut self,
         step: &NotifyStep,
         position: Position,
         now: Timestamp,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {
             for condition in &step.raised {
                 transaction.execute(
@@ -183,21 +180,99 @@ impl State {
         })
     }
 
-    /// Messages whose time has come, the oldest first, and of each target no more than this: many that wait for one keep none of
-    /// another's back.
-    pub fn due_messages(
-        &self,
-        now: Timestamp,
-        of_target_max: u32,
-    ) -> Result<Vec<Waiting>, DatabaseError> {
+    /// The targets whose first message is due.
+    pub fn due_targets(&self, now: Timestamp) -> Result<Vec<String>, DatabaseError> {
         self.database.read(|connection| {
+            // Beside min(), SQLite takes the other columns from the row that has it.
             let mut statement = connection.prepare_cached(
-                "SELECT id, key, target, level, title, body, json, created, attempts FROM
-                 (SELECT *, row_number() OVER (PARTITION BY target ORDER BY id) AS place FROM outbox WHERE due <= ?1)
-                 WHERE place <= ?2 ORDER BY id",
+                "SELECT target, due, min(id) FROM outbox GROUP BY target HAVING due <= ?1",
             )?;
-            let rows = statement.query_map(params![to_nanos(now), of_target_max], read_waiting)?;
+            let rows = statement.query_map([to_nanos(now)], |row| row.get(0))?;
             rows.collect()
+        })
+    }
+
+    /// The first message that waits for a target, if it is due: none goes before it.
+    pub fn next_message(
+        &self,
+        target: &str,
+        now: Timestamp,
+    ) -> Result<Option<Waiting>, DatabaseError> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, key, target, level, title, body, json, created, attempts FROM outbox
+                     WHERE id = (SELECT min(id) FROM outbox WHERE target = ?1) AND due <= ?2",
+                )?
+                .query_row(params![target, to_nanos(now)], read_waiting)
+                .optional()
+        })
+    }
+
+    /// What `take` makes of a target's messages that are older than `before`, or that are not among the last `newest`; the
+    /// oldest first. It is told which ones are too many.
+    pub fn old_messages<T>(
+        &self,
+        target: &str,
+        before: Timestamp,
+        newest: u32,
+        take: impl Fn(Waiting, bool) -> T,
+    ) -> Result<Vec<T>, DatabaseError> {
+        self.database.read(|connection| {
+            let last_too_many: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT id FROM outbox WHERE target = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2",
+                )?
+                .query_row(params![target, newest], |row| row.get(0))
+                .optional()?;
+            let mut statement = connection.prepare_cached(
+                "SELECT id, key, target, level, title, body, json, created, attempts FROM outbox
+                 WHERE target = ?1 AND (created < ?2 OR id <= ?3) ORDER BY id",
+            )?;
+            let rows =
+                statement.query_map(params![target, to_nanos(before), last_too_many], |row| {
+                    let waiting = read_waiting(row)?;
+                    let is_too_many = last_too_many.is_some_and(|last| waiting.id <= last);
+                    Ok(take(waiting, is_too_many))
+                })?;
+            rows.collect()
+        })
+    }
+
+    /// Puts one message in the place of others: that of the first of them, with its age and its attempts.
+    pub fn replace_messages(
+        &mut self,
+        ids: &[i64],
+        message: &Outgoing,
+    ) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            let Some((first, others)) = ids.split_first() else {
+                return Ok(());
+            };
+            for id in others {
+                transaction
+                    .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+                    .execute([id])?;
+            }
+            transaction.execute(
+                "UPDATE outbox SET key = ?2, level = ?3, title = ?4, body = ?5, json = ?6 WHERE id = ?1",
+                params![
+                    first,
+                    message.key,
+                    message.level,
+                    message.title,
+                    message.body,
+                    message.json
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Drops what waits for a target; says how much that was.
+    pub fn drop_messages(&mut self, target: &str) -> Result<usize, DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute("DELETE FROM outbox WHERE target = ?1", [target])
         })
     }
 
@@ -225,7 +300,7 @@ impl State {
         })
     }
 
-    /// A message was delivered, or is given up.
+    /// A message was delivered.
     pub fn message_done(&mut self, id: i64) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {
             transaction.execute("DELETE FROM outbox WHERE id = ?1", [id])?;
@@ -249,7 +324,7 @@ fn enqueue(
     transaction: &Transaction<'_>,
     messages: &[Outgoing],
     now: Timestamp,
-) -> rusqlite::Result<usize> {
+) -> rusqlite::Result<()> {
     for message in messages {
         transaction.execute(
             "INSERT INTO outbox (key, target, level, title, body, json, created, attempts, due)
@@ -265,18 +340,7 @@ fn enqueue(
             ],
         )?;
     }
-    let mut dropped = 0;
-    let mut targets: Vec<&str> = messages.iter().map(|one| one.target.as_str()).collect();
-    targets.sort_unstable();
-    targets.dedup();
-    for target in targets {
-        dropped += transaction.execute(
-            "DELETE FROM outbox WHERE target = ?1 AND id NOT IN
-             (SELECT id FROM outbox WHERE target = ?1 ORDER BY id DESC LIMIT ?2)",
-            params![target, OUTBOX_MESSAGES_MAX],
-        )?;
-    }
-    Ok(dropped)
+    Ok(())
 }
 
 fn read_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
@@ -324,28 +388,67 @@ mod tests {
         }
     }
 
-    #[test]
-    fn many_messages_of_one_target_keep_none_of_another_back() {
+    fn with_messages(messages: Vec<Outgoing>) -> (tempfile::TempDir, State, Timestamp) {
         let dir = tempfile::tempdir().unwrap();
         let mut state = State::open(&dir.path().join("state.db")).unwrap();
         let now = Timestamp::UNIX_EPOCH;
-        let mut messages: Vec<Outgoing> = (0..300).map(|number| message("dead", number)).collect();
-        messages.push(message("phone", 300));
         let step = NotifyStep {
             messages,
             ..NotifyStep::default()
         };
         state.notify_step(&step, position(now), now).unwrap();
-        let due = state.due_messages(now, 20).unwrap();
-        let of = |target: &str| {
-            due.iter()
-                .filter(|one| one.message.target == target)
-                .count()
+        (dir, state, now)
+    }
+
+    #[test]
+    fn no_message_goes_before_one_that_waits_for_the_same_target() {
+        let messages = vec![
+            message("dead", 1),
+            message("phone", 2),
+            message("dead", 3),
+            message("phone", 4),
+        ];
+        let (_dir, mut state, now) = with_messages(messages);
+        assert_eq!(state.due_targets(now).unwrap(), ["dead", "phone"]);
+        let first = state.next_message("dead", now).unwrap().unwrap();
+        assert_eq!(first.message.key, "1");
+        state.message_failed(first.id, now + HOUR).unwrap();
+        assert_eq!(state.due_targets(now).unwrap(), ["phone"]);
+        assert_eq!(state.next_message("dead", now).unwrap(), None);
+        let again = state.next_message("dead", now + HOUR).unwrap().unwrap();
+        assert_eq!((again.id, again.attempts), (first.id, 1));
+        for key in ["2", "4"] {
+            let next = state.next_message("phone", now).unwrap().unwrap();
+            assert_eq!(next.message.key, key);
+            state.message_done(next.id).unwrap();
+        }
+        assert_eq!(state.next_message("phone", now).unwrap(), None);
+    }
+
+    #[test]
+    fn one_message_takes_the_place_and_the_attempts_of_many() {
+        let messages = (0..5).map(|number| message("dead", number)).collect();
+        let (_dir, mut state, now) = with_messages(messages);
+        let first = state.next_message("dead", now).unwrap().unwrap();
+        state.message_failed(first.id, now + HOUR).unwrap();
+        let old = |state: &State, before, newest| {
+            let keys = |waiting: super::Waiting, is_too_many| (waiting.message.key, is_too_many);
+            state.old_messages("dead", before, newest, keys).unwrap()
         };
-        assert_eq!((of("dead"), of("phone")), (20, 1));
-        // The oldest ones, in their order.
-        assert!(due.is_sorted_by_key(|one| one.id));
-        assert_eq!(due[19].message.key, "19");
+        assert_eq!(old(&state, now, 5), []);
+        let too_many = [("0".to_owned(), true), ("1".to_owned(), true)];
+        assert_eq!(old(&state, now, 3), too_many);
+        assert_eq!(old(&state, now + HOUR, 5).len(), 5);
+        let ids = [first.id, first.id + 2];
+        state.replace_messages(&ids, &message("dead", 9)).unwrap();
+        assert_eq!(state.next_message("dead", now).unwrap(), None);
+        let next = state.next_message("dead", now + HOUR).unwrap().unwrap();
+        assert_eq!((next.message.key.as_str(), next.attempts), ("9", 1));
+        let keys: Vec<String> = old(&state, now + HOUR, 5)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(keys, ["9", "1", "3", "4"]);
     }
 
     #[test]
@@ -366,20 +469,20 @@ mod tests {
             messages: vec![message("phone", 1)],
         };
         state.notify_step(&step, position(ahead), ahead).unwrap();
-        let first = state.due_messages(ahead, 20).unwrap();
-        state.message_failed(first[0].id, ahead + HOUR).unwrap();
-        assert!(state.due_messages(now, 20).unwrap().is_empty());
+        let first = state.next_message("phone", ahead).unwrap().unwrap();
+        state.message_failed(first.id, ahead + HOUR).unwrap();
+        assert_eq!(state.next_message("phone", now).unwrap(), None);
 
         state.forget_the_future(now, HOUR).unwrap();
-        let due = state.due_messages(now, 20).unwrap();
-        assert_eq!((due.len(), due[0].created), (1, now));
+        let due = state.next_message("phone", now).unwrap().unwrap();
+        assert_eq!(due.created, now);
         assert_eq!(state.conditions().unwrap()[0].since, now);
         // The next digest is due tomorrow, and not in a year.
         assert_eq!(state.notify_position().unwrap(), Some(position(now)));
 
         // What waits as it should goes on waiting.
-        state.message_failed(due[0].id, now + HOUR).unwrap();
+        state.message_failed(due.id, now + HOUR).unwrap();
         state.forget_the_future(now, HOUR).unwrap();
-        assert!(state.due_messages(now, 20).unwrap().is_empty());
+        assert_eq!(state.next_message("phone", now).unwrap(), None);
     }
 }

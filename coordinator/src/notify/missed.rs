@@ -1,0 +1,353 @@
+//! What becomes of messages that a target did not take for long. What they told is over by the time it takes some again: one
+//! message in their place says how many there were and names them, and what is still so is told in full. Pure.
+
+use formats::ids::RunId;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::catalog::state::notifications::{Condition, Waiting};
+use crate::clock::{local, utc};
+use crate::notify::alert::{Level, Message};
+use crate::notify::digest::wrong_now;
+use crate::terminal::visible;
+
+/// A message that waits for longer has missed its time.
+pub const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(6);
+/// A digest that waits for longer has: there is another one by then. Until then it is kept for the ends of logs in it.
+const DIGEST_MISSED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// The most messages that wait for one target: the oldest of more count as missed.
+pub const WAITING_MAX: u32 = 500;
+/// What missed its time and was refused as often counts as missed although it is still so: perhaps it is this very message that
+/// the target does not take.
+const ATTEMPTS_MAX: u32 = 10;
+/// The most things that are named; the oldest of more are only counted.
+const LINES_MAX: usize = 50;
+/// The kind of such a message, in its JSON.
+const KIND: &str = "missed";
+
+/// A message that missed its time, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Old {
+    id: i64,
+    /// Whether it is one in the place of others.
+    is_summary: bool,
+    is_digest: bool,
+    created: Timestamp,
+    /// Whether it counts as missed whatever it tells.
+    is_given_up: bool,
+    /// How many messages it is.
+    count: u64,
+    since: Timestamp,
+    lines: Vec<Line>,
+}
+
+/// One thing that was to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    at: Timestamp,
+    level: Level,
+    subject: String,
+    facet: String,
+    title: String,
+    run: Option<RunId>,
+}
+
+/// One message, and those in whose place it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Their places, the oldest first.
+    pub ids: Vec<i64>,
+    /// The message.
+    pub message: Message,
+}
+
+impl Old {
+    /// A message that missed its time.
+    pub fn of(waiting: Waiting, is_too_many: bool) -> Self {
+        let Waiting {
+            id,
+            message,
+            created,
+            attempts,
+        } = waiting;
+        let json: Value = serde_json::from_str(&message.json).unwrap_or_default();
+        let is_summary = json["kind"] == KIND;
+        let alerts = json["alerts"].as_array().into_iter().flatten();
+        let mut lines: Vec<Line> = alerts.map(|alert| Line::of(alert, created)).collect();
+        // A digest is one thing.
+        if lines.is_empty() {
+            lines.push(Line {
+                at: created,
+                level: Level::of_word(&message.level),
+                subject: String::new(),
+                facet: String::new(),
+                title: message.title,
+                run: None,
+            });
+        }
+        let since = json["since"].as_str().and_then(|since| since.parse().ok());
+        Self {
+            id,
+            is_summary,
+            is_digest: json["kind"] == "digest",
+            created,
+            is_given_up: is_too_many || attempts >= ATTEMPTS_MAX,
+            count: json["count"].as_u64().filter(|_| is_summary).unwrap_or(1),
+            since: since.filter(|_| is_summary).unwrap_or(created),
+            lines,
+        }
+    }
+
+    fn is_missed(&self, conditions: &[Condition], now: Timestamp) -> bool {
+        let is_over = match self.is_digest {
+            true => now.duration_since(self.created) > DIGEST_MISSED_AFTER,
+            false => !self.lines.iter().any(|line| line.is_so(conditions)),
+        };
+        self.is_summary || self.is_given_up || is_over
+    }
+}
+
+impl Line {
+    fn of(alert: &Value, created: Timestamp) -> Self {
+        let text = |name: &str| alert[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            at: text("at").parse().unwrap_or(created),
+            level: Level::of_word(&text("level")),
+            subject: text("subject"),
+            facet: text("what"),
+            title: text("title"),
+            run: text("run").parse().ok(),
+        }
+    }
+
+    /// Whether what it tells began then and lasts. What was wrong, ended, and is wrong again is told by a later one.
+    fn is_so(&self, conditions: &[Condition]) -> bool {
+        self.level != Level::Ok
+            && conditions.iter().any(|condition| {
+                condition.subject == self.subject
+                    && condition.facet == self.facet
+                    && condition.since <= self.at
+            })
+    }
+
+    fn json(&self, conditions: &[Condition]) -> Value {
+        json!({
+            "at": utc(self.at),
+            "level": self.level.as_str(),
+            "subject": self.subject,
+            "what": self.facet,
+            "title": self.title,
+            "detail": "",
+            "run": self.run.map(|run| run.to_string()),
+            "still": self.is_so(conditions),
+        })
+    }
+
+    fn text(&self, conditions: &[Condition]) -> String {
+        let still = match self.is_so(conditions) {
+            true => " (still so)",
+            false => "",
+        };
+        let at = local(self.at, &TimeZone::UTC);
+        format!("{at} {}: {}{still}\n", self.level, visible(&self.title))
+    }
+}
+
+/// The message in the place of those that are missed; nothing where there is none but such a message already. `old` is a
+/// target's, the oldest first; `conditions` hold now.
+pub fn summary(
+    old: &[Old],
+    conditions: &[Condition],
+    coordinator: &str,
+    now: Timestamp,
+) -> Option<Summary> {
+    let missed = old.iter().filter(|one| one.is_missed(conditions, now));
+    let missed: Vec<&Old> = missed.collect();
+    if missed.iter().all(|one| one.is_summary) {
+        return None;
+    }
+    let count: u64 = missed.iter().map(|one| one.count).sum();
+    let since = missed.iter().map(|one| one.since).min()?;
+    let lines: Vec<&Line> = missed.iter().flat_map(|one| &one.lines).collect();
+    let named = lines
+        .get(lines.len().saturating_sub(LINES_MAX)..)
+        .unwrap_or_default();
+    let is_so = lines.iter().filter(|line| line.is_so(conditions));
+    let level = is_so.map(|line| line.level).max();
+    // Whoever is not told for hours should look why, whatever it was.
+    let level = level.unwrap_or(Level::Warning).max(Level::Warning);
+    let (messages, were) = match count {
+        1 => ("message", "was"),
+        _ => ("messages", "were"),
+    };
+    let since_text = local(since, &TimeZone::UTC);
+    let title = format!("{count} {messages} {were} not delivered since {since_text}");
+    let mut body = format!("{title}, in short:\n");
+    if named.len() < lines.len() {
+        body.push_str("(the last ones)\n");
+    }
+    body.extend(named.iter().map(|line| line.text(conditions)));
+    let at = local(now, &TimeZone::UTC);
+    match wrong_now(conditions, &TimeZone::UTC) {
+        wrong if wrong.is_empty() => body.push_str(&format!("\nAt {at} nothing was wrong.\n")),
+        wrong => body.push_str(&format!("\nWhat was not as it should be at {at}:\n{wrong}")),
+    }
+    let ids: Vec<i64> = missed.iter().map(|one| one.id).collect();
+    let key = format!("{coordinator} {KIND} {} {}", ids.first()?, ids.last()?);
+    let json = json!({
+        "id": key,
+        "kind": KIND,
+        "coordinator": coordinator,
+        "at": utc(now),
+        "level": level.as_str(),
+        "title": title,
+        "text": body,
+        "count": count,
+        "since": utc(since),
+        "alerts": named.iter().map(|line| line.json(conditions)).collect::<Value>(),
+    });
+    Some(Summary {
+        ids,
+        message: Message {
+            key,
+            level,
+            title,
+            body,
+            json,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::{ATTEMPTS_MAX, LINES_MAX, Old, Summary, summary};
+    use crate::catalog::state::notifications::{Condition, Outgoing, Waiting};
+    use crate::notify::alert::{Alert, Level, Message};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn minute(number: i64) -> Timestamp {
+        NOW + SignedDuration::from_mins(number)
+    }
+
+    fn alert(number: i64, level: Level, facet: &str) -> Alert {
+        Alert {
+            at: minute(number),
+            level,
+            subject: "host:web1".to_owned(),
+            facet: facet.to_owned(),
+            title: format!("{facet} {number}"),
+            detail: "why".to_owned(),
+            run: None,
+        }
+    }
+
+    fn waiting(id: i64, message: &Message, attempts: u32) -> Waiting {
+        Waiting {
+            id,
+            message: Outgoing {
+                key: message.key.clone(),
+                target: "hook".to_owned(),
+                level: message.level.to_string(),
+                title: message.title.clone(),
+                body: message.body.clone(),
+                json: message.json.to_string(),
+            },
+            created: minute(id),
+            attempts,
+        }
+    }
+
+    fn old(id: i64, level: Level, facet: &str, attempts: u32) -> Old {
+        let alerts = [alert(id, level, facet)];
+        let message = Message::of_alerts(&alerts, id.to_string(), "c", minute(id)).unwrap();
+        Old::of(waiting(id, &message, attempts), false)
+    }
+
+    fn condition(facet: &str, since: i64) -> Condition {
+        Condition {
+            subject: "host:web1".to_owned(),
+            facet: facet.to_owned(),
+            since: minute(since),
+            detail: "why".to_owned(),
+            run: None,
+        }
+    }
+
+    fn again(summary: &Summary) -> Old {
+        Old::of(waiting(summary.ids[0], &summary.message, 0), false)
+    }
+
+    #[test]
+    fn what_is_over_becomes_one_message_and_what_is_so_stays() {
+        let waits = [
+            old(1, Level::Warning, "run", 3),
+            old(2, Level::Critical, "late", 0),
+            old(3, Level::Ok, "run", 0),
+            old(4, Level::Warning, "run", 0),
+        ];
+        // The run failed once more at 4, and the host is late.
+        let wrong = [condition("late", 2), condition("run", 4)];
+        let told = summary(&waits, &wrong, "c", minute(400)).unwrap();
+        assert_eq!(told.ids, [1, 3]);
+        assert_eq!(told.message.level, Level::Warning);
+        assert_eq!(
+            told.message.title,
+            "2 messages were not delivered since 1970-01-01T00:01:00+00:00"
+        );
+        let body = &told.message.body;
+        for words in ["warning: run 1\n", "ok: run 3\n", "web1 late: why"] {
+            assert!(body.contains(words), "{words}: {body}");
+        }
+        assert!(!body.contains("still so"), "{body}");
+        assert_eq!(summary(&waits[1..2], &wrong, "c", NOW), None);
+    }
+
+    #[test]
+    fn what_is_so_and_is_refused_all_the_time_makes_way_and_is_marked() {
+        let wrong = [condition("late", 1)];
+        let waits = [old(1, Level::Critical, "late", ATTEMPTS_MAX)];
+        let told = summary(&waits, &wrong, "c", minute(400)).unwrap();
+        assert_eq!(told.message.level, Level::Critical);
+        assert!(told.message.body.contains("late 1 (still so)"));
+        assert_eq!(told.message.json["alerts"][0]["still"], true);
+    }
+
+    #[test]
+    fn more_that_is_missed_is_added_and_the_oldest_only_counted() {
+        let many: Vec<Old> = (1..=60).map(|id| old(id, Level::Ok, "run", 0)).collect();
+        let first = summary(&many, &[], "c", minute(400)).unwrap();
+        // By itself it stays as it is.
+        assert_eq!(summary(&[again(&first)], &[], "c", minute(401)), None);
+        let both = [again(&first), old(61, Level::Ok, "run", 0)];
+        let told = summary(&both, &[], "c", minute(800)).unwrap();
+        assert_eq!(told.ids, [1, 61]);
+        assert_ne!(told.message.key, first.message.key);
+        assert_eq!(
+            told.message.title,
+            "61 messages were not delivered since 1970-01-01T00:01:00+00:00"
+        );
+        let alerts = told.message.json["alerts"].as_array().unwrap();
+        assert_eq!(alerts.len(), LINES_MAX);
+        assert_eq!(alerts[LINES_MAX - 1]["title"], "run 61");
+        assert_eq!(alerts[0]["title"], "run 12");
+    }
+
+    #[test]
+    fn a_digest_has_a_day_and_is_named_by_its_title_then() {
+        let mut message = Message::of_alerts(&[alert(1, Level::Ok, "x")], String::new(), "c", NOW);
+        let digest = message.as_mut().unwrap();
+        digest.title = "daily digest".to_owned();
+        digest.json = serde_json::json!({"kind": "digest"});
+        let waits = [Old::of(waiting(7, digest, 0), false)];
+        assert_eq!(summary(&waits, &[], "c", minute(400)), None);
+        let told = summary(&waits, &[], "c", minute(2_000)).unwrap();
+        assert!(told.message.body.contains("ok: daily digest\n"));
+        assert!(told.message.body.contains("nothing was wrong"));
+    }
+}
