@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -178,5 +179,46 @@ fn a_listener_whose_address_is_taken_is_down_until_it_is_free_and_needs_no_resta
     down(false)?;
     let answer = http_get(port, "/healthz", None)?;
     ensure!(answer.status == 200, "{answer:?}");
+    Ok(())
+}
+
+/// A state file that is none, and one that hangs as on a disk that does not answer: whoever asks is told, and in time.
+#[test]
+fn a_state_that_cannot_be_opened_or_hangs_is_told_within_a_deadline() -> Result<()> {
+    let world = World::new()?;
+    let (_daemon, port) = listening(&world)?;
+    ensure!(http_get(port, "/healthz", None)?.status == 200);
+    let state = world.coordinator_dir().join("state/state.db");
+    let away = world.directory().join("state.away");
+    let expect_failing = |reason: &str| -> Result<()> {
+        let began = Instant::now();
+        let answer = http_get(port, "/healthz", None)?;
+        ensure!(began.elapsed() < Duration::from_secs(15), "{answer:?}");
+        let json: Value = serde_json::from_str(&answer.body)?;
+        let down = json["down"].as_array().into_iter().flatten();
+        ensure!(
+            answer.status == 503 && down.into_iter().any(|one| one == "state"),
+            "{answer:?}"
+        );
+        let told = json["reason"].as_str().unwrap_or_default();
+        ensure!(told.contains(reason), "{answer:?}");
+        Ok(())
+    };
+    fs::rename(&state, &away)?;
+    fs::create_dir(&state)?;
+    expect_failing("cannot be opened")?;
+    fs::remove_dir(&state)?;
+    let made = Command::new("mkfifo").arg(&state).status()?;
+    ensure!(made.success());
+    expect_failing("does not open in time")?;
+    // One that hangs does not add up.
+    expect_failing("does not open in time")?;
+    // It answers again, and those that wait for it go on.
+    let released = fs::File::open(&state)?;
+    fs::rename(&away, &state)?;
+    processes::wait_until("good health", Duration::from_secs(60), || {
+        Ok(http_get(port, "/healthz", None)?.status == 200)
+    })?;
+    drop(released);
     Ok(())
 }

@@ -29,6 +29,13 @@ use crate::status::{DestinationLag, fleet_status, host_status};
 
 /// How long the append-server may take to say how destinations are doing.
 const DESTINATIONS_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the state may take to open for `/healthz`, and for everything else.
+const STATE_DEADLINE: Duration = Duration::from_secs(3);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// What everybody may ask, without a token.
+const HEALTHZ: &str = "/healthz";
+/// What the state is called among what is down.
+const STATE: &str = "state";
 /// When a token was used is noted to the minute.
 const USE_NOTED_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
@@ -40,6 +47,8 @@ pub struct Answers {
     /// How the daemon is.
     health: Health,
     requests: Requests,
+    /// Held by the one look at the state for `/healthz`: one that hangs takes up one thread, however often somebody asks.
+    looking: Arc<tokio::sync::Mutex<()>>,
     /// Who failed to show a token.
     failures: Mutex<Failures>,
 }
@@ -49,7 +58,6 @@ type Answer = Response<Full<Bytes>>;
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
-    Healthz,
     Host(String),
     Metrics,
     Status,
@@ -58,7 +66,6 @@ enum Asked {
 impl Asked {
     fn read(path: &str) -> Option<Self> {
         match path {
-            "/healthz" => Some(Self::Healthz),
             "/metrics" => Some(Self::Metrics),
             "/v1/status" => Some(Self::Status),
             // Host names have no character that would be escaped in a path.
@@ -68,12 +75,11 @@ impl Asked {
         }
     }
 
-    fn scope(&self) -> Option<Scope> {
+    fn scope(&self) -> Scope {
         match self {
-            Self::Healthz => None,
-            Self::Host(_) => Some(Scope::Health),
-            Self::Metrics => Some(Scope::Metrics),
-            Self::Status => Some(Scope::Status),
+            Self::Host(_) => Scope::Health,
+            Self::Metrics => Scope::Metrics,
+            Self::Status => Scope::Status,
         }
     }
 }
@@ -85,6 +91,8 @@ struct Healthz {
     /// The names of what is down, and nothing more of it: whoever asks shows no token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     down: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 /// What `/health/host/NAME` says.
@@ -110,6 +118,7 @@ impl Answers {
             coordinator,
             health,
             requests: Requests::default(),
+            looking: Arc::default(),
             failures: Mutex::default(),
         }
     }
@@ -126,31 +135,33 @@ impl Answers {
     }
 
     async fn find_answer<B>(self: &Arc<Self>, request: Request<B>, from: IpAddr) -> Answer {
-        let Some(asked) = Asked::read(request.uri().path()) else {
+        let path = request.uri().path();
+        let asked = Asked::read(path);
+        if asked.is_none() && path != HEALTHZ {
             return plain(StatusCode::NOT_FOUND, "there is nothing here\n");
-        };
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
             let allow = HeaderValue::from_static("GET, HEAD");
             refused.headers_mut().insert(ALLOW, allow);
             return refused;
         }
-        let (this, token) = (Arc::clone(self), bearer(&request));
-        // Whoever has no good token causes no work beyond this.
-        let refused = match asked.scope() {
-            Some(scope) => in_background(move || this.refuse(token.as_ref(), scope, from)).await,
-            None => None,
+        let Some(asked) = asked else {
+            return self.healthz().await;
         };
+        let (this, token, scope) = (Arc::clone(self), bearer(&request), asked.scope());
+        // Whoever has no good token causes no work beyond this.
+        let refused = in_background(move || this.refuse(token.as_ref(), scope, from)).await;
         if let Some(refused) = refused {
             return refused;
         }
         let destinations = match asked {
             Asked::Metrics | Asked::Status => self.destinations().await,
-            Asked::Healthz | Asked::Host(_) => Vec::new(),
+            Asked::Host(_) => Vec::new(),
         };
         let this = Arc::clone(self);
         let found = in_background(move || this.look_up(&asked, &destinations).map(Some)).await;
-        found.unwrap_or_else(unhealthy)
+        found.unwrap_or_else(|| no_state("the look at the state file was ended"))
     }
 
     async fn destinations(&self) -> Vec<DestinationLag> {
@@ -175,7 +186,6 @@ impl Answers {
         let (config, now) = (&current.config, current.clock.now());
         let state = State::open(&current.state_dir.state_file())?;
         match asked {
-            Asked::Healthz => Ok(self.healthz()),
             Asked::Host(name) => {
                 let Ok(host) = config.host(name) else {
                     return Ok(plain(StatusCode::NOT_FOUND, "there is no such host\n"));
@@ -216,11 +226,45 @@ impl Answers {
         }
     }
 
-    fn healthz(&self) -> Answer {
-        let down = self.health.down(Instant::now());
+    /// How the daemon is, from memory, and whether its state can be opened. Always within a deadline: whoever asks whether all
+    /// is well must be told that it is not.
+    async fn healthz(&self) -> Answer {
+        let mut down = self.health.down(Instant::now());
+        let reason = self.state_problem().await;
+        down.extend(reason.map(|_| STATE));
         match down.is_empty() {
-            true => json(StatusCode::OK, &Healthz { status: "ok", down }),
-            false => failing(down),
+            true => answer_health(StatusCode::OK, "ok", down, reason),
+            false => failing(down, reason),
+        }
+    }
+
+    /// Why the state cannot be opened, if it cannot.
+    async fn state_problem(&self) -> Option<&'static str> {
+        let file = self.current().state_dir.state_file();
+        let look = async {
+            let looking = Arc::clone(&self.looking).lock_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _looking = looking;
+                State::open(&file).map(drop)
+            })
+            .await
+        };
+        // Losing the look is safe: it ends by itself, and lets the next one begin then.
+        match tokio::time::timeout(STATE_DEADLINE, look).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the state cannot be opened");
+                Some("the state file cannot be opened: the daemon's log says why")
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the look at the state was ended");
+                Some("the state file cannot be opened: the daemon's log says why")
+            }
+            Err(_) => {
+                tracing::error!("the state does not open in time");
+                Some("the state file does not open in time: is its disk well?")
+            }
         }
     }
 
@@ -280,20 +324,30 @@ impl HostHealth {
     }
 }
 
-/// Looks at the state on a thread that may wait for it. What fails there is told, and makes the listener unhealthy.
+/// Looks at the state on a thread that may wait for it, and no longer than whoever asks waits. What fails there is told, and
+/// makes the listener unhealthy.
 async fn in_background(
     work: impl FnOnce() -> Result<Option<Answer>, DatabaseError> + Send + 'static,
 ) -> Option<Answer> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
+    let looking = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(ANSWER_DEADLINE, looking).await {
+        Ok(Ok(Ok(answer))) => answer,
+        Ok(Ok(Err(error))) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the listener cannot read the state");
-            Some(unhealthy())
+            Some(no_state(
+                "the state file cannot be read: the daemon's log says why",
+            ))
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             tracing::error!(%error, "an answer was ended");
-            Some(unhealthy())
+            Some(no_state("the look at the state file was ended"))
+        }
+        Err(_) => {
+            tracing::error!("the listener does not get an answer from the state in time");
+            Some(no_state(
+                "the state file does not answer in time: is its disk well?",
+            ))
         }
     }
 }
@@ -310,14 +364,26 @@ fn bearer<B>(request: &Request<B>) -> Option<Token> {
     }
 }
 
-fn unhealthy() -> Answer {
-    failing(Vec::new())
+fn no_state(reason: &'static str) -> Answer {
+    failing(vec![STATE], Some(reason))
 }
 
-fn failing(down: Vec<&'static str>) -> Answer {
-    let status = "failing";
-    let code = StatusCode::SERVICE_UNAVAILABLE;
-    json(code, &Healthz { status, down })
+fn failing(down: Vec<&'static str>, reason: Option<&'static str>) -> Answer {
+    answer_health(StatusCode::SERVICE_UNAVAILABLE, "failing", down, reason)
+}
+
+fn answer_health(
+    code: StatusCode,
+    status: &'static str,
+    down: Vec<&'static str>,
+    reason: Option<&'static str>,
+) -> Answer {
+    let healthz = Healthz {
+        status,
+        down,
+        reason,
+    };
+    json(code, &healthz)
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Answer {
