@@ -1,5 +1,5 @@
 //! A daemon that is killed once a run's snapshot is in the log, and before it could note that anywhere: the next one finds it there,
-//! and does not back up the same occasion a second time.
+//! and does not back up the same occasion a second time. So does whatever run comes first.
 
 use std::fs;
 use std::path::Path;
@@ -85,6 +85,27 @@ async fn a_snapshot_whose_record_is_written_and_not_answered_is_found_in_the_log
     kill(daemon)?;
     gate.open();
     expect_done(&world, &["ok", "warnings"])
+}
+
+/// The run by hand comes before the next daemon, and is the one to find out what became of the run before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_by_hand_before_the_daemon_returns_does_not_undo_what_was_committed() -> Result<()> {
+    let world = World::new()?;
+    let (_server, proxy) = leave_only_behind_proxy(&world).await?;
+    due_soon(&world, "")?;
+    let gate = Gate::default();
+    // The first one is of the host's new settings.
+    let record = Which::all(Operation::Put).with("/log/").after(1).times(1);
+    proxy.plan(record, Fault::HoldAfter(gate.clone()));
+    let daemon = world.start(&["daemon"])?;
+    processes::wait_until("the snapshot's record", DEADLINE, || Ok(gate.is_reached()))?;
+    kill(daemon)?;
+    gate.open();
+    world.run()?;
+    let log = world.coordinator(&["audit", "log", "--json"])?;
+    let log = log.expect_code(exit::OK)?.stdout_text();
+    ensure!(log.contains("the coordinator died once"), "{log}");
+    expect_done(&world, &["ok", "warnings", "ok"])
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod run;
 
+pub mod dead_runs;
 pub mod hooks;
 pub mod limited_carrying;
 pub mod login;

@@ -20,6 +20,7 @@ use crate::backup::carrier::Carrier;
 use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
 use crate::backup::control::Outgoing;
 use crate::backup::conversation::{Conversation, State, converse};
+use crate::backup::dead_runs::note_dead_of;
 use crate::backup::error::RunError;
 use crate::backup::guard::{Guard, cut_at, stored_bytes};
 use crate::backup::hooks::Hooks;
@@ -139,8 +140,13 @@ async fn run(
         lock = RepositoryLock::share(&locks, &repository) => lock?,
         why = progress.stopped() => return Err(why.into()),
     };
-    let now = coordinator.clock.now();
     let name = host.name.to_string();
+    // Losing the look is safe: the next run, or the daemon's next start, looks again.
+    tokio::select! {
+        noted = note_dead_of(coordinator, &name) => noted?,
+        why = progress.stopped() => return Err(why.into()),
+    };
+    let now = coordinator.clock.now();
     coordinator
         .state
         .lock()
