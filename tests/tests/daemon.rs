@@ -517,8 +517,8 @@ fn many_who_wait_for_runs_keep_nobody_from_asking() -> Result<()> {
     let ask = |host: &str| -> Result<UnixStream> {
         let mut stream = UnixStream::connect(&socket)?;
         stream.set_read_timeout(Some(DEADLINE))?;
-        let run = serde_json::json!({ "hosts": [host], "full_read": false, "first": false, "outside_window": false });
-        let question = serde_json::json!({ "protocol": 1, "question": { "run": run } });
+        let run = serde_json::json!({ "hosts": [host], "full_read": false, "first": false, "outside_window": false, "through": null });
+        let question = serde_json::json!({ "protocol": 2, "question": { "run": run } });
         writeln!(stream, "{question}")?;
         Ok(stream)
     };

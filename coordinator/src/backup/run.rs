@@ -67,7 +67,7 @@ const GOODBYE_MAX: Duration = Duration::from_secs(30);
 pub struct RunOptions {
     /// Read every file, whatever the parent snapshot knows.
     pub full_read: bool,
-    /// It is asked for although the host's window is closed.
+    /// It is asked for whatever the host's window says: it may begin while that is closed, and go on past its end.
     pub outside_window: bool,
     /// What it is called; a name of its own otherwise.
     pub run: Option<RunId>,

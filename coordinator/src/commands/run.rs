@@ -40,7 +40,7 @@ pub async fn run_command(
     presentation: Presentation<'_>,
 ) -> io::Result<ExitCode> {
     let progress = Arc::new(Progress::default());
-    let options = options(host, args, clock.as_ref());
+    let options = options(host, args);
     let run = open_and_run(config, host, options, Arc::clone(&clock), &progress);
     let run = within_window(run, host, args, clock.as_ref(), &progress);
     let run = until_interrupted(run, stop, &progress);

@@ -111,10 +111,8 @@ async fn answer(stream: UnixStream, places: Places, asked: &Asked) -> io::Result
             };
             // Others may ask meanwhile.
             drop(places.asking);
-            let order = Runs {
-                question,
-                by: Actor::user(peer.uid()),
-            };
+            let by = Actor::user(peer.uid(), question.through.clone());
+            let order = Runs { question, by };
             return answer_run(order, daemon, &mut read, &mut write).await;
         }
         Question::Reload => in_time(daemon.reload()).await.map(told),

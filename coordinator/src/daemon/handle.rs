@@ -43,7 +43,7 @@ pub struct RunOrder {
     pub full_read: bool,
     /// Before all others that wait.
     pub first: bool,
-    /// Although the window is closed.
+    /// Whatever the window says.
     pub outside_window: bool,
     /// Who wants it.
     pub by: Actor,

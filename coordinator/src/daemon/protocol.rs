@@ -8,7 +8,7 @@ use crate::status::behind::Behind;
 use crate::status::json::DestinationJson;
 
 /// The version of what is said.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The longest question: the names of two thousand hosts, several times over.
 pub const QUESTION_BYTES_MAX: u64 = 1 << 20;
 /// The longest answer.
@@ -50,8 +50,10 @@ pub struct RunQuestion {
     pub full_read: bool,
     /// Before all others that wait.
     pub first: bool,
-    /// Although the window is closed.
+    /// Whatever the window says.
     pub outside_window: bool,
+    /// Who became the user that asks through sudo, as sudo's environment says. A word, not a proof.
+    pub through: Option<String>,
 }
 
 /// What is answered. `Run` has many answers, everything else one.

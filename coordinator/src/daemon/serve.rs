@@ -234,7 +234,7 @@ impl Daemon {
         }
         let options = RunOptions {
             full_read: order.full_read,
-            outside_window: order.outside_window && !is_open,
+            outside_window: order.outside_window && host.timing.window.is_some(),
             ..RunOptions::default()
         };
         let closes = match order.outside_window {

@@ -28,21 +28,15 @@ pub enum Actor {
 impl Actor {
     /// The user that runs this program.
     pub fn current_user() -> Self {
-        let uid = rustix::process::getuid().as_raw();
-        let through = std::env::var("SUDO_USER").ok();
+        Self::user(rustix::process::getuid().as_raw(), through_sudo())
+    }
+
+    /// A user of this machine, as the kernel says of the other end of a socket, and who that says it was before.
+    pub fn user(uid: u32, through: Option<String>) -> Self {
         Self::User {
             uid,
             name: user_name(uid),
             through: through.filter(|name| is_user_name(name)),
-        }
-    }
-
-    /// A user of this machine, as the kernel says of the other end of a socket.
-    pub fn user(uid: u32) -> Self {
-        Self::User {
-            uid,
-            name: user_name(uid),
-            through: None,
         }
     }
 }
@@ -65,6 +59,11 @@ impl fmt::Display for Actor {
             Self::Program => out.write_str("program"),
         }
     }
+}
+
+/// Who became the user that runs this program, as sudo's environment says.
+pub fn through_sudo() -> Option<String> {
+    std::env::var("SUDO_USER").ok()
 }
 
 /// The largest passwd file that is looked into.

@@ -89,7 +89,7 @@ impl Detail for Vec<String> {
 events! {
     /// A run began.
     RunStarted "run-started" {
-        /// It was asked for although the host's window was closed.
+        /// It was asked for whatever the host's window says: it may begin while that is closed, and go on past its end.
         outside_window: bool,
     }
     /// A run ended.

@@ -9,6 +9,7 @@ use crate::cli::run::RunArgs;
 use crate::config::host::Host;
 use crate::daemon::client::{AskError, Asked};
 use crate::daemon::protocol::{Answer, Question, RunNews, RunQuestion};
+use crate::events::actor::through_sudo;
 use crate::exit_code::ExitCode;
 use crate::terminal::{visible, write_json};
 
@@ -19,6 +20,7 @@ pub fn question(args: &RunArgs, hosts: &[Host]) -> Question {
         full_read: args.full_read,
         first: args.now,
         outside_window: args.outside_window,
+        through: through_sudo(),
     })
 }
 

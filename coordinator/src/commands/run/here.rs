@@ -109,10 +109,10 @@ pub fn closed(host: &Host, args: &RunArgs, clock: &dyn Clock) -> Option<String> 
 }
 
 /// What is asked of a run by hand.
-pub fn options(host: &Host, args: &RunArgs, clock: &dyn Clock) -> RunOptions {
+pub fn options(host: &Host, args: &RunArgs) -> RunOptions {
     RunOptions {
         full_read: args.full_read,
-        outside_window: args.outside_window && !host.timing.is_open(clock.now()),
+        outside_window: args.outside_window && host.timing.window.is_some(),
         ..RunOptions::default()
     }
 }
@@ -164,7 +164,7 @@ async fn run_one(
 ) -> (RunReport, Counts) {
     let progress = Arc::new(Progress::default());
     let clock = Arc::clone(&coordinator.clock);
-    let options = options(&host, &args, clock.as_ref());
+    let options = options(&host, &args);
     let run = run_host(&coordinator, &host, options, &progress);
     let run = within_window(run, &host, &args, clock.as_ref(), &progress);
     let run = until_interrupted(run, &stop, &progress);
