@@ -28,30 +28,32 @@ pub async fn verify_command(
     let hosts: Vec<String> = hosts.iter().map(|host| host.name.to_string()).collect();
     let coordinator = open_coordinator(config, args.from.destination.as_deref()).await?;
     if !is_pattern(&args.host) {
-        let (found, code) = verify_host(&coordinator, &args.host, args.snapshot.as_ref()).await?;
-        write_verification(&args.host, &found, json, out)?;
+        let found = verify_host(&coordinator, &args.host, args.snapshot.as_ref()).await?;
+        let outcome = HostOutcome::Read(found);
+        match json {
+            true => write_json(out, &VerifyJson::of(&args.host, &outcome))?,
+            false => write_outcome(&args.host, &outcome, out)?,
+        }
         coordinator.close().await;
-        return Ok(code);
+        return Ok(outcome.exit_code());
     }
-    let (mut values, mut worst) = (Vec::new(), ExitCode::Ok);
-    for host in &hosts {
-        let verified = verify_host(&coordinator, host, args.snapshot.as_ref()).await;
+    let (mut outcomes, mut worst) = (Vec::new(), ExitCode::Ok);
+    for host in hosts {
         // The others are verified all the same.
-        let (found, code) = match verified {
-            Ok(verified) => verified,
-            Err(error) => (not_verified(&error), error.exit_code()),
+        let outcome = match verify_host(&coordinator, &host, args.snapshot.as_ref()).await {
+            Ok(found) => HostOutcome::Read(found),
+            Err(error) => HostOutcome::NotVerified(error),
         };
-        worst = worst.worse(code);
-        match (json, found.snapshots, found.errors.first()) {
-            (true, ..) => values.push(found),
-            (false, 0, Some(error)) => writeln!(out, "{host}: not verified: {error}")?,
-            (false, ..) => write_verification(host, &found, false, out)?,
+        worst = worst.worse(outcome.exit_code());
+        match json {
+            true => outcomes.push((host, outcome)),
+            false => write_outcome(&host, &outcome, out)?,
         }
     }
     if json {
-        let values = hosts.iter().zip(&values);
-        let values: Vec<_> = values
-            .map(|(host, found)| VerifyJson::of(host, found))
+        let outcomes = outcomes.iter();
+        let values: Vec<_> = outcomes
+            .map(|(host, outcome)| VerifyJson::of(host, outcome))
             .collect();
         write_json(out, &values)?;
     }
@@ -59,12 +61,39 @@ pub async fn verify_command(
     Ok(worst)
 }
 
-/// What was found of one host, and the number that it ends with.
+/// What came of a host.
+#[derive(Debug)]
+enum HostOutcome {
+    /// Its snapshots were read back, and this was found.
+    Read(Verification),
+    /// Nothing was looked at, and this is why.
+    NotVerified(SnapshotCommandError),
+}
+
+impl HostOutcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Read(found) if found.error_count == 0 => "ok",
+            Self::Read(_) => "failed",
+            Self::NotVerified(_) => "not_verified",
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Read(found) if found.error_count == 0 => ExitCode::Ok,
+            Self::Read(_) => ExitCode::Integrity,
+            Self::NotVerified(error) => error.exit_code(),
+        }
+    }
+}
+
+/// What was found of one host.
 async fn verify_host(
     coordinator: &Coordinator,
     host: &str,
     selector: Option<&Selector>,
-) -> Result<(Verification, ExitCode), SnapshotCommandError> {
+) -> Result<Verification, SnapshotCommandError> {
     let (name, opened) = open_host(coordinator, host).await?;
     let catalog = &opened.catalog;
     let rows = match selector {
@@ -83,34 +112,17 @@ async fn verify_host(
         snapshots.push(VerifiedSnapshot { id, snapshot });
     }
     let reader = coordinator.chunk_reader(&opened)?;
-    let found = verify(&reader, &snapshots).await?;
-    if selector.is_none() && found.error_count == 0 && opened.log_problem.is_none() {
+    let mut found = verify(&reader, &snapshots).await?;
+    if let Some(problem) = &opened.log_problem {
+        // There may be snapshots that it does not show.
+        found.error(format!("the log cannot be read to its end: {problem}"));
+    }
+    if selector.is_none() && found.error_count == 0 {
         let mut state = coordinator.state.lock().await;
         let noted = state.note_verified(&name, coordinator.clock.now());
         noted.map_err(CommandError::from)?;
     }
-    let code = match opened.log_problem {
-        Some(_) => ExitCode::Integrity, // There may be more.
-        None => exit_code(&found),
-    };
-    Ok((found, code))
-}
-
-/// Nothing was looked at, and this is why.
-fn not_verified(error: &SnapshotCommandError) -> Verification {
-    Verification {
-        errors: vec![error_line(error)],
-        error_count: 1,
-        ..Verification::default()
-    }
-}
-
-/// The number to end with.
-pub fn exit_code(found: &Verification) -> ExitCode {
-    match found.error_count {
-        0 => ExitCode::Ok,
-        _ => ExitCode::Integrity,
-    }
+    Ok(found)
 }
 
 /// What `verify --json` prints.
@@ -122,40 +134,45 @@ struct VerifyJson<'a> {
     packs: u64,
     chunks: u64,
     bytes: u64,
-    errors: &'a [String],
+    errors: Vec<String>,
     error_count: u64,
 }
 
 impl<'a> VerifyJson<'a> {
-    fn of(host: &'a str, found: &'a Verification) -> Self {
+    fn of(host: &'a str, outcome: &HostOutcome) -> Self {
+        let why;
+        let found = match outcome {
+            HostOutcome::Read(found) => found,
+            HostOutcome::NotVerified(error) => {
+                why = Verification {
+                    errors: vec![error_line(error)],
+                    error_count: 1,
+                    ..Verification::default()
+                };
+                &why
+            }
+        };
         Self {
             host,
-            outcome: if found.error_count == 0 {
-                "ok"
-            } else {
-                "failed"
-            },
+            outcome: outcome.word(),
             snapshots: found.snapshots,
             packs: found.packs,
             chunks: found.chunks,
             bytes: found.bytes,
-            errors: &found.errors,
+            errors: found.errors.clone(),
             error_count: found.error_count,
         }
     }
 }
 
-/// Writes what was found.
-pub fn write_verification(
-    host: &str,
-    found: &Verification,
-    json: bool,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let is_good = found.error_count == 0;
-    if json {
-        return write_json(out, &VerifyJson::of(host, found));
-    }
+/// Writes what came of a host.
+fn write_outcome(host: &str, outcome: &HostOutcome, out: &mut dyn Write) -> io::Result<()> {
+    let found = match outcome {
+        HostOutcome::Read(found) => found,
+        HostOutcome::NotVerified(error) => {
+            return writeln!(out, "{host}: not verified: {}", error_line(error));
+        }
+    };
     writeln!(
         out,
         "{host}: {} snapshots, {} packs, {} chunks, {} read back and recomputed: {}",
@@ -163,7 +180,10 @@ pub fn write_verification(
         count_text(found.packs),
         count_text(found.chunks),
         size_text(found.bytes),
-        if is_good { "all good" } else { "DAMAGED" },
+        match found.error_count {
+            0 => "all good",
+            _ => "DAMAGED",
+        },
     )?;
     for error in &found.errors {
         writeln!(out, "  {error}")?;
@@ -173,4 +193,47 @@ pub fn write_verification(
         writeln!(out, "  and {} more", count_text(found.error_count - listed))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::{HostOutcome, VerifyJson, write_outcome};
+    use crate::commands::opened_snapshot::SnapshotCommandError;
+    use crate::exit_code::ExitCode;
+    use crate::snapshot::verification::Verification;
+
+    fn shown(outcome: &HostOutcome) -> (String, serde_json::Value, ExitCode) {
+        let mut text = Vec::new();
+        write_outcome("web1", outcome, &mut text).unwrap();
+        let json = serde_json::to_value(VerifyJson::of("web1", outcome)).unwrap();
+        (String::from_utf8(text).unwrap(), json, outcome.exit_code())
+    }
+
+    #[test]
+    fn damage_before_anything_was_read_is_not_taken_for_a_host_that_was_not_looked_at() {
+        let mut found = Verification::default();
+        found.error("the listing is damaged".to_owned());
+        let (text, json, code) = shown(&HostOutcome::Read(found));
+        assert!(
+            text.contains("DAMAGED\n  the listing is damaged\n"),
+            "{text}"
+        );
+        assert_eq!(
+            (json["outcome"].as_str(), code),
+            (Some("failed"), ExitCode::Integrity)
+        );
+        let error = SnapshotCommandError::First {
+            id: "ab".to_owned(),
+        };
+        let (text, json, code) = shown(&HostOutcome::NotVerified(error));
+        assert!(
+            text.starts_with("web1: not verified: snapshot ab"),
+            "{text}"
+        );
+        assert_eq!(json["outcome"], "not_verified");
+        assert_eq!(json["error_count"], 1);
+        assert_eq!(code, ExitCode::NotFound);
+    }
 }

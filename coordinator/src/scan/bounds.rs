@@ -147,7 +147,7 @@ mod tests {
             state.first_lock_so_far(repository, &nas).unwrap(),
             Some(500)
         );
-        state.note_whole(repository, &nas, at(99)).unwrap();
+        state.note_whole(repository, &nas).unwrap();
         state
             .note_first_lock(repository, &nas, Some(400), true)
             .unwrap();
@@ -159,7 +159,7 @@ mod tests {
             .note_first_lock(repository, &nas, Some(300), false)
             .unwrap();
         assert_eq!(state.bounds().unwrap(), [bounds(Some(10), Some(400))]);
-        state.note_whole(repository, &nas, at(99)).unwrap();
+        state.note_whole(repository, &nas).unwrap();
         assert_eq!(state.bounds().unwrap(), [bounds(Some(20), Some(400))]);
     }
 }

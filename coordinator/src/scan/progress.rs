@@ -33,9 +33,13 @@ const SCHEMA: Schema = Schema {
     what: "file of what scans have read",
     remedy: "delete it, and the next scan begins anew",
     application_id: 0x4361_5363, // "CaSc"
-    version: 3,
+    version: 4,
     cache_kib: 1 << 10,
-    upgrades: &[(1, LOCK_POSITIONS), (2, bounds_tables!())],
+    upgrades: &[
+        (1, LOCK_POSITIONS),
+        (2, bounds_tables!()),
+        (3, "ALTER TABLE progress DROP COLUMN whole_at;"),
+    ],
     sql: concat!(
         "
 CREATE TABLE progress (
@@ -44,7 +48,6 @@ CREATE TABLE progress (
     position TEXT,                      -- the last object that was read; nothing at the beginning
     began_row INTEGER NOT NULL DEFAULT 0, -- the index's last row when reading began at the beginning
     rows_read INTEGER NOT NULL DEFAULT 0, -- packs up to this row of the index were read
-    whole_at INTEGER,                   -- when all of it had been read, in nanoseconds since 1970
     PRIMARY KEY (repository, destination)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE reference_checks (
@@ -139,14 +142,13 @@ impl ScanState {
         &mut self,
         repository: RepositoryId,
         destination: &DestinationName,
-        at: Timestamp,
     ) -> Result<(), DatabaseError> {
         let destination = destination.to_string();
         self.database.write(|transaction| {
             transaction.execute(
-                "UPDATE progress SET position = NULL, whole_at = ?3, rows_read = max(rows_read, began_row)
+                "UPDATE progress SET position = NULL, rows_read = max(rows_read, began_row)
                  WHERE repository = ?1 AND destination = ?2",
-                params![repository.as_bytes(), destination, to_nanos(at)],
+                params![repository.as_bytes(), destination],
             )?;
             transaction.execute(
                 "UPDATE read_rounds SET whole = coalesce(began, whole), began = NULL

@@ -199,8 +199,7 @@ impl Scan<'_> {
     }
 
     fn note_whole(&mut self, destination: &DestinationName) -> Result<(), ScanError> {
-        let now = self.coordinator.clock.now();
-        self.state.note_whole(self.repository, destination, now)?;
+        self.state.note_whole(self.repository, destination)?;
         Ok(())
     }
 
