@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tests::corpus::bytes::incompressible;
 use tests::places::{files_below, repository_in};
-use tests::shapes::exit;
+use tests::shapes::{RunReport, exit};
 use tests::world::{HOST, World};
 
 /// One element of `scan --json`.
@@ -155,6 +155,41 @@ fn lost_meta_packs_are_written_again_by_the_next_run() -> Result<()> {
     world.expect_restores("latest", "from-the-log")?;
     let report = world.run()?;
     ensure!(report.new_bytes == 0, "{report:?}");
+    Ok(())
+}
+
+/// What only storage has of a deleted file is lost with its pack: the run says which file, and goes on with the rest.
+#[test]
+fn a_kept_file_whose_packs_are_lost_is_told_by_its_path() -> Result<()> {
+    let world = World::new()?;
+    let address = world.sshd().address().to_string();
+    let hosts = world.hosts_toml(&address, &world.sshd().fingerprint()?)?;
+    let rule = format!("{}/kept-*", world.source().display());
+    world.write_hosts(&format!("{hosts}keep_deleted = [{rule:?}]\n"))?;
+    fs::write(world.source().join("kept-lost"), incompressible(4, 1 << 20))?;
+    world.run()?;
+    let folder = repository_in(&world.repository())?.join("packs");
+    let first = files_below(&folder)?;
+    fs::write(world.source().join("kept-safe"), incompressible(5, 1 << 20))?;
+    world.run()?;
+    for name in ["kept-lost", "kept-safe"] {
+        fs::remove_file(world.source().join(name))?;
+    }
+    fs::write(world.source().join("other"), "content")?;
+    take_away(&world, &first)?;
+    scan(&world, &["--repair"], exit::INTEGRITY)?;
+
+    let run = world.coordinator(&["run", HOST, "--json"])?;
+    let report: RunReport = run.expect_code(exit::WARNINGS)?.json()?;
+    ensure!(report.problem_count == 1, "{report:?}");
+    let problem = report.problems.first().context("a problem")?;
+    ensure!(problem.path.ends_with("/kept-lost"), "{report:?}");
+    ensure!(problem.text.contains("scan --repair"), "{report:?}");
+    let out = world.restore("latest", "after")?;
+    let there = |name: &str| tests::world::below(&out, &world.source().join(name)).exists();
+    ensure!(there("kept-safe") && there("other") && !there("kept-lost"));
+    // It was told; what is not in the last snapshot is not kept from it.
+    world.run()?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Carries files over that are gone from the host and that its configuration keeps (`keep_deleted`): reads the parent's
 //! listing a second time beside the new one as that is written, and gives what the new one has nothing for. In listing order and
-//! one at a time, however much is gone. Never gives up in silence: where the host makes it impossible the run fails, and where
-//! the parent's listing is damaged, whoever commits is told.
+//! one at a time, however much is gone. Never gives up in silence: where the host makes it impossible the run fails, where the
+//! parent's listing is damaged, whoever commits is told, and what is lost is told path by path.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -33,6 +33,18 @@ pub struct Carrier {
     replaced: Replaced,
     /// Files among it.
     files: u64,
+}
+
+/// What becomes of something that the configuration keeps.
+#[derive(Debug)]
+pub enum Kept {
+    /// It goes into the new listing: its directory, and the entry.
+    Carried(Arc<[u8]>, Box<Entry>),
+    /// Its content is stored nowhere any more; it cannot be in the new snapshot.
+    Lost {
+        /// Its path.
+        path: Vec<u8>,
+    },
 }
 
 /// Directories of the parent in whose place something else is.
@@ -79,13 +91,13 @@ impl Carrier {
         self.files
     }
 
-    /// The next entry to be carried over before an entry that the new listing has, or after all of them. To be asked until there is
-    /// none, before each entry is written.
+    /// The next entry that is kept and goes before an entry that the new listing has, or after all of them. To be asked until
+    /// there is none, before each entry is written.
     pub async fn next_before(
         &mut self,
         next: Option<(&[u8], &Entry)>,
         reuse: Option<&Reuse>,
-    ) -> Result<Option<(Arc<[u8]>, Entry)>, RunError> {
+    ) -> Result<Option<Kept>, RunError> {
         while let Some((directory, entry)) = self.peek().await? {
             let order = match next {
                 Some((at, new)) => compare_places((&directory, &entry.name), (at, &new.name)),
@@ -100,11 +112,17 @@ impl Carrier {
                 }
                 Ordering::Less => self.pass().await?,
             }
-            if self.is_kept(&directory, &entry) && is_whole(&entry, reuse).await? {
-                self.files += u64::from(entry.stat.kind == EntryKind::File);
-                let flags = entry.flags.with(EntryFlags::CARRIED);
-                return Ok(Some((directory, Entry { flags, ..entry })));
+            if !self.is_kept(&directory, &entry) {
+                continue;
             }
+            if !is_whole(&entry, reuse).await? {
+                let path = join(&directory, &entry.name);
+                return Ok(Some(Kept::Lost { path }));
+            }
+            self.files += u64::from(entry.stat.kind == EntryKind::File);
+            let flags = entry.flags.with(EntryFlags::CARRIED);
+            let entry = Box::new(Entry { flags, ..entry });
+            return Ok(Some(Kept::Carried(directory, entry)));
         }
         Ok(None)
     }

@@ -20,7 +20,7 @@ use formats::wire::control::{
     Problem, ProblemKind, ReadOutcome, Seen, Totals,
 };
 
-use crate::backup::carrier::Carrier;
+use crate::backup::carrier::{Carrier, Kept};
 use crate::backup::comparison::{Before, content_bytes};
 use crate::backup::control::{Incoming, Outgoing};
 use crate::backup::error::RunError;
@@ -441,19 +441,34 @@ async fn carry_before(
     conversation: &mut Conversation,
     next: Option<(&[u8], &Entry)>,
 ) -> Result<(), RunError> {
-    let Conversation {
-        carrier,
-        reuse,
-        listing,
-        ..
-    } = conversation;
-    let Some(carrier) = carrier else {
-        return Ok(());
-    };
-    while let Some((at, kept)) = carrier.next_before(next, reuse.as_ref()).await? {
-        listing.push(&at, &kept).await?;
+    loop {
+        let Conversation {
+            carrier,
+            reuse,
+            listing,
+            ..
+        } = &mut *conversation;
+        let Some(carrier) = carrier else {
+            return Ok(());
+        };
+        match carrier.next_before(next, reuse.as_ref()).await? {
+            Some(Kept::Carried(at, kept)) => listing.push(&at, &kept).await?,
+            Some(Kept::Lost { path }) => note_problem(conversation, kept_and_lost(path)),
+            None => return Ok(()),
+        }
     }
-    Ok(())
+}
+
+/// What was kept and cannot be any longer: only whoever brings its packs back can have it again.
+fn kept_and_lost(path: Vec<u8>) -> Problem {
+    Problem {
+        kind: ProblemKind::Other,
+        path,
+        errno: 0,
+        text: "keep_deleted keeps it, but its content is lost at every destination, so it is in earlier snapshots alone: bring the \
+               lost packs back to a destination, run `coordinator scan --repair`, and restore it from the snapshot before this one"
+            .to_owned(),
+    }
 }
 
 async fn write_entry(
