@@ -487,6 +487,44 @@ fn m19_a_hard_limit_cuts_the_run_and_keeps_the_last_good_snapshot() -> Result<()
 }
 
 #[test]
+fn a_quota_in_a_shared_repository_counts_what_the_host_itself_brought() -> Result<()> {
+    let world = World::new()?;
+    let address = world.sshd().address().to_string();
+    let fingerprint = world.sshd().fingerprint()?;
+    let table = |name: &str, more: &str| -> Result<String> {
+        let own = world.directory().join(name);
+        fs::create_dir_all(&own)?;
+        let hosts = world.hosts_toml(&address, &fingerprint)?;
+        let hosts = hosts.replace(&format!("[host.{HOST}]"), &format!("[host.{name}]"));
+        let hosts = hosts.replace(
+            &format!("{:?}", world.source().display().to_string()),
+            &format!("{:?}", own.display().to_string()),
+        );
+        Ok(format!("{hosts}repository = \"both\"\n{more}"))
+    };
+    let quota = "quota = \"6MiB\"\n";
+    world.write_hosts(&[table("big", "")?, table("small", quota)?].concat())?;
+    let run = |name: &str, code: i32| -> Result<RunReport> {
+        let run = world.coordinator(&["run", name, "--json"])?;
+        run.expect_code(code)?.json()
+    };
+    let file = |name: &str, file: &str| world.directory().join(name).join(file);
+    fs::write(file("big", "a"), incompressible(1, 12 << 20))?;
+    run("big", exit::OK)?;
+    // It has the whole of the other's file, too, which the other one brought.
+    fs::copy(file("big", "a"), file("small", "a"))?;
+    fs::write(file("small", "b"), incompressible(2, 3 << 20))?;
+    run("small", exit::OK)?;
+    fs::write(file("small", "c"), incompressible(3, 5 << 20))?;
+    let error = run("small", exit::QUOTA)?.error.context("an error")?;
+    ensure!(error.contains("quota"), "{error}");
+    // What the one brought is no matter of the other.
+    fs::write(file("big", "b"), incompressible(4, 2 << 20))?;
+    run("big", exit::OK)?;
+    Ok(())
+}
+
+#[test]
 fn what_is_kept_stays_in_later_snapshots_after_it_is_gone() -> Result<()> {
     let world = World::new()?;
     let source = world.source();

@@ -14,7 +14,7 @@ use crate::backup::comparison::Comparing;
 use crate::backup::error::RunError;
 use crate::backup::newly_excluded::NewlyExcluded;
 use crate::backup::report::{Warning, WarningKind};
-use crate::backup::shared_index::{NewData, SharedIndex};
+use crate::backup::shared_index::NewData;
 use crate::catalog::state::holds::HoldKind;
 use crate::clock::utc;
 use crate::config::host::Host;
@@ -458,9 +458,4 @@ pub async fn accept_identity(
     let told = Event::of_host(name, What::IdentityAccepted { what });
     coordinator.events.tell(told);
     Ok(Some(differences))
-}
-
-/// Bytes of the repository's packs.
-pub async fn stored_bytes(index: &SharedIndex) -> Result<u64, RunError> {
-    index.with(|index| index.stored_bytes()).await
 }

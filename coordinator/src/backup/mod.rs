@@ -19,6 +19,7 @@ pub mod parent;
 pub mod pending;
 pub mod reuse;
 pub mod sources;
+pub mod stored;
 pub mod streams;
 pub mod threaded;
 pub mod verdict;

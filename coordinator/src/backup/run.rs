@@ -22,7 +22,7 @@ use crate::backup::control::Outgoing;
 use crate::backup::conversation::{Conversation, State, converse};
 use crate::backup::dead_runs::note_dead_of;
 use crate::backup::error::RunError;
-use crate::backup::guard::{Guard, cut_at, stored_bytes};
+use crate::backup::guard::{Guard, cut_at};
 use crate::backup::hooks::Hooks;
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::ssh_target;
@@ -34,6 +34,7 @@ use crate::backup::report::{CommittedRun, RunReport, Warning};
 use crate::backup::reuse::Reuse;
 use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
+use crate::backup::stored::stored_bytes;
 use crate::backup::streams::Streams;
 use crate::backup::verifier::{Verifier, VerifierKeys};
 use crate::catalog::state::Outcome as HistoryOutcome;
@@ -384,7 +385,7 @@ async fn back_up(
 ) -> Result<Committed, RunError> {
     progress.step(Step::Handshake);
     let sources = sources(host);
-    let stored = stored_bytes(&prepared.opened.index).await?;
+    let stored = stored_bytes(coordinator, host, &prepared.opened).await?;
     let answered = (&session.facts, &session.surroundings);
     let begun = Guard::begin(coordinator, host, prepared.run, &sources, answered, stored);
     let (guard, warnings) = begun.await?;

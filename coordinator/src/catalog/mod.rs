@@ -16,7 +16,7 @@ pub mod sync;
 use std::path::Path;
 
 use formats::codec::Reader;
-use formats::ids::{CoordinatorId, RecordId, RepositoryId};
+use formats::ids::{CoordinatorId, RecordId, RepositoryId, RunId};
 use formats::keys::derive::Epoch;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordPlace};
@@ -211,6 +211,16 @@ impl Catalog {
         Ok(self
             .database
             .read(|connection| snapshots_after(connection, sequence))?)
+    }
+
+    /// The runs of a host that committed a snapshot, also one that was forgotten since.
+    pub fn runs_of(&self, host: &str) -> Result<Vec<RunId>, CatalogError> {
+        Ok(self.database.read(|connection| {
+            let query = "SELECT run FROM snapshots WHERE host = ?1";
+            let mut statement = connection.prepare_cached(query)?;
+            let rows = statement.query_map([host], |row| Ok(RunId(row.get(0)?)))?;
+            rows.collect()
+        })?)
     }
 
     /// The one snapshot that an operator means; days are days of `zone`.

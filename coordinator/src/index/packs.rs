@@ -65,11 +65,14 @@ impl Index {
         })?)
     }
 
-    /// Bytes of all verified packs.
-    pub fn stored_bytes(&self) -> Result<u64, IndexError> {
+    /// Bytes of all verified packs, by the run that wrote them.
+    pub fn stored_bytes_by_run(&self) -> Result<Vec<(RunId, u64)>, IndexError> {
         Ok(self.database.read(|connection| {
-            let query = "SELECT coalesce(sum(bytes), 0) FROM packs";
-            connection.query_row(query, [], |row| unsigned(row, 0))
+            let query = "SELECT run, sum(bytes) FROM packs GROUP BY run";
+            let mut statement = connection.prepare_cached(query)?;
+            let rows =
+                statement.query_map([], |row| Ok((RunId(row.get(0)?), unsigned(row, 1)?)))?;
+            rows.collect()
         })?)
     }
 

@@ -9,7 +9,7 @@ pub enum Scope {
     Snapshot,
     /// Bytes that one run stores.
     Run,
-    /// Bytes of all packs of the host's repository.
+    /// Bytes of the packs that the host brought into its repository.
     Host,
 }
 
