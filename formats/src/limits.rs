@@ -153,6 +153,8 @@ pub const SEEN_CHUNKS_MAX: u64 = 4_096;
 pub const QUERIES_IN_FLIGHT_MAX: u32 = 256;
 /// The most extents in one `Content`.
 pub const CONTENT_EXTENTS_MAX: u64 = 4_096;
+/// The highest limit of an agent's CPU time, in percent of one CPU: more than its threads can use.
+pub const CPU_PERCENT_MAX: u16 = 1_600;
 /// The most bytes in one `Tunnel` frame.
 pub const TUNNEL_BYTES_MAX: u64 = 256 * KIB;
 /// The most tunnel connections of a run.

@@ -14,7 +14,7 @@ use formats::keys::kit;
 use formats::keys::secret::{
     ChunkingKey, DataKey, FileKey, IdKey, MasterKey, RunToken, TableKey, random,
 };
-use formats::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FRAME_PLAIN_MAX};
+use formats::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CPU_PERCENT_MAX, FRAME_PLAIN_MAX};
 use formats::listing::content::{
     Content, ContentPage, ContentPageCutter, Extent, decode_content_page, encode_content_page,
     extents_cover,
@@ -616,7 +616,7 @@ fn snapshots_round_trip() {
 fn from_agent() -> impl Strategy<Value = FromAgent> {
     let of = || (any::<u64>(), any::<u32>()).prop_map(|(batch, entry)| EntryRef { batch, entry });
     let totals = || {
-        any::<[u64; 8]>().prop_map(|[a, b, c, d, e, f, g, h]| Totals {
+        any::<[u64; 9]>().prop_map(|[a, b, c, d, e, f, g, h, i]| Totals {
             entries: a,
             files_read: b,
             bytes_read: c,
@@ -625,6 +625,7 @@ fn from_agent() -> impl Strategy<Value = FromAgent> {
             packs: f,
             problems: g,
             memory_peak: h,
+            cpu_millis: i,
         })
     };
     let entry = (name(), stat(), any::<u64>()).prop_map(|(name, stat, filesystem)| EntryStat {
@@ -751,15 +752,20 @@ fn start() -> impl Strategy<Value = Start> {
         any::<u16>().prop_map(|port| Transport::Tcp { port }),
         Just(Transport::Stdio),
     ];
-    let limits = (1..=64u32, 1..=256u32, 1..=8u8, any::<i8>(), any::<u8>()).prop_map(
-        |(batches_in_flight, queries_in_flight, tunnel_connections, level, threads)| AgentLimits {
-            batches_in_flight,
-            queries_in_flight,
-            tunnel_connections,
-            compression_level: level,
-            threads,
-        },
-    );
+    let limits = (
+        (1..=64u32, 1..=256u32),
+        (1..=8u8, any::<i8>(), any::<u8>(), 0..=CPU_PERCENT_MAX),
+    )
+        .prop_map(
+            |((batches, queries), (connections, level, threads, cpu_percent))| AgentLimits {
+                batches_in_flight: batches,
+                queries_in_flight: queries,
+                tunnel_connections: connections,
+                compression_level: level,
+                threads,
+                cpu_percent,
+            },
+        );
     let keys = any::<[[u8; 32]; 5]>();
     let ids = (any::<[u8; 16]>(), any::<u32>(), any::<[u8; 16]>());
     (

@@ -9,6 +9,7 @@ pub mod pipeline;
 pub mod session;
 
 pub mod clock;
+pub mod cpu_limit;
 pub mod facts;
 pub mod hardening;
 pub mod limits;

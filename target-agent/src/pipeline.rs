@@ -21,6 +21,7 @@ use crate::batches::{BatchSender, OpenBatches};
 use crate::budget::Budget;
 use crate::control::incoming::Incoming;
 use crate::control::outgoing::Outgoing;
+use crate::cpu_limit::CpuLimit;
 use crate::dispatch::{self, Dispatcher, Segment};
 use crate::facts::SeenIds;
 use crate::filter::Filter;
@@ -28,7 +29,8 @@ use crate::limits::{
     Limit, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX, WANTED_WAITING_MAX, WORKERS_MAX,
 };
 use crate::pack::effort::{Effort, Gauge};
-use crate::pack::{frames, packs, seal};
+use crate::pack::seal::{self, Sealing};
+use crate::pack::{frames, packs};
 use crate::read::content::Window as CutWindow;
 use crate::read::file::FileReader;
 use crate::read::hash::{self, Hashing};
@@ -71,6 +73,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
     let workers = worker_count(options.start.limits.threads);
     let streams = Arc::new(Streams::new(options.start.streams.clone()));
     let budget = Budget::new();
+    let cpu = CpuLimit::new(options.start.limits.cpu_percent);
     let open = OpenBatches::default();
     let (turns, in_turn) = bounded(SEGMENTS_WAITING_MAX);
     let (wanted, wanted_in) = bounded(WANTED_WAITING_MAX);
@@ -86,6 +89,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
             connections: options.connections,
             outgoing: options.outgoing.clone(),
             counters: options.counters.clone(),
+            cpu: cpu.clone(),
         },
     )?;
     start_reading(
@@ -99,6 +103,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
             counters: options.counters.clone(),
             on_read: options.on_read,
             streams: streams.clone(),
+            cpu: cpu.clone(),
         },
     )?;
     let window = Window {
@@ -124,6 +129,7 @@ pub fn run(options: PipelineOptions) -> io::Result<SeenIds> {
         filter: &options.filter,
         streams: &streams,
         open_directories: options.open_directories,
+        cpu: &cpu,
     };
     let (_, batches, seen) = walk(&walk_options, sink);
     // The dispatcher lives until it has this.
@@ -143,6 +149,7 @@ struct Uploads {
     connections: Vec<Box<dyn Stream>>,
     outgoing: Outgoing,
     counters: Counters,
+    cpu: CpuLimit,
 }
 
 /// Starts frames, sealers, packs and uploaders; gives the one that ends last.
@@ -158,12 +165,18 @@ fn start_packing(
     let (steps, steps_in) = bounded(2 * workers);
     let context = header.context;
     let effort = Effort::new(start.limits.compression_level.into());
+    let sealing = Sealing {
+        jobs: sealing,
+        context,
+        key: start.data_key.clone(),
+        effort: effort.clone(),
+        budget: uploads.budget,
+        cpu: uploads.cpu.clone(),
+    };
     for index in 0..workers {
-        let (jobs, key) = (sealing.clone(), start.data_key.clone());
-        let budget = uploads.budget.clone();
-        let effort = effort.clone();
+        let sealing = sealing.clone();
         spawn(&format!("seal-{index}"), &outgoing, move || {
-            seal::run(&jobs, context, key, &effort, &budget)
+            seal::run(&sealing)
         })?;
     }
     let frames = frames::Frames {
@@ -189,6 +202,7 @@ fn start_packing(
             idle: idle.clone(),
             outgoing: outgoing.clone(),
             counters: uploads.counters.clone(),
+            cpu: uploads.cpu.clone(),
         };
         spawn(&format!("upload-{connection}"), &outgoing, move || {
             sender::run(uploader)
@@ -216,6 +230,7 @@ struct Reading {
     counters: Counters,
     on_read: OnRead,
     streams: Arc<Streams>,
+    cpu: CpuLimit,
 }
 
 /// Starts the dispatcher, the readers and the hashers.
@@ -239,9 +254,9 @@ fn start_reading(
     let key = Arc::new(start.id_key.clone());
     let (jobs, jobs_out) = bounded(workers);
     for index in 0..workers {
-        let (jobs, key) = (jobs_out.clone(), key.clone());
+        let (jobs, key, cpu) = (jobs_out.clone(), key.clone(), reading.cpu.clone());
         spawn(&format!("hash-{index}"), outgoing, move || {
-            hash::run(&jobs, &key);
+            hash::run(&jobs, &key, &cpu);
             Ok::<(), io::Error>(())
         })?;
     }
@@ -261,6 +276,7 @@ fn start_reading(
             counters: reading.counters.clone(),
             on_read: reading.on_read.clone(),
             streams: reading.streams.clone(),
+            cpu: reading.cpu.clone(),
         };
         spawn(&format!("read-{index}"), outgoing, move || {
             worker::run(worker);

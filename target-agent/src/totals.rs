@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use formats::wire::control::Totals;
 
+use crate::cpu_limit::cpu_time;
 use crate::facts;
 
 /// The counters; cheap to clone, all clones are one.
@@ -66,6 +67,7 @@ impl Counters {
             packs: get(&self.0.packs),
             problems: get(&self.0.problems),
             memory_peak: facts::memory_peak(),
+            cpu_millis: u64::try_from(cpu_time().as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct RunReport {
     pub duration_secs: f64,
     /// Peak resident memory of the agent.
     pub agent_rss_bytes: u64,
+    /// CPU time of the agent.
+    pub agent_cpu_secs: f64,
     /// Peak resident memory of the coordinator.
     pub coordinator_rss_bytes: u64,
     /// How packs came back: `unix`, `tcp` or `stdio`; null when the run failed before a tunnel stood.

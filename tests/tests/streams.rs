@@ -339,6 +339,28 @@ fn the_agent_and_what_it_starts_stand_back_as_they_are_told() -> Result<()> {
 }
 
 #[test]
+fn the_agent_keeps_to_its_cpu_limit() -> Result<()> {
+    let world = world()?;
+    fs::write(
+        world.source().join("large"),
+        tests::corpus::bytes::incompressible(5, 64 << 20),
+    )?;
+    for index in 0..2_000 {
+        fs::write(world.source().join(index.to_string()), format!("{index}"))?;
+    }
+    set_streams(
+        &world,
+        &[format!("\n[host.{HOST}.limits]\ncpu = \"5%\"\n")],
+    )?;
+    let report = world.run()?;
+    ensure!(report.agent_cpu_secs > 0.2, "{report:?}");
+    let share = report.agent_cpu_secs / report.duration_secs;
+    ensure!(share <= 0.12, "{share}: {report:?}");
+    world.expect_restores("latest", "out")?;
+    Ok(())
+}
+
+#[test]
 fn a_host_sends_no_more_than_its_bandwidth() -> Result<()> {
     let always = "\"1MiB/s\"";
     // All but a minute of the day; for that minute, hardly more.

@@ -23,6 +23,8 @@ pub struct RunReport {
     pub transport: Option<&'static str>,
     /// The agent's peak resident memory in bytes.
     pub agent_memory: u64,
+    /// The CPU time that the agent has used, as it says; not that of the commands it ran.
+    pub agent_cpu: Duration,
     /// What the run left on the host, against all care.
     pub left_behind: Vec<String>,
     /// What a person should know beside what could not be read.

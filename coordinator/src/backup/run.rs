@@ -97,6 +97,7 @@ pub async fn run_host(
         duration: began.elapsed(),
         transport: seen.transport,
         agent_memory: seen.agent_memory,
+        agent_cpu: seen.agent_cpu,
         left_behind: seen.left_behind,
         warnings: seen.warnings,
     }
@@ -107,6 +108,7 @@ pub async fn run_host(
 struct Seen {
     transport: Option<&'static str>,
     agent_memory: u64,
+    agent_cpu: Duration,
     left_behind: Vec<String>,
     warnings: Vec<Warning>,
     /// Why the run looks wrong, if it does.
@@ -419,6 +421,7 @@ async fn back_up(
         }
     };
     seen.agent_memory = outcome.totals.memory_peak;
+    seen.agent_cpu = Duration::from_millis(outcome.totals.cpu_millis);
     send_away(&session.outgoing).await;
 
     progress.step(Step::Commit);
@@ -594,6 +597,7 @@ fn orders(
                 .limits
                 .agent_threads
                 .map_or(0, |threads| u8::try_from(threads).unwrap_or(u8::MAX)),
+            cpu_percent: host.limits.cpu.order(),
             ..AgentLimits::default()
         },
     })

@@ -10,7 +10,7 @@ pub mod summary;
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,7 @@ pub async fn open_and_run(
             duration: began.elapsed(),
             transport: None,
             agent_memory: 0,
+            agent_cpu: Duration::ZERO,
             left_behind: Vec::new(),
             warnings: Vec::new(),
         },

@@ -10,6 +10,7 @@ use append_server::places::table::KeyError;
 use append_server::quantity::QuantityError;
 
 use crate::config::address::AddressError;
+use crate::config::cpu_limit::ParseCpuLimitError;
 use crate::config::exclude::ExcludeError;
 use crate::config::fs_snapshot::ParseFsSnapshotError;
 use crate::config::io_priority::ParseIoPriorityError;
@@ -253,6 +254,9 @@ pub enum ValueError {
     /// An I/O priority.
     #[error(transparent)]
     IoPriority(#[from] ParseIoPriorityError),
+    /// A limit of CPU time.
+    #[error(transparent)]
+    CpuLimit(#[from] ParseCpuLimitError),
     /// A stream's name.
     #[error(transparent)]
     StreamName(#[from] StreamNameError),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use append_server::quantity::Span;
 
 use crate::config::address::{Address, LoginUser};
+use crate::config::cpu_limit::CpuLimit;
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::fs_snapshot::FsSnapshot;
@@ -151,6 +152,8 @@ pub struct HostLimits {
     pub nice: u8,
     /// How it stands back at the disks.
     pub io_priority: Option<IoPriority>,
+    /// The CPU time that it may use.
+    pub cpu: CpuLimit,
     /// The most that it uploads, by the hours of its time zone.
     pub bandwidth: Option<Rates>,
 }
@@ -165,6 +168,7 @@ impl Default for HostLimits {
             agent_threads: None,
             nice: 0,
             io_priority: None,
+            cpu: CpuLimit::default(),
             bandwidth: None,
         }
     }
@@ -286,6 +290,7 @@ fn merge_limits(layers: &Layers<'_>) -> HostLimits {
             .pick(|table| &table.limits.nice)
             .unwrap_or(built_in.nice),
         io_priority: layers.pick(|table| &table.limits.io_priority),
+        cpu: layers.pick(|table| &table.limits.cpu).unwrap_or_default(),
         bandwidth: layers
             .pick(|table| &table.limits.bandwidth)
             .filter(|rates| !rates.entries().is_empty()),

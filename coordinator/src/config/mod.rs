@@ -8,6 +8,7 @@
 pub mod address;
 mod bandwidth_settings;
 pub mod coordinator_file;
+pub mod cpu_limit;
 pub mod difference;
 pub mod error;
 pub mod exclude;

@@ -219,6 +219,7 @@ pub(super) struct RawHostLimits {
     pub(super) agent_threads: Option<Spanned<u64>>,
     pub(super) nice: Option<Spanned<u64>>,
     pub(super) ionice: Option<Text>,
+    pub(super) cpu: Option<Text>,
     pub(super) bandwidth: Option<Spanned<RawBandwidth>>,
 }
 

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::address::{Address, LoginUser};
 use crate::config::bandwidth_settings::read_bandwidth;
+use crate::config::cpu_limit::CpuLimit;
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
 use crate::config::fs_snapshot::FsSnapshot;
@@ -76,6 +77,7 @@ pub(super) struct LimitSettings {
     pub(super) agent_threads: Option<u16>,
     pub(super) nice: Option<u8>,
     pub(super) io_priority: Option<IoPriority>,
+    pub(super) cpu: Option<CpuLimit>,
     /// An empty list takes an inherited one away.
     pub(super) bandwidth: Option<Rates>,
 }
@@ -300,6 +302,7 @@ impl<'a> ValueReader<'a> {
             agent_threads: threads.and_then(|count| u16::try_from(count).ok()),
             nice: nice.and_then(|nice| u8::try_from(nice).ok()),
             io_priority: self.maybe(raw.ionice.as_ref()),
+            cpu: self.maybe(raw.cpu.as_ref()),
             bandwidth: raw
                 .bandwidth
                 .as_ref()

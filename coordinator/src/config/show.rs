@@ -467,6 +467,9 @@ fn limits_value(limits: &HostLimits) -> Value {
     if let Some(priority) = limits.io_priority {
         shown.insert("ionice".to_owned(), json!(priority.to_string()));
     }
+    if limits.cpu.percent().is_some() {
+        shown.insert("cpu".to_owned(), json!(limits.cpu.to_string()));
+    }
     if let Some(rates) = &limits.bandwidth {
         shown.insert("bandwidth".to_owned(), bandwidth_value(rates));
     }

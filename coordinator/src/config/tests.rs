@@ -635,6 +635,8 @@ fn other_values_are_refused_with_a_way_to_write_them() {
         ("fs_snapshot = \"ext4\"", "write \"btrfs\""),
         ("limits = { ionice = \"realtime\" }", "write \"idle\""),
         ("limits = { ionice = \"best-effort:8\" }", "write \"idle\""),
+        ("limits = { cpu = \"0%\" }", "from \"1%\""),
+        ("limits = { cpu = \"half\" }", "as in \"50%\""),
         ("limits = { bandwidth = \"10Mbit/s\" }", "\"10MiB/s\""),
         ("limits = { bandwidth = 10 }", "a list of tables"),
         (
@@ -1179,7 +1181,7 @@ fn a_hundred_thousand_hosts_resolve() {
 fn the_remaining_values_reach_the_host() {
     let hosts = format!(
         "{HOSTS}become = \"sudo  -n\"\nmax_new = \"1.5GiB\"\nrepository = \"web\"\ntags = [\"prod\", \"prod\"]\n\
-         transport = \"stdio\"\nfs_snapshot = \"btrfs\"\nlimits = {{ idle = \"90s\", agent_threads = 2, nice = 5, ionice = \"best-effort:6\", bandwidth = \"1MiB/s\" }}\n"
+         transport = \"stdio\"\nfs_snapshot = \"btrfs\"\nlimits = {{ idle = \"90s\", agent_threads = 2, nice = 5, ionice = \"best-effort:6\", cpu = \"150%\", bandwidth = \"1MiB/s\" }}\n"
     );
     let config = Fixture::new(COORDINATOR, &hosts).load().unwrap();
     let host = config.host("web1").unwrap();
@@ -1195,6 +1197,7 @@ fn the_remaining_values_reach_the_host() {
     assert_eq!(host.limits.nice, 5);
     let priority = host.limits.io_priority.map(|priority| priority.options());
     assert_eq!(priority.as_deref(), Some("-c2 -n6"));
+    assert_eq!(host.limits.cpu.percent(), Some(150));
     let always = Rates::always("1MiB/s".parse().unwrap());
     assert_eq!(host.limits.bandwidth, Some(always));
     let kept = standalone_toml(&config, host);

@@ -376,10 +376,12 @@ pub struct Totals {
     pub problems: u64,
     /// The agent's peak resident memory in bytes.
     pub memory_peak: u64,
+    /// The CPU time that the agent has used, in milliseconds; not that of the commands it ran.
+    pub cpu_millis: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [u64; 8] {
+    fn fields(&self) -> [u64; 9] {
         [
             self.entries,
             self.files_read,
@@ -389,6 +391,7 @@ impl Totals {
             self.packs,
             self.problems,
             self.memory_peak,
+            self.cpu_millis,
         ]
     }
 
@@ -408,6 +411,7 @@ impl Totals {
             packs: reader.varint("packs")?,
             problems: reader.varint("problems")?,
             memory_peak: reader.varint("memory")?,
+            cpu_millis: reader.varint("CPU time")?,
         })
     }
 }

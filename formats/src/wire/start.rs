@@ -5,8 +5,8 @@ use crate::ids::{RepositoryId, RunId};
 use crate::keys::derive::Epoch;
 use crate::keys::secret::{ChunkingKey, DataKey, IdKey, RunToken, TableKey};
 use crate::limits::{
-    BATCHES_IN_FLIGHT_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, PATTERNS_MAX, QUERIES_IN_FLIGHT_MAX,
-    SOURCES_MAX, TEXT_BYTES_MAX, TUNNEL_CONNECTIONS_MAX,
+    BATCHES_IN_FLIGHT_MAX, CPU_PERCENT_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, PATTERNS_MAX,
+    QUERIES_IN_FLIGHT_MAX, SOURCES_MAX, TEXT_BYTES_MAX, TUNNEL_CONNECTIONS_MAX,
 };
 use crate::listing::entry::{check_name, check_path};
 use crate::seal::run_header::RUN_HEADER_BYTES;
@@ -69,6 +69,8 @@ pub struct AgentLimits {
     pub compression_level: i8,
     /// Threads that read, hash and seal; 0 lets the agent choose by its cores.
     pub threads: u8,
+    /// CPU time that the agent may use, in percent of one CPU; 0 is no limit.
+    pub cpu_percent: u16,
 }
 
 impl Default for AgentLimits {
@@ -79,6 +81,7 @@ impl Default for AgentLimits {
             tunnel_connections: 2,
             compression_level: 1,
             threads: 0,
+            cpu_percent: 0,
         }
     }
 }
@@ -264,6 +267,7 @@ impl AgentLimits {
         out.put_u8(self.tunnel_connections);
         out.put_u8(self.compression_level.cast_unsigned());
         out.put_u8(self.threads);
+        out.put_u16(self.cpu_percent);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -285,12 +289,23 @@ impl AgentLimits {
                 limit: TUNNEL_CONNECTIONS_MAX.into(),
             });
         }
+        let compression_level = reader.u8("compression level")?.cast_signed();
+        let threads = reader.u8("threads")?;
+        let cpu_percent = reader.u16("CPU limit")?;
+        if cpu_percent > CPU_PERCENT_MAX {
+            return Err(DecodeError::AboveLimit {
+                what: "CPU limit",
+                found: cpu_percent.into(),
+                limit: CPU_PERCENT_MAX.into(),
+            });
+        }
         Ok(Self {
             batches_in_flight,
             queries_in_flight,
             tunnel_connections,
-            compression_level: reader.u8("compression level")?.cast_signed(),
-            threads: reader.u8("threads")?,
+            compression_level,
+            threads,
+            cpu_percent,
         })
     }
 }

@@ -50,6 +50,7 @@ fn totals() -> Totals {
         packs: 1,
         problems: 1,
         memory_peak: 40 << 20,
+        cpu_millis: 1_500,
     }
 }
 
@@ -241,6 +242,7 @@ fn start() -> Start {
             tunnel_connections: 2,
             compression_level: -1,
             threads: 0,
+            cpu_percent: 150,
         },
     }
 }

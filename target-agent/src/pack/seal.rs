@@ -9,6 +9,7 @@ use formats::seal::frame::{FrameError, FrameSealer, FrameShape};
 use formats::seal::run_header::RunContext;
 
 use crate::budget::{Budget, Plain};
+use crate::cpu_limit::CpuLimit;
 use crate::pack::effort::Effort;
 use crate::pack::frames::Frame;
 use crate::threads::ThreadError;
@@ -39,19 +40,32 @@ impl ThreadError for FrameError {
     }
 }
 
+/// What the sealing threads share.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    /// Frames to be sealed.
+    pub jobs: Receiver<SealJob>,
+    /// What the frames are bound to.
+    pub context: RunContext,
+    /// The run's key for frames.
+    pub key: DataKey,
+    /// How hard they are compressed.
+    pub effort: Effort,
+    /// Their buffers.
+    pub budget: Budget,
+    /// What the threads keep to.
+    pub cpu: CpuLimit,
+}
+
 /// Seals frames until there are no more to come.
-pub fn run(
-    jobs: &Receiver<SealJob>,
-    context: RunContext,
-    key: DataKey,
-    effort: &Effort,
-    budget: &Budget,
-) -> Result<(), FrameError> {
-    let mut sealer = FrameSealer::new(context, key, effort.level())?;
+pub fn run(sealing: &Sealing) -> Result<(), FrameError> {
+    let Sealing { effort, budget, .. } = sealing;
+    let mut sealer = FrameSealer::new(sealing.context, sealing.key.clone(), effort.level())?;
     // As large as they can be needed: pages that no frame reaches are never touched.
     let mut plain = Vec::with_capacity(FRAME_PLAIN_MAX as usize);
     let mut out = budget.frame_buffer();
-    for SealJob { frame, sealed } in jobs {
+    for SealJob { frame, sealed } in &sealing.jobs {
+        sealing.cpu.pace_briefly();
         plain.clear();
         let mut chunks = Vec::with_capacity(frame.pieces.len());
         for piece in &frame.pieces {

@@ -7,6 +7,7 @@ use formats::chunk::{ChunkKind, chunk_id};
 use formats::keys::secret::IdKey;
 
 use crate::budget::Plain;
+use crate::cpu_limit::CpuLimit;
 use crate::window::Piece;
 
 /// A chunk to be named, and where its name is waited for.
@@ -19,8 +20,9 @@ pub struct HashJob {
 }
 
 /// Names chunks until there are no more to come.
-pub fn run(jobs: &Receiver<HashJob>, key: &IdKey) {
+pub fn run(jobs: &Receiver<HashJob>, key: &IdKey, cpu: &CpuLimit) {
     for HashJob { plain, named } in jobs {
+        cpu.pace();
         // Nobody waits any more only when the run is ending.
         named.send(name(plain, key)).ok();
     }

@@ -8,6 +8,7 @@ use formats::listing::entry::{EntryKind, join};
 use formats::wire::control::{Details, EntryRef, Problem};
 
 use crate::budget::Budget;
+use crate::cpu_limit::CpuLimit;
 use crate::dispatch::{Job, Segment};
 use crate::limits::{EXTENTS_HELD_MAX, HANDFUL_BYTES_TARGET, HANDFUL_ITEMS_MAX};
 use crate::read::command::read_command;
@@ -38,6 +39,8 @@ pub struct Worker {
     pub on_read: OnRead,
     /// What is no file on the disk.
     pub streams: Arc<Streams>,
+    /// What the thread keeps to.
+    pub cpu: CpuLimit,
 }
 
 /// Reads until there is no more work.
@@ -46,6 +49,7 @@ pub fn run(mut worker: Worker) {
     for segment in work {
         let mut results = Results::new(segment.results);
         for job in segment.jobs {
+            worker.cpu.pace();
             if worker.read(job, segment.turn, &mut results).is_err() {
                 // The run is ending; the thread that ended it has said why.
                 return;
@@ -110,6 +114,7 @@ impl Worker {
                 budget: &self.budget,
                 counters: &self.counters,
                 on_read: &self.on_read,
+                cpu: &self.cpu,
                 extents: 0,
             };
             let directory = &job.place.directory;
@@ -163,12 +168,14 @@ struct Sending<'a> {
     budget: &'a Budget,
     counters: &'a Counters,
     on_read: &'a OnRead,
+    cpu: &'a CpuLimit,
     extents: usize,
 }
 
 impl Sending<'_> {
-    /// Counts an extent; past what can be held back, the ones before it are final.
+    /// Counts an extent, when its time has come; past what can be held back, the ones before it are final.
     fn count_extent(&mut self) -> Result<(), Ending> {
+        self.cpu.pace();
         let beyond = self.extents.checked_sub(EXTENTS_HELD_MAX);
         self.extents += 1;
         match beyond {

@@ -11,6 +11,7 @@ use formats::wire::upload::{Refusal, Stored};
 
 use crate::budget::Plain;
 use crate::control::outgoing::Outgoing;
+use crate::cpu_limit::CpuLimit;
 use crate::limits::STORED_WAIT;
 use crate::threads::ThreadError;
 use crate::totals::Counters;
@@ -85,6 +86,8 @@ pub struct Uploader {
     pub outgoing: Outgoing,
     /// The run's counts.
     pub counters: Counters,
+    /// What the thread keeps to.
+    pub cpu: CpuLimit,
 }
 
 struct Sent {
@@ -98,6 +101,7 @@ pub fn run(mut uploader: Uploader) -> Result<(), UploadError> {
     let mut keeps_alive = true;
     let parts = uploader.parts.clone();
     for part in parts {
+        uploader.cpu.pace_briefly();
         let (bytes, is_last) = match &part {
             Part::Bytes(plain) => (plain.bytes.as_slice(), false),
             Part::End(bytes) => (bytes.as_slice(), true),

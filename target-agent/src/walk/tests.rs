@@ -12,6 +12,7 @@ use formats::wire::start::Rules;
 use formats::wire::streams::Stream;
 use proptest::prelude::*;
 
+use crate::cpu_limit::CpuLimit;
 use crate::filter::Filter;
 use crate::streams::Streams;
 use crate::walk::batch::Batch;
@@ -92,6 +93,7 @@ impl<'a> Setup<'a> {
             rules: &self.rules,
             filter: &filter,
             open_directories: self.open_directories,
+            cpu: &CpuLimit::default(),
         };
         let sink = Collected {
             paths: Vec::new(),

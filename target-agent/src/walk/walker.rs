@@ -10,6 +10,7 @@ use formats::wire::start::Rules;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
+use crate::cpu_limit::CpuLimit;
 use crate::facts::SeenIds;
 use crate::filter::Filter;
 use crate::limits::{Limit, NAMES_BYTES_MAX, PENDING_NAMES_BYTES_MAX};
@@ -44,6 +45,8 @@ pub struct WalkOptions<'a> {
     pub streams: &'a Streams,
     /// How many directories may be open.
     pub open_directories: usize,
+    /// What the walk keeps to.
+    pub cpu: &'a CpuLimit,
 }
 
 /// What is to be done with a directory's entries.
@@ -128,6 +131,7 @@ impl<'a, S: Sink> Walker<'a, S> {
 
     /// Enters a subdirectory of the last level and lists it.
     fn enter(&mut self, name: &[u8]) {
+        self.options.cpu.pace();
         if self.is_streams_directory(name) {
             self.list_streams();
             return;
@@ -266,6 +270,7 @@ impl<'a, S: Sink> Walker<'a, S> {
         named: Named<'_>,
         waiting: &mut NameQueue,
     ) {
+        self.options.cpu.pace();
         let way = plan.sources.and_then(|tree| tree.children.get(named.name));
         let block_path_bytes = self.path.len();
         self.push_name(named.name);

@@ -126,6 +126,28 @@ fn a_run_with_nothing_changed_reads_nothing() {
 }
 
 #[test]
+fn an_agent_uses_no_more_of_the_cpu_than_it_may() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("big"), noise(1, 96 << 20)).unwrap();
+    for index in 0..500 {
+        std::fs::write(dir.path().join(index.to_string()), noise(index, 50)).unwrap();
+    }
+    for over_stdio in [false, true] {
+        let mut script = Script::new(&[dir.path()]);
+        script.limits.cpu_percent = 20;
+        script.over_stdio = over_stdio;
+        let began = std::time::Instant::now();
+        let mut outcome = run(script).unwrap();
+        let took = began.elapsed().as_millis() as u64;
+        let used = outcome.totals.cpu_millis;
+        assert!(used > 100, "{used} ms are too few to show anything");
+        assert!(used * 100 <= took * 35, "{used} ms in {took} ms");
+        assert_eq!(outcome.problems, []);
+        assert!(outcome.compare(dir.path()) >= 500);
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_a_problem_and_the_run_goes_on() {
     if !rustix::process::geteuid().is_root() {
         println!("not run: only root can become nobody");

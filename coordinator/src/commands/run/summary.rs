@@ -38,6 +38,7 @@ pub struct RunJson {
     warnings: Vec<WarningJson>,
     duration_secs: f64,
     agent_rss_bytes: u64,
+    agent_cpu_secs: f64,
     coordinator_rss_bytes: u64,
     transport: Option<&'static str>,
     left_behind: Vec<String>,
@@ -153,6 +154,7 @@ fn run_json(report: &RunReport, counts: &Counts) -> RunJson {
             .collect(),
         duration_secs: report.duration.as_secs_f64(),
         agent_rss_bytes: report.agent_memory,
+        agent_cpu_secs: report.agent_cpu.as_secs_f64(),
         coordinator_rss_bytes: peak_memory_bytes(),
         transport: report.transport,
         left_behind: report
@@ -289,9 +291,10 @@ fn write_result(report: &RunReport, run: &CommittedRun, out: &mut dyn Write) -> 
     let transport = report.transport.unwrap_or("none");
     writeln!(
         out,
-        "  transport {transport}, memory at most {} on the host and {} here",
+        "  transport {transport}, memory at most {} on the host and {} here, CPU time {} on the host",
         size_text(report.agent_memory),
-        size_text(peak_memory_bytes())
+        size_text(peak_memory_bytes()),
+        duration_text(report.agent_cpu)
     )
 }
 

@@ -79,6 +79,7 @@ fn committed(problems: u64) -> RunReport {
         duration: Duration::from_millis(1500),
         transport: Some("unix"),
         agent_memory: 1 << 20,
+        agent_cpu: Duration::from_millis(2_500),
         left_behind: Vec::new(),
         warnings: Vec::new(),
     }
@@ -186,6 +187,7 @@ async fn a_run_with_problems_prints_one_json_object_with_the_first_twenty() {
             .starts_with("open: Permission denied")
     );
     assert_eq!(json["transport"], "unix");
+    assert_eq!(json["agent_cpu_secs"], 2.5);
     assert_eq!(json["error"], Value::Null);
     assert!(json["coordinator_rss_bytes"].as_u64().unwrap() > 0);
     assert!(

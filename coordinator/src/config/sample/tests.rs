@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, CoordinatorLimits, Log};
+use crate::config::cpu_limit::CpuLimit;
 use crate::config::host::HostLimits;
 use crate::config::sample::{
     APPEND_SERVER_TOML, COORDINATOR_TOML, HOSTS_TOML, InitValues, coordinator_toml,
@@ -86,6 +87,7 @@ fn values_shown_as_defaults_are_the_defaults() {
             agent_threads: None,
             nice: 0,
             io_priority: None,
+            cpu: CpuLimit::default(),
             bandwidth: None,
             ..limits
         },

@@ -370,6 +370,7 @@ const HOST_LIMITS: &[Key] = &[
     key("agent_threads", number(1, 256)),
     key("nice", number(1, 19)),
     key("ionice", Kind::Text),
+    key("cpu", Kind::Text),
     key("bandwidth", Kind::OrTables(&Kind::Rate, &[RATE_HOURS])),
 ];
 
