@@ -26,7 +26,8 @@ use crate::dispatch::{self, Dispatcher, Segment};
 use crate::facts::SeenIds;
 use crate::filter::Filter;
 use crate::limits::{
-    Limit, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX, WANTED_WAITING_MAX, WORKERS_MAX,
+    Limit, PACK_IDLE, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX, WANTED_WAITING_MAX,
+    WORKERS_MAX,
 };
 use crate::pack::effort::{Effort, Gauge};
 use crate::pack::seal::{self, Sealing};
@@ -183,6 +184,7 @@ fn start_packing(
         wanted,
         to_seal,
         steps,
+        idle: PACK_IDLE,
     };
     spawn("frames", &outgoing, move || {
         frames::run(&frames);

@@ -1,9 +1,10 @@
 //! Gathers wanted chunks, in order, into frames.
 
+use std::time::{Duration, Instant};
+
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use formats::limits::{FRAME_CHUNKS_MAX, FRAME_PLAIN_TARGET};
 
-use crate::limits::PACK_IDLE;
 use crate::pack::packs::Step;
 use crate::pack::seal::SealJob;
 use crate::window::Piece;
@@ -26,14 +27,17 @@ pub struct Frames {
     pub to_seal: Sender<SealJob>,
     /// The same frames, in order, for the pack.
     pub steps: Sender<Step>,
+    /// How long an open pack waits for its next frame.
+    pub idle: Duration,
 }
 
 /// Gathers until no chunk can come any more, or nobody takes frames.
 pub fn run(frames: &Frames) {
     let mut gathering: Option<Frame> = None;
     let mut pack_is_open = false;
+    let mut until = Instant::now() + frames.idle;
     loop {
-        match frames.wanted.recv_timeout(PACK_IDLE) {
+        match frames.wanted.recv_deadline(until) {
             Ok(pieces) => {
                 for piece in pieces {
                     let frame = add(gathering.take(), piece);
@@ -45,6 +49,11 @@ pub fn run(frames: &Frames) {
                         return;
                     }
                     pack_is_open = true;
+                    until = Instant::now() + frames.idle;
+                }
+                // An open pack does not wait longer because a little more has come: the server would take it for stalled.
+                if !pack_is_open {
+                    until = Instant::now() + frames.idle;
                 }
             }
             // So little is new that a pack would stay open for long: what there is goes out as it is.
@@ -59,6 +68,7 @@ pub fn run(frames: &Frames) {
                     return;
                 }
                 pack_is_open = false;
+                until = Instant::now() + frames.idle;
             }
             Err(RecvTimeoutError::Disconnected) => {
                 if let Some(frame) = gathering.take() {
@@ -94,4 +104,51 @@ fn add(frame: Option<Frame>, piece: Piece) -> Frame {
 fn is_full(frame: &Frame) -> bool {
     frame.plain_bytes >= FRAME_PLAIN_TARGET as usize
         || frame.pieces.len() as u64 >= FRAME_CHUNKS_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+    use formats::ids::ChunkId;
+    use formats::limits::FRAME_PLAIN_TARGET;
+
+    use super::{Frames, run};
+    use crate::budget::Budget;
+    use crate::pack::packs::Step;
+    use crate::window::Piece;
+
+    #[test]
+    fn a_pack_that_little_comes_for_is_closed_while_it_comes() {
+        let (pieces, wanted) = bounded(0);
+        let (to_seal, _sealing) = bounded(4);
+        let (steps, steps_in) = bounded(4);
+        let frames = Frames {
+            wanted,
+            to_seal,
+            steps,
+            idle: Duration::from_millis(40),
+        };
+        let gatherer = thread::spawn(move || run(&frames));
+        let budget = Budget::new();
+        let piece = |bytes: &[u8]| Piece {
+            id: ChunkId([0; 32]),
+            plain: budget.take(0, bytes),
+        };
+        let frame = vec![1; FRAME_PLAIN_TARGET as usize];
+        pieces.send(vec![piece(&frame)]).expect("it gathers");
+        assert!(matches!(steps_in.recv(), Ok(Step::Frame { chunks: 1, .. })));
+        // Before the pack has waited for as long as it may, each time.
+        for sent in 0.. {
+            assert!(sent < 10_000, "it stays open");
+            pieces.send(vec![piece(b"little")]).expect("it gathers");
+            if let Ok(Step::ClosePack) = steps_in.recv_timeout(Duration::from_millis(2)) {
+                break;
+            }
+        }
+        drop(pieces);
+        gatherer.join().expect("it ends");
+    }
 }
