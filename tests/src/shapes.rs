@@ -239,7 +239,7 @@ pub struct ComparedSnapshot {
 }
 
 /// One path that differs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ChangeLine {
     /// `added`, `removed` or `changed`.
     pub change: String,

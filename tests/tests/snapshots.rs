@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
 use tests::compare::{Difference, Fact, differences};
 use tests::coordinator_process::binary;
 use tests::corpus::{Corpus, CorpusOptions};
-use tests::shapes::{DiffReport, exit};
+use tests::shapes::{ChangeLine, DiffReport, exit};
 use tests::world::{HOST, World, below};
 
 /// The changes as lines of their word and the path below the source.
@@ -90,6 +91,74 @@ fn what_changed_between_two_snapshots_is_told() -> Result<()> {
     let newest = world.snapshots()?.pop().map(|line| line.id);
     ensure!(newest.as_deref() == Some(found.to.id.as_str()), "{found:?}");
     ensure!(diff(&world, &["changes", HOST])?.changes.len() == 6);
+    Ok(())
+}
+
+/// What a report says of a run's changes.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Changes {
+    added: u64,
+    changed: u64,
+    metadata: u64,
+    removed: u64,
+    moved: u64,
+    first: Vec<ChangeLine>,
+}
+
+/// What has them.
+#[derive(Debug, Deserialize)]
+struct WithChanges {
+    changes: Option<Changes>,
+}
+
+#[test]
+fn what_changed_is_in_the_report_of_the_run_and_is_what_diff_tells() -> Result<()> {
+    let world = changed_world()?;
+    let first: WithChanges = world
+        .coordinator(&["show", HOST, "latest~1", "--json"])?
+        .json()?;
+    ensure!(first.changes.is_none(), "{first:?}");
+    let shown: WithChanges = world
+        .coordinator(&["show", HOST, "latest", "--json"])?
+        .json()?;
+    let found = shown.changes.context("it has a parent")?;
+    ensure!(
+        (found.added, found.changed, found.metadata) == (2, 2, 1),
+        "{found:?}"
+    );
+    ensure!((found.removed, found.moved) == (1, 1), "{found:?}");
+    let told = |changes: &[ChangeLine]| {
+        let paths = changes.iter().map(|change| change.path.clone());
+        let mut paths: Vec<String> = paths.collect();
+        paths.sort();
+        paths
+    };
+    let compared = diff(&world, &["changes", HOST])?;
+    ensure!(
+        told(&found.first) == told(&compared.changes),
+        "{found:?} and {compared:?}"
+    );
+    let history: Vec<WithChanges> = world.coordinator(&["history", "--json"])?.json()?;
+    ensure!(
+        history.last().and_then(|line| line.changes.as_ref()) == Some(&found),
+        "{history:?}"
+    );
+    let text = world
+        .coordinator(&["show", HOST, "latest"])?
+        .expect_code(exit::OK)?
+        .expect_no_control_characters()?
+        .stdout_text();
+    ensure!(
+        text.contains("2 added, 2 changed, 1 in metadata alone, 1 removed, of which 1 only moved"),
+        "{text}"
+    );
+    ensure!(text.contains("evil\\x1b[31m\n"), "{text}");
+
+    // Nothing, and then the run itself says it.
+    let report = world.coordinator(&["run", HOST, "--json"])?;
+    let report: WithChanges = report.expect_code(exit::OK)?.json()?;
+    let found = report.changes.context("it has a parent")?;
+    ensure!(found.first.is_empty() && found.changed == 0, "{found:?}");
     Ok(())
 }
 

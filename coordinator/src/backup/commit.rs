@@ -8,6 +8,7 @@ use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
 use formats::wire::facts::HostFacts;
 
 use crate::backup::carrier::Carrier;
+use crate::backup::changes::Changes;
 use crate::backup::conversation::{Conversation, Outcome, settle_meta};
 use crate::backup::error::RunError;
 use crate::backup::guard::{Brought, Guard};
@@ -71,6 +72,8 @@ pub struct Committed {
     pub snapshot: Snapshot,
     /// Why it looks wrong, if it does: its host is on hold.
     pub held: Option<String>,
+    /// What changed since the parent; nothing where that was not counted.
+    pub changes: Option<Changes>,
 }
 
 /// Commits what the conversation brought.
@@ -99,7 +102,7 @@ pub async fn commit(
     totals.bytes_new = outcome.bytes_new;
     totals.bytes_stored = outcome.bytes_stored + conversation.listing.bytes_stored();
     totals.problems = outcome.problem_count;
-    let held = examine(conversation, &outcome, totals, &facts, &mut to).await?;
+    let (held, changes) = examine(conversation, &outcome, totals, &facts, &mut to).await?;
     let snapshot = Snapshot {
         host: facts.host,
         run: facts.run,
@@ -128,18 +131,25 @@ pub async fn commit(
         .run_commits(snapshot.run)?;
     let committed = write_record(snapshot, to).await?;
     index.mark_committed(committed.sequence, recorded).await?;
-    Ok(Committed { held, ..committed })
+    Ok(Committed {
+        held,
+        changes,
+        ..committed
+    })
 }
 
-/// The last look at what the run brought: an error keeps it out of the history.
+/// The last look at what the run brought: an error keeps it out of the history. Gives why the host is on hold, if it is, and what
+/// changed, if that was counted.
 async fn examine(
     conversation: &mut Conversation,
     outcome: &Outcome,
     totals: SnapshotTotals,
     facts: &CommitFacts,
     to: &mut CommitTo<'_>,
-) -> Result<Option<String>, RunError> {
+) -> Result<(Option<String>, Option<Changes>), RunError> {
     let comparing = conversation.parent.finish().await;
+    let comparing = comparing.map_err(RunError::Parent)?;
+    let changes = comparing.as_ref().map(|found| found.changes.clone());
     let carrier = conversation.carrier.as_ref();
     let streams = conversation.streams.sizes();
     let brought = Brought {
@@ -147,7 +157,7 @@ async fn examine(
         carried: carrier.map_or(0, Carrier::files),
         lacks_kept: carrier.is_some_and(Carrier::is_damaged),
         problems: &outcome.problems,
-        comparing: comparing.map_err(RunError::Parent)?,
+        comparing,
         parent: to.compared_with,
         new: match to.compared_with {
             Some(parent) => new_data(parent, facts, to.coordinator, to.index).await?,
@@ -156,7 +166,8 @@ async fn examine(
         streams: &streams,
         newly_excluded: conversation.parent.newly_excluded(),
     };
-    to.guard.examine(&brought, to.warnings).await
+    let held = to.guard.examine(&brought, to.warnings).await?;
+    Ok((held, changes))
 }
 
 /// What is new against the parent: what this run brought, and those runs of the host since the parent's that died or failed, or
@@ -210,5 +221,6 @@ async fn write_record(snapshot: Snapshot, to: CommitTo<'_>) -> Result<Committed,
         sequence: place.sequence,
         snapshot,
         held: None,
+        changes: None,
     })
 }

@@ -5,8 +5,10 @@
 use std::collections::{HashMap, HashSet};
 
 use formats::listing::content::Content;
-use formats::listing::entry::{Entry, EntryFlags, EntryKind, Timestamp};
+use formats::listing::entry::{Entry, EntryFlags, EntryKind};
 
+use crate::backup::before::Before;
+use crate::backup::changes::{ChangeKind, Changes, Gathering};
 use crate::safety::anomaly::Compared;
 
 /// Inodes that are remembered, to tell a moved file from one that is gone. Past it, moved ones count as gone only.
@@ -20,30 +22,11 @@ const ENDING_BYTES_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Comparison {
     counts: Compared,
+    changes: Gathering,
     gone_inodes: HashSet<u64>,
     added_inodes: HashSet<u64>,
     endings_before: HashSet<Vec<u8>>,
     endings_added: HashMap<Vec<u8>, u64>,
-}
-
-/// What the parent has of a file, until it is known what became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
-    size: u64,
-    mtime: Timestamp,
-    inode: u64,
-}
-
-impl Before {
-    /// Of the parent's entry, if it is a file.
-    pub fn of(entry: &Entry) -> Option<Self> {
-        let stat = &entry.stat;
-        (stat.kind == EntryKind::File).then_some(Self {
-            size: stat.size,
-            mtime: stat.mtime,
-            inode: stat.inode,
-        })
-    }
 }
 
 /// A finished comparison.
@@ -53,13 +36,20 @@ pub struct Comparing {
     pub counts: Compared,
     /// The ending that most of the added files have of those that no file had before, and how many.
     pub new_ending: Option<(String, u64)>,
+    /// All changes, for people.
+    pub changes: Changes,
 }
 
 impl Comparison {
-    /// The parent has an entry at a place where the host has nothing.
-    pub fn gone(&mut self, entry: &Entry) {
+    /// The parent has an entry in a directory at a place where the host has nothing.
+    pub fn gone(&mut self, directory: &[u8], entry: &Entry) {
         // What was carried over was gone before, and is gone again each time.
-        if entry.stat.kind != EntryKind::File || entry.flags.contains(EntryFlags::CARRIED) {
+        if entry.flags.contains(EntryFlags::CARRIED) {
+            return;
+        }
+        self.changes
+            .note(ChangeKind::Removed, directory, &entry.name);
+        if entry.stat.kind != EntryKind::File {
             return;
         }
         self.before(&entry.name);
@@ -69,9 +59,25 @@ impl Comparison {
         }
     }
 
-    /// What the host has listed, and what became of it: an entry of the new listing, or nothing where it vanished. The parent
-    /// has a file at the same place or none.
-    pub fn settled(&mut self, name: &[u8], now: Option<&Entry>, was: Option<Before>) {
+    /// What the host has listed in a directory, and what became of it: an entry of the new listing, or nothing where it vanished.
+    /// The parent has something at the same place or nothing.
+    pub fn settled(
+        &mut self,
+        directory: &[u8],
+        name: &[u8],
+        now: Option<&Entry>,
+        was: Option<Before>,
+    ) {
+        let change = match (now, &was) {
+            (Some(now), Some(was)) => was.difference(now),
+            (Some(_), None) => Some(ChangeKind::Added),
+            (None, Some(_)) => Some(ChangeKind::Removed),
+            (None, None) => None,
+        };
+        if let Some(change) = change {
+            self.changes.note(change, directory, name);
+        }
+        let was = was.filter(Before::is_file);
         if was.is_some() {
             self.before(name);
         }
@@ -130,6 +136,7 @@ impl Comparison {
             },
             new_ending: new
                 .map(|(ending, count)| (String::from_utf8_lossy(ending).into_owned(), *count)),
+            changes: self.changes.finish(moved),
         }
     }
 }
@@ -151,10 +158,12 @@ fn ending_of(name: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use formats::listing::content::Content;
+    use formats::listing::content::{Content, Extent};
     use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
 
-    use super::{Before, Comparison, ending_of};
+    use super::{Comparison, ending_of};
+    use crate::backup::before::Before;
+    use crate::backup::changes::ChangeKind;
 
     fn stat(inode: u64, size: u64) -> Stat {
         let time = Timestamp {
@@ -189,7 +198,8 @@ mod tests {
 
     /// An entry of the new listing, and what the parent has in its place.
     fn settle(comparison: &mut Comparison, now: &Entry, was: Option<&Entry>) {
-        comparison.settled(&now.name, Some(now), was.and_then(Before::of));
+        let was = was.map(|was| Before::of(was, was == now));
+        comparison.settled(b"d", &now.name, Some(now), was);
     }
 
     #[test]
@@ -197,13 +207,12 @@ mod tests {
         let mut comparison = Comparison::default();
         let same = entry("same.txt", 1, 10);
         settle(&mut comparison, &same, Some(&same));
-        settle(
-            &mut comparison,
-            &entry("changed.txt", 9, 20),
-            Some(&entry("changed.txt", 2, 10)),
-        );
-        comparison.gone(&entry("a.txt", 3, 10));
-        comparison.gone(&entry("b.txt", 4, 10));
+        let mut changed = entry("changed.txt", 9, 20);
+        changed.content = Content::Extents(vec![Extent::Hole { bytes: 20 }]);
+        let was = entry("changed.txt", 2, 10);
+        settle(&mut comparison, &changed, Some(&was));
+        comparison.gone(b"d", &entry("a.txt", 3, 10));
+        comparison.gone(b"d", &entry("b.txt", 4, 10));
         for (name, inode) in [("a.txt.locked", 3), ("c.txt.locked", 5), ("d.txt", 6)] {
             settle(&mut comparison, &entry(name, inode, 12), None);
         }
@@ -213,6 +222,24 @@ mod tests {
         assert_eq!((counts.changed, counts.same_inode), (1, 1));
         assert_eq!((counts.added, counts.added_bytes), (3, 36));
         assert_eq!(done.new_ending, Some(("locked".to_owned(), 2)));
+        let changes = done.changes;
+        assert_eq!((changes.added, changes.removed, changes.moved), (3, 2, 1));
+        assert_eq!((changes.changed, changes.metadata), (1, 0));
+        assert!(
+            changes
+                .paths
+                .contains(&(ChangeKind::Removed, b"d/b.txt".to_vec()))
+        );
+    }
+
+    #[test]
+    fn what_keep_deleted_keeps_is_told_once() {
+        let mut comparison = Comparison::default();
+        let mut kept = entry("x", 1, 5);
+        comparison.gone(b"", &kept);
+        kept.flags = kept.flags.with(EntryFlags::CARRIED);
+        comparison.gone(b"", &kept);
+        assert_eq!(comparison.finish().changes.removed, 1);
     }
 
     #[test]
@@ -228,8 +255,9 @@ mod tests {
     #[test]
     fn what_is_listed_and_vanishes_is_gone_and_what_has_no_content_adds_no_bytes() {
         let mut comparison = Comparison::default();
-        comparison.settled(b"x", None, Before::of(&entry("x", 1, 5)));
-        comparison.settled(b"y", None, None);
+        let was = Before::of(&entry("x", 1, 5), false);
+        comparison.settled(b"d", b"x", None, Some(was));
+        comparison.settled(b"d", b"y", None, None);
         let mut missing = entry("claimed", 2, u64::MAX);
         missing.content = Content::Missing;
         settle(&mut comparison, &missing, None);

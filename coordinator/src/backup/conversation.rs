@@ -20,8 +20,9 @@ use formats::wire::control::{
     Problem, ProblemKind, ReadOutcome, Seen, Totals,
 };
 
+use crate::backup::before::Before;
 use crate::backup::carrier::{Carrier, Kept};
-use crate::backup::comparison::{Before, content_bytes};
+use crate::backup::comparison::content_bytes;
 use crate::backup::control::{Incoming, Outgoing};
 use crate::backup::error::RunError;
 use crate::backup::listing_writer::ListingWriter;
@@ -33,7 +34,7 @@ use crate::backup::session::StdioTunnel;
 use crate::backup::shared_index::SharedIndex;
 use crate::backup::sources::Sources;
 use crate::backup::streams::Streams;
-use crate::backup::verdict::{HardLinks, Verdict, judge};
+use crate::backup::verdict::{HardLinks, Verdict, is_unchanged, judge};
 use crate::backup::verifier::{Verified, Verifier};
 use crate::safety::quota::Scope;
 
@@ -357,8 +358,10 @@ async fn take_entry(
     if of_streams {
         streams.listed(of, directory, &found.name, known.as_ref());
     }
-    let before = known.as_ref().and_then(Before::of);
     let read_anew = *full_read || of_streams;
+    let before = known
+        .as_ref()
+        .map(|entry| Before::of(entry, !read_anew && is_unchanged(entry, &found.stat)));
     let verdict = judge(directory, &found, known, read_anew, &mut state.links);
     if !matches!(verdict, Verdict::HardLink(_)) {
         state.listed_bytes = state.listed_bytes.saturating_add(found_bytes);
@@ -480,13 +483,14 @@ async fn write_entry(
         PendingEntry::Done(entry) => {
             let entry = without_vanished_link(conversation, directory, *entry);
             let Conversation { state, parent, .. } = conversation;
-            parent.settled(&entry.name, Some(&entry), judged.before);
+            parent.settled(directory, &entry.name, Some(&entry), judged.before);
             state.written_bytes = state.written_bytes.saturating_add(content_bytes(&entry));
             carry_before(conversation, Some((directory, &entry))).await?;
             conversation.listing.push(directory, &entry).await
         }
         PendingEntry::Gone { name } => {
-            conversation.parent.settled(&name, None, judged.before);
+            let parent = &mut conversation.parent;
+            parent.settled(directory, &name, None, judged.before);
             if conversation.state.gone.len() < GONE_LINKS_MAX {
                 conversation.state.gone.insert(join(directory, &name));
             }

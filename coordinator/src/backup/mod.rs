@@ -9,7 +9,9 @@ pub mod limited_carrying;
 pub mod login;
 pub mod session;
 
+pub mod before;
 pub mod carrier;
+pub mod changes;
 pub mod comparison;
 pub mod control;
 pub mod conversation;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use formats::listing::entry::Entry;
 use formats::listing::order::compare_places;
 
-use crate::backup::comparison::{Before, Comparing, Comparison};
+use crate::backup::before::Before;
+use crate::backup::comparison::{Comparing, Comparison};
 use crate::backup::newly_excluded::NewlyExcluded;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
@@ -72,10 +73,17 @@ impl Parent {
         Ok(None)
     }
 
-    /// Notes what became of an entry that was found, beside what the parent had in its place: nothing where it vanished.
-    pub fn settled(&mut self, name: &[u8], now: Option<&Entry>, was: Option<Before>) {
+    /// Notes what became of an entry that was found in a directory, beside what the parent had in its place: nothing where it
+    /// vanished.
+    pub fn settled(
+        &mut self,
+        directory: &[u8],
+        name: &[u8],
+        now: Option<&Entry>,
+        was: Option<Before>,
+    ) {
         if let Some(comparison) = &mut self.comparison {
-            comparison.settled(name, now, was);
+            comparison.settled(directory, name, now, was);
         }
     }
 
@@ -118,7 +126,7 @@ impl Parent {
             return;
         };
         if let Some(comparison) = &mut self.comparison {
-            comparison.gone(&entry);
+            comparison.gone(&directory, &entry);
         }
         if let Some(newly_excluded) = &mut self.newly_excluded {
             newly_excluded.gone(&directory, &entry);

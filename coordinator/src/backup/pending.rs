@@ -9,7 +9,7 @@ use formats::listing::content::{Content, ContentPage, ContentPageCutter, Extent}
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat};
 use formats::wire::control::{ContentPart, Details, EntryRef, ReadOutcome};
 
-use crate::backup::comparison::Before;
+use crate::backup::before::Before;
 
 /// How an agent's message does not fit what went before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ pub enum PendingEntry {
 pub struct Judged {
     /// What is known of it.
     pub entry: PendingEntry,
-    /// The parent's file at its place.
+    /// The parent's entry at its place.
     pub before: Option<Before>,
 }
 

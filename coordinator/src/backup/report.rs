@@ -6,6 +6,7 @@ use formats::ids::RecordId;
 use formats::log::snapshot::SnapshotTotals;
 use formats::wire::control::Problem;
 
+use crate::backup::changes::Changes;
 use crate::backup::error::RunError;
 use crate::catalog::state::Outcome;
 use crate::exit_code::ExitCode;
@@ -87,6 +88,8 @@ pub struct CommittedRun {
     pub problems: Vec<Problem>,
     /// Why it looks wrong, if it does: its host is on hold.
     pub held: Option<String>,
+    /// What changed since the parent; nothing without one, or where its listing is damaged.
+    pub changes: Option<Changes>,
 }
 
 impl RunReport {

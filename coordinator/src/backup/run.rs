@@ -93,6 +93,7 @@ pub async fn run_host(
             totals: committed.snapshot.totals,
             problems: committed.snapshot.problems,
             held: seen.held.clone(),
+            changes: committed.changes,
         }),
         duration: began.elapsed(),
         transport: seen.transport,
@@ -256,6 +257,11 @@ async fn note_committed(coordinator: &Coordinator, committed: &Committed) {
     // The history is for people: what was committed stays committed when it cannot be written.
     if let Err(error) = state.note_result(&snapshot.host, snapshot.run, &result) {
         tracing::error!(%error, "the run's result is not in the history");
+    }
+    let changes = committed.changes.as_ref();
+    let noted = changes.map(|changes| state.note_changes(&snapshot.host, snapshot.run, changes));
+    if let Some(Err(error)) = noted {
+        tracing::error!(%error, "what changed in the run is not in the history");
     }
 }
 

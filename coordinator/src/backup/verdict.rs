@@ -65,7 +65,8 @@ fn further_name(found: &EntryStat, first: Vec<u8>) -> Entry {
     }
 }
 
-fn is_unchanged(parent: &Entry, found: &Stat) -> bool {
+/// Whether the parent's entry is still all there is to know of what was found in its place.
+pub fn is_unchanged(parent: &Entry, found: &Stat) -> bool {
     let same = Stat {
         // The count of names is no part of what a file is; a changed one changes ctime anyway.
         links: found.links,

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
 
+pub mod changes;
 pub mod figures;
 pub mod holds;
 pub mod hooks;
@@ -24,6 +25,7 @@ pub mod stream_sizes;
 pub mod tokens;
 pub mod trim;
 
+use changes::change_tables;
 use figures::figure_tables;
 use holds::hold_tables;
 use hooks::hooks_tables;
@@ -84,7 +86,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 12,
+    version: 13,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -98,6 +100,7 @@ const SCHEMA: Schema = Schema {
         (9, hooks_tables!()),
         (10, runs_in_order!()),
         (11, stream_size_tables!()),
+        (12, change_tables!()),
     ],
     sql: concat!(
         "
@@ -129,7 +132,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         notification_tables!(),
         hooks_tables!(),
         runs_in_order!(),
-        stream_size_tables!()
+        stream_size_tables!(),
+        change_tables!()
     ),
 };
 

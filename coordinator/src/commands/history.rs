@@ -5,11 +5,13 @@ use std::io::Write;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::backup::changes::Changes;
 use crate::catalog::state::results::RunResult;
 use crate::catalog::state::{RunRow, State};
 use crate::cli::daemon::HistoryArgs;
 use crate::clock::{local, utc};
 use crate::commands::on_storage::CommandError;
+use crate::commands::run::changes::{ChangesJson, changes_cell};
 use crate::config::Config;
 use crate::config::host::Host;
 use crate::repository::layout::StateDir;
@@ -32,6 +34,14 @@ struct HistoryLine {
     bytes: Option<u64>,
     new_bytes: Option<u64>,
     problem_count: Option<u64>,
+    changes: Option<ChangesJson>,
+}
+
+/// A run and what it came to.
+struct Past {
+    run: RunRow,
+    result: Option<RunResult>,
+    changes: Option<Changes>,
 }
 
 /// `history [HOST]`.
@@ -49,11 +59,17 @@ pub fn history_command(
     let mut all = Vec::new();
     for host in hosts {
         for run in state.runs(host.name.as_str(), args.count)? {
-            let result = state.result(run.run)?;
-            all.push((run, result));
+            all.push(Past {
+                result: state.result(run.run)?,
+                changes: state.changes(run.run)?,
+                run,
+            });
         }
     }
-    all.sort_by(|(one, _), (other, _)| (one.started, &one.host).cmp(&(other.started, &other.host)));
+    all.sort_by(|one, other| {
+        let (one, other) = (&one.run, &other.run);
+        (one.started, &one.host).cmp(&(other.started, &other.host))
+    });
     if json {
         let lines: Vec<HistoryLine> = all.iter().map(line).collect();
         write_json(out, &lines)?;
@@ -65,7 +81,12 @@ pub fn history_command(
     Ok(())
 }
 
-fn line((run, result): &(RunRow, Option<RunResult>)) -> HistoryLine {
+fn line(past: &Past) -> HistoryLine {
+    let Past {
+        run,
+        result,
+        changes,
+    } = past;
     let totals = result.map(|result| result.totals);
     HistoryLine {
         host: run.host.clone(),
@@ -79,10 +100,11 @@ fn line((run, result): &(RunRow, Option<RunResult>)) -> HistoryLine {
         bytes: totals.map(|totals| totals.bytes),
         new_bytes: totals.map(|totals| totals.bytes_new),
         problem_count: totals.map(|totals| totals.problems),
+        changes: changes.as_ref().map(ChangesJson::of),
     }
 }
 
-const COLUMNS: [(&str, Align); 8] = [
+const COLUMNS: [(&str, Align); 9] = [
     ("host", Align::Left),
     ("started", Align::Left),
     ("took", Align::Right),
@@ -90,10 +112,12 @@ const COLUMNS: [(&str, Align); 8] = [
     ("snapshot", Align::Left),
     ("files", Align::Right),
     ("new", Align::Right),
+    ("changes", Align::Left),
     ("error", Align::Left),
 ];
 
-fn row((run, result): &(RunRow, Option<RunResult>), zone: &TimeZone) -> Vec<String> {
+fn row(past: &Past, zone: &TimeZone) -> Vec<String> {
+    let Past { run, result, .. } = past;
     let took = run.finished.map(|(at, _)| at.duration_since(run.started));
     let took = took.map(|took| duration_text(took.unsigned_abs()));
     vec![
@@ -113,6 +137,7 @@ fn row((run, result): &(RunRow, Option<RunResult>), zone: &TimeZone) -> Vec<Stri
         result
             .map(|result| size_text(result.totals.bytes_new))
             .unwrap_or_default(),
+        past.changes.as_ref().map(changes_cell).unwrap_or_default(),
         run.error.as_deref().map(visible).unwrap_or_default(),
     ]
 }

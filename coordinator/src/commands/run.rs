@@ -2,6 +2,7 @@
 //! `backup::run`.
 
 pub mod by_daemon;
+pub mod changes;
 pub mod choose;
 pub mod here;
 pub mod live;

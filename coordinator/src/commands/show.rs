@@ -7,11 +7,13 @@ use formats::log::snapshot::Snapshot;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::backup::changes::Changes;
 use crate::catalog::state::holds::Hold;
 use crate::cli::snapshot::ShowArgs;
 use crate::clock::{from_nanos, local, utc};
 use crate::commands::on_storage::CommandError;
 use crate::commands::opened_snapshot::{OpenedSnapshot, SnapshotCommandError};
+use crate::commands::run::changes::{ChangesJson, changes_text, write_changed_paths};
 use crate::commands::run::summary::{ProblemJson, problems_listed};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -40,6 +42,7 @@ pub async fn show_command(
         sequence,
         snapshot: &opened.snapshot,
         holding: holding(&opened).await?,
+        changes: changes(&opened).await?,
     };
     write_snapshot(&shown, zone.as_ref(), out)?;
     opened.coordinator.close().await;
@@ -52,6 +55,8 @@ struct Shown<'a> {
     sequence: u64,
     snapshot: &'a Snapshot,
     holding: Holding,
+    /// What its run found changed, if this coordinator knows.
+    changes: Option<Changes>,
 }
 
 /// What holds say of a snapshot.
@@ -69,6 +74,11 @@ async fn holding(opened: &OpenedSnapshot) -> Result<Holding, CommandError> {
         held: state.held_runs(host)?.contains(&run),
         holds: state.holds(Some(host))?,
     })
+}
+
+async fn changes(opened: &OpenedSnapshot) -> Result<Option<Changes>, CommandError> {
+    let state = opened.coordinator.state.lock().await;
+    Ok(state.changes(opened.row.run)?)
 }
 
 /// What `show --json` prints.
@@ -93,6 +103,7 @@ struct SnapshotJson {
     stored_bytes: u64,
     problems: Vec<ProblemJson>,
     problem_count: u64,
+    changes: Option<ChangesJson>,
     system: String,
     hostname: String,
     machine_id: String,
@@ -130,6 +141,7 @@ impl SnapshotJson {
             stored_bytes: totals.bytes_stored,
             problems: problems_listed(&snapshot.problems),
             problem_count: totals.problems,
+            changes: shown.changes.as_ref().map(ChangesJson::of),
             system: visible(&snapshot.facts.system),
             hostname: visible(&snapshot.facts.hostname),
             machine_id: visible(&snapshot.facts.machine_id),
@@ -188,6 +200,10 @@ fn write_snapshot(
     ];
     for (name, value) in lines {
         writeln!(out, "{name:<12} {value}")?;
+    }
+    if let Some(changes) = &shown.changes {
+        writeln!(out, "{:<12} {}", "changes", changes_text(changes))?;
+        write_changed_paths(changes, out)?;
     }
     for hold in &json.holds {
         writeln!(out, "{:<12} {hold}", "on hold")?;

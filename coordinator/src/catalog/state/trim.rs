@@ -4,6 +4,7 @@
 use rusqlite::{Transaction, params};
 
 use crate::catalog::state::State;
+use crate::catalog::state::changes::forget_changes;
 use crate::database::DatabaseError;
 
 /// How many runs of each host are kept: 52 days of a run every quarter of an hour, or 13 years of one a day.
@@ -54,6 +55,7 @@ fn trim(transaction: &Transaction<'_>, host: &str, kept: u32) -> rusqlite::Resul
     let mut results = transaction.prepare_cached("DELETE FROM run_results WHERE run = ?1")?;
     let mut runs = transaction.prepare_cached("DELETE FROM runs WHERE run = ?1")?;
     for run in &old {
+        forget_changes(transaction, run)?;
         results.execute([run])?;
         runs.execute([run])?;
     }
@@ -69,6 +71,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::GOOD_KEPT;
+    use crate::backup::changes::Changes;
     use crate::catalog::state::results::RunResult;
     use crate::catalog::state::{Outcome, State};
     use crate::clock::from_nanos;
@@ -93,6 +96,8 @@ mod tests {
         };
         state.run_started(host, id(number), at(number)).unwrap();
         state.note_result(host, id(number), &result).unwrap();
+        let changes = Changes::default();
+        state.note_changes(host, id(number), &changes).unwrap();
         state
             .run_finished(id(number), at(number), Outcome::Ok, None)
             .unwrap();
@@ -122,6 +127,8 @@ mod tests {
         assert_eq!(state.last_good("web1").unwrap().unwrap().0, id(1));
         assert!(state.result(id(1_299)).unwrap().is_some());
         assert!(state.result(id(11)).unwrap().is_none());
+        assert!(state.changes(id(1_299)).unwrap().is_some());
+        assert!(state.changes(id(11)).unwrap().is_none());
         // Of good ones more stay, and one that goes on stays.
         assert_eq!(state.runs("db1", 10_000).unwrap().len(), GOOD_KEPT as usize);
         assert!(state.result(id(good.end - 1)).unwrap().is_some());

@@ -13,6 +13,7 @@ use crate::backup::report::{CommittedRun, RunReport};
 use crate::catalog::state::Outcome;
 use crate::cli::GlobalArgs;
 use crate::clock::{from_nanos, local, utc};
+use crate::commands::run::changes::{ChangesJson, changes_text};
 use crate::snapshot::shown::shown_path;
 use crate::terminal::{
     count_text, duration_text, error_line, size_text, visible, write_error, write_json,
@@ -34,6 +35,7 @@ pub struct RunJson {
     stored_bytes: u64,
     problems: Vec<ProblemJson>,
     problem_count: u64,
+    changes: Option<ChangesJson>,
     held: Option<String>,
     warnings: Vec<WarningJson>,
     duration_secs: f64,
@@ -143,6 +145,7 @@ fn run_json(report: &RunReport, counts: &Counts) -> RunJson {
         stored_bytes: counts.bytes_verified,
         problems: Vec::new(),
         problem_count: counts.problems,
+        changes: None,
         held: None,
         warnings: report
             .warnings
@@ -184,6 +187,7 @@ fn run_json(report: &RunReport, counts: &Counts) -> RunJson {
             stored_bytes: run.totals.bytes_stored,
             problems: problems_listed(&run.problems),
             problem_count: run.totals.problems,
+            changes: run.changes.as_ref().map(ChangesJson::of),
             ..so_far
         },
     }
@@ -288,6 +292,9 @@ fn write_result(report: &RunReport, run: &CommittedRun, out: &mut dyn Write) -> 
         size_text(totals.bytes_new),
         size_text(totals.bytes_stored)
     )?;
+    if let Some(changes) = &run.changes {
+        writeln!(out, "  {}", changes_text(changes))?;
+    }
     let transport = report.transport.unwrap_or("none");
     writeln!(
         out,

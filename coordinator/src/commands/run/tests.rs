@@ -10,6 +10,7 @@ use formats::log::snapshot::SnapshotTotals;
 use formats::wire::control::{Problem, ProblemKind};
 use serde_json::Value;
 
+use crate::backup::changes::{ChangeKind, Changes};
 use crate::backup::error::RunError;
 use crate::backup::progress::{Counts, Progress, Step};
 use crate::backup::report::{CommittedRun, RunReport, Warning, WarningKind};
@@ -75,6 +76,11 @@ fn committed(problems: u64) -> RunReport {
                 .map(problem)
                 .collect(),
             held: None,
+            changes: Some(Changes {
+                added: 4,
+                paths: vec![(ChangeKind::Added, b"srv/new\x07".to_vec())],
+                ..Changes::default()
+            }),
         }),
         duration: Duration::from_millis(1500),
         transport: Some("unix"),
@@ -188,6 +194,8 @@ async fn a_run_with_problems_prints_one_json_object_with_the_first_twenty() {
     );
     assert_eq!(json["transport"], "unix");
     assert_eq!(json["agent_cpu_secs"], 2.5);
+    assert_eq!(json["changes"]["added"], 4);
+    assert_eq!(json["changes"]["first"][0]["path"], "/srv/new\\x07");
     assert_eq!(json["error"], Value::Null);
     assert!(json["coordinator_rss_bytes"].as_u64().unwrap() > 0);
     assert!(
