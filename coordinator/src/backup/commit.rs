@@ -102,7 +102,8 @@ pub async fn commit(
     totals.bytes_new = outcome.bytes_new;
     totals.bytes_stored = outcome.bytes_stored + conversation.listing.bytes_stored();
     totals.problems = outcome.problem_count;
-    let (held, changes) = examine(conversation, &outcome, totals, &facts, &mut to).await?;
+    let counts = (totals, listing.data_bytes);
+    let (held, changes) = examine(conversation, &outcome, counts, &facts, &mut to).await?;
     let snapshot = Snapshot {
         host: facts.host,
         run: facts.run,
@@ -143,7 +144,7 @@ pub async fn commit(
 async fn examine(
     conversation: &mut Conversation,
     outcome: &Outcome,
-    totals: SnapshotTotals,
+    (totals, data_bytes): (SnapshotTotals, u64),
     facts: &CommitFacts,
     to: &mut CommitTo<'_>,
 ) -> Result<(Option<String>, Option<Changes>), RunError> {
@@ -154,6 +155,7 @@ async fn examine(
     let streams = conversation.streams.sizes();
     let brought = Brought {
         totals,
+        data_bytes,
         carried: carrier.map_or(0, Carrier::files),
         lacks_kept: carrier.is_some_and(Carrier::is_damaged),
         problems: &outcome.problems,

@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use formats::listing::content::Content;
+use formats::limits::CHUNK_BYTES_MAX;
+use formats::listing::content::{Content, Extent};
 use formats::listing::entry::{Entry, EntryFlags, EntryKind};
 
 use crate::backup::before::Before;
@@ -17,6 +18,8 @@ const INODES_MAX: usize = 1 << 16;
 const ENDINGS_MAX: usize = 4_096;
 /// The longest ending of a name.
 const ENDING_BYTES_MAX: usize = 16;
+/// The least that a page of content takes to name a chunk: its length and its id.
+const CHUNK_EXTENT_BYTES_MIN: u64 = 1 + 32;
 
 /// The counts so far.
 #[derive(Debug, Default)]
@@ -106,7 +109,7 @@ impl Comparison {
 
     fn added(&mut self, entry: &Entry) {
         self.counts.added += 1;
-        self.counts.added_bytes = self.counts.added_bytes.saturating_add(content_bytes(entry));
+        self.counts.added_bytes = self.counts.added_bytes.saturating_add(data_bytes(entry));
         if self.added_inodes.len() < INODES_MAX {
             self.added_inodes.insert(entry.stat.inode);
         }
@@ -149,6 +152,28 @@ pub fn content_bytes(entry: &Entry) -> u64 {
     }
 }
 
+/// The same without holes. Those of a file whose content is on pages of its own are not known without reading them: it counts as much
+/// as all of its chunks can hold, and never more than it has.
+pub fn data_bytes(entry: &Entry) -> u64 {
+    match &entry.content {
+        Content::None | Content::Missing => 0,
+        Content::Extents(extents) => {
+            let chunks = extents.iter().map(|extent| match extent {
+                Extent::Chunk { bytes, .. } => u64::from(*bytes),
+                Extent::Hole { .. } => 0,
+            });
+            chunks.sum()
+        }
+        Content::Pages(pages) => {
+            let each = pages.iter().map(|page| {
+                let chunks_max = u64::from(page.bytes) / CHUNK_EXTENT_BYTES_MIN;
+                page.covers.min(chunks_max * u64::from(CHUNK_BYTES_MAX))
+            });
+            each.fold(0, u64::saturating_add)
+        }
+    }
+}
+
 /// What follows the last dot of a name, where something stands before it.
 fn ending_of(name: &[u8]) -> Option<&[u8]> {
     let dot = name.iter().rposition(|byte| *byte == b'.')?;
@@ -158,10 +183,12 @@ fn ending_of(name: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use formats::listing::content::{Content, Extent};
+    use formats::ids::ChunkId;
+    use formats::limits::CHUNK_BYTES_MAX;
+    use formats::listing::content::{Content, ContentPage, Extent};
     use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
 
-    use super::{Comparison, ending_of};
+    use super::{Comparison, content_bytes, data_bytes, ending_of};
     use crate::backup::before::Before;
     use crate::backup::changes::ChangeKind;
 
@@ -192,8 +219,13 @@ mod tests {
             xattrs: Vec::new(),
             link_target: Vec::new(),
             hard_link_to: None,
-            content: Content::Extents(Vec::new()),
+            content: Content::Extents(vec![chunk(u32::try_from(size).unwrap_or(u32::MAX))]),
         }
+    }
+
+    fn chunk(bytes: u32) -> Extent {
+        let id = ChunkId([1; 32]);
+        Extent::Chunk { id, bytes }
     }
 
     /// An entry of the new listing, and what the parent has in its place.
@@ -240,6 +272,31 @@ mod tests {
         kept.flags = kept.flags.with(EntryFlags::CARRIED);
         comparison.gone(b"", &kept);
         assert_eq!(comparison.finish().changes.removed, 1);
+    }
+
+    #[test]
+    fn holes_are_no_data() {
+        let mut sparse = entry("sparse", 1, 1 << 40);
+        let hole = Extent::Hole {
+            bytes: (1 << 40) - 5,
+        };
+        sparse.content = Content::Extents(vec![chunk(2), hole, chunk(3)]);
+        assert_eq!((data_bytes(&sparse), content_bytes(&sparse)), (5, 1 << 40));
+        let mut comparison = Comparison::default();
+        settle(&mut comparison, &sparse, None);
+        assert_eq!(comparison.finish().counts.added_bytes, 5);
+        // Of two pages one can be full of chunks, and one has a few.
+        let page = |bytes, covers| ContentPage {
+            id: ChunkId([2; 32]),
+            bytes,
+            covers,
+        };
+        sparse.content =
+            Content::Pages(vec![page(36_000, 1 << 29), page(66, (1 << 40) - (1 << 29))]);
+        assert_eq!(
+            data_bytes(&sparse),
+            (1 << 29) + 2 * u64::from(CHUNK_BYTES_MAX)
+        );
     }
 
     #[test]

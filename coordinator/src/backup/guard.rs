@@ -16,12 +16,13 @@ use crate::backup::newly_excluded::NewlyExcluded;
 use crate::backup::report::{Warning, WarningKind};
 use crate::backup::shared_index::NewData;
 use crate::catalog::state::holds::HoldKind;
-use crate::clock::utc;
+use crate::clock::{from_nanos, utc};
 use crate::config::host::Host;
 use crate::coordinator::Coordinator;
 use crate::events::Event;
 use crate::events::what::What;
 use crate::retention::holds::hold;
+use crate::safety::absence::periods_passed;
 use crate::safety::anomaly::{Figures, signs};
 use crate::safety::coverage::{Coverage, Covered, gaps};
 use crate::safety::identity::{
@@ -57,6 +58,8 @@ pub struct Brought<'a> {
     pub carried: u64,
     /// Whether the parent kept more that is gone, and its listing is too damaged to tell what.
     pub lacks_kept: bool,
+    /// The bytes of its files without holes.
+    pub data_bytes: u64,
     /// What could not be read.
     pub problems: &'a [Problem],
     /// How it differs from the parent.
@@ -317,12 +320,13 @@ impl<'a> Guard<'a> {
     ) -> Result<Option<String>, RunError> {
         let name = self.host.name.as_str();
         let doubted = self.doubted_since(name).await?;
-        if brought.parent.is_none() {
+        let Some(parent) = brought.parent else {
             return Ok(doubted); // Everything of a first run is new.
-        }
+        };
         let figures = Figures {
             files: brought.totals.files.saturating_sub(brought.carried),
-            bytes: brought.totals.bytes,
+            bytes: brought.data_bytes,
+            with_holes: false,
             new_bytes: brought.new.plain,
             incompressible: brought.new.incompressible,
             compared: comparing.counts,
@@ -330,14 +334,16 @@ impl<'a> Guard<'a> {
             streams: brought.streams.to_vec(),
             rules: rules_digest(self.host, self.sources),
         };
+        let now = self.coordinator.clock.now();
         let found = match &self.host.safety.anomaly {
             Some(limits) => {
-                let past = self.coordinator.state.lock().await.good_figures(name)?;
-                signs(&figures, &past, limits)
+                let state = self.coordinator.state.lock().await;
+                let (past, times) = (state.good_figures(name)?, state.good_times(name)?);
+                let periods = periods_passed(from_nanos(parent.committed_nanos), now, &times);
+                signs(&figures, &past, limits, periods)
             }
             None => Vec::new(),
         };
-        let now = self.coordinator.clock.now();
         let mut state = self.coordinator.state.lock().await;
         let good = found.is_empty() && doubted.is_none();
         state.note_figures(name, self.run, now, &figures, good)?;

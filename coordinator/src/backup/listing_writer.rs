@@ -11,7 +11,7 @@ use formats::listing::page_index::{PageIndexBuilder, PageRef};
 use formats::log::snapshot::{ChunkRef, SnapshotTotals};
 use formats::object::ObjectName;
 
-use crate::backup::comparison::content_bytes;
+use crate::backup::comparison::{content_bytes, data_bytes};
 use crate::backup::error::RunError;
 use crate::backup::meta_writer::{MetaPack, MetaWriter};
 use crate::backup::shared_index::SharedIndex;
@@ -30,6 +30,7 @@ pub struct ListingWriter {
     packs: Vec<PackId>,
     bytes_stored: u64,
     totals: SnapshotTotals,
+    data_bytes: u64,
 }
 
 /// A finished listing.
@@ -39,6 +40,8 @@ pub struct WrittenListing {
     pub page_index: Vec<ChunkRef>,
     /// Files, directories, others and bytes; the rest is zero.
     pub totals: SnapshotTotals,
+    /// The bytes without holes.
+    pub data_bytes: u64,
 }
 
 impl ListingWriter {
@@ -61,6 +64,7 @@ impl ListingWriter {
             packs: Vec::new(),
             bytes_stored: 0,
             totals: SnapshotTotals::default(),
+            data_bytes: 0,
         }
     }
 
@@ -72,6 +76,7 @@ impl ListingWriter {
             _ => self.totals.others += 1,
         }
         self.totals.bytes = self.totals.bytes.saturating_add(content_bytes(entry));
+        self.data_bytes = self.data_bytes.saturating_add(data_bytes(entry));
         match self.pages.push(directory, entry) {
             Some(page) => self.store_page(page).await,
             None => Ok(()),
@@ -151,6 +156,7 @@ impl ListingWriter {
         Ok(WrittenListing {
             page_index: std::mem::take(&mut self.page_index_refs),
             totals: self.totals,
+            data_bytes: self.data_bytes,
         })
     }
 

@@ -26,7 +26,7 @@ pub mod tokens;
 pub mod trim;
 
 use changes::change_tables;
-use figures::figure_tables;
+use figures::{figure_tables, figures_without_holes};
 use holds::hold_tables;
 use hooks::hooks_tables;
 use identities::identity_tables;
@@ -86,7 +86,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 13,
+    version: 14,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -101,6 +101,7 @@ const SCHEMA: Schema = Schema {
         (10, runs_in_order!()),
         (11, stream_size_tables!()),
         (12, change_tables!()),
+        (13, figures_without_holes!()),
     ],
     sql: concat!(
         "
@@ -133,7 +134,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         hooks_tables!(),
         runs_in_order!(),
         stream_size_tables!(),
-        change_tables!()
+        change_tables!(),
+        figures_without_holes!()
     ),
 };
 

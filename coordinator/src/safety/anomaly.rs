@@ -1,6 +1,6 @@
 //! Whether a run looks as if its host were being encrypted or emptied, by figures that the coordinator counted itself: against
 //! the parent snapshot, and against the host's earlier runs. A run that looks so is taken all the same; what was there before
-//! stays.
+//! stays. Bytes are those of data: what a sparse file does not have allocated is nothing, here.
 //!
 //! Nothing is judged before the host has a history, and no sign about files counts below a number of files or bytes, so that
 //! small hosts and first runs are left alone. A person who ends a hold says that the run was as it should be: it is history then.
@@ -9,6 +9,7 @@ use std::fmt;
 
 use append_server::quantity::Size;
 
+use crate::safety::absence::{threshold, threshold_of_absence};
 use crate::safety::stream_size::StreamSize;
 use crate::terminal::{count_text, size_text};
 
@@ -20,6 +21,8 @@ const NEW_FOR_COMPRESSION: u64 = 20;
 const TIMES_USUAL: u64 = 4;
 /// The same for files that changed, which vary less.
 const TIMES_USUAL_CHANGED: u64 = 2;
+/// The same for files that are gone, once more time has passed than usual.
+const TIMES_USUAL_GONE: u64 = 2;
 /// Where more of the new data than this usually does not compress, that it does not says nothing; in percent.
 const INCOMPRESSIBLE_USUAL_MAX: u64 = 60;
 
@@ -86,8 +89,10 @@ pub struct Compared {
 pub struct Figures {
     /// Files of the snapshot.
     pub files: u64,
-    /// Their bytes.
+    /// Their bytes, without holes.
     pub bytes: u64,
+    /// Whether holes are counted in `bytes` nevertheless: in runs of an earlier version.
+    pub with_holes: bool,
     /// Bytes of chunks that no snapshot had.
     pub new_bytes: u64,
     /// Of those, bytes in frames that did not become smaller.
@@ -264,8 +269,8 @@ fn write_stream(out: &mut fmt::Formatter<'_>, name: &str, left: u64, usual: u64)
     )
 }
 
-/// What is suspicious about a run; `past` are the host's good runs, the newest first.
-pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Vec<Sign> {
+/// What is suspicious about a run so many usual periods after its parent; `past` are the host's good runs, the newest first.
+pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Vec<Sign> {
     let Some(last) = past.first() else {
         return Vec::new();
     };
@@ -275,9 +280,10 @@ pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Vec<Sig
     let mut signs = Vec::new();
     if last.rules == now.rules {
         signs.extend(losses(now, last, limits));
+        signs.extend(gone(now, past, limits, periods));
     }
-    signs.extend(changed(now, past, limits));
-    signs.extend(new_data(now, last, past, limits));
+    signs.extend(changed(now, past, limits, periods));
+    signs.extend(new_data(now, past, limits, periods));
     signs.extend(ending(now, limits));
     signs.extend(now.streams.iter().filter_map(collapse));
     signs
@@ -295,6 +301,7 @@ fn losses(now: &Figures, last: &Figures, limits: &AnomalyLimits) -> Vec<Sign> {
         });
     }
     if now.files > 0
+        && !last.with_holes
         && last.bytes >= limits.bytes.bytes()
         && percent(now.bytes, last.bytes) < limits.left
     {
@@ -303,24 +310,29 @@ fn losses(now: &Figures, last: &Figures, limits: &AnomalyLimits) -> Vec<Sign> {
             before: last.bytes,
         });
     }
+    signs
+}
+
+/// Files that are not where they were.
+fn gone(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Option<Sign> {
     let Compared {
         before,
         gone,
         moved,
         ..
     } = now.compared;
-    if now.files > 0 && gone >= limits.files && percent(gone, before) >= limits.gone {
-        signs.push(Sign::Gone {
-            gone,
-            moved,
-            before,
-        });
-    }
-    signs
+    let usual = median(past, |run| percent(run.compared.gone, run.compared.before));
+    let needed = threshold_of_absence(limits.gone, usual, TIMES_USUAL_GONE, periods);
+    let suspicious = now.files > 0 && gone >= limits.files && percent(gone, before) >= needed;
+    suspicious.then_some(Sign::Gone {
+        gone,
+        moved,
+        before,
+    })
 }
 
 /// Files rewritten at their places: only with new data in them, or every `touch` would be suspicious.
-fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Option<Sign> {
+fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Option<Sign> {
     let Compared {
         before, changed, ..
     } = now.compared;
@@ -329,10 +341,8 @@ fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Option<Si
     let usual = median(past, |run| {
         percent(run.compared.changed, run.compared.before)
     });
-    let suspicious = changed >= limits.files
-        && share >= limits.changed
-        && share >= usual.saturating_mul(TIMES_USUAL_CHANGED)
-        && new >= limits.new;
+    let needed = threshold(limits.changed, usual, TIMES_USUAL_CHANGED, periods);
+    let suspicious = changed >= limits.files && share >= needed && new >= limits.new;
     suspicious.then_some(Sign::Changed {
         changed,
         before,
@@ -342,8 +352,9 @@ fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Option<Si
 }
 
 /// New data that neither added files nor growth explain.
-fn new_data(now: &Figures, last: &Figures, past: &[Figures], limits: &AnomalyLimits) -> Vec<Sign> {
-    let grown = now.bytes.saturating_sub(last.bytes);
+fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Vec<Sign> {
+    let before = past.first().map_or(0, |last| last.bytes);
+    let grown = now.bytes.saturating_sub(before);
     let explained = grown.max(now.compared.added_bytes);
     let new = now.new_bytes.saturating_sub(explained);
     if new < limits.bytes.bytes() {
@@ -352,13 +363,14 @@ fn new_data(now: &Figures, last: &Figures, past: &[Figures], limits: &AnomalyLim
     let mut signs = Vec::new();
     let share = percent(new, now.bytes);
     let usual = median(past, |run| percent(run.new_bytes, run.bytes));
-    if share >= limits.new && share >= usual.saturating_mul(TIMES_USUAL) {
+    if share >= threshold(limits.new, usual, TIMES_USUAL, periods) {
         signs.push(Sign::New {
             new,
             bytes: now.bytes,
             usual,
         });
     }
+    // However long it has been: more time makes more new data, and no denser data.
     let dense = percent(now.incompressible, now.new_bytes);
     let usually_dense = median(past, |run| percent(run.incompressible, run.new_bytes));
     if share >= NEW_FOR_COMPRESSION

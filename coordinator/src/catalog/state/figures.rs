@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use crate::catalog::state::State;
-use crate::clock::to_nanos;
+use crate::clock::{from_nanos, to_nanos};
 use crate::database::{DatabaseError, unsigned};
 use crate::safety::anomaly::{Compared, Figures};
 
@@ -41,6 +41,16 @@ CREATE INDEX figures_by_host ON figures (host, at);
 }
 pub(super) use figure_tables;
 
+/// New in version 14: bytes are those of data. Runs before it counted holes.
+macro_rules! figures_without_holes {
+    () => {
+        "
+ALTER TABLE figures ADD COLUMN with_holes INTEGER NOT NULL DEFAULT 1;
+"
+    };
+}
+pub(super) use figures_without_holes;
+
 impl State {
     /// Notes what was counted of a run. The oldest of its host are let go.
     pub fn note_figures(
@@ -55,8 +65,8 @@ impl State {
         self.database.write(|transaction| {
             transaction.execute(
                 "INSERT INTO figures (run, host, at, good, files, bytes, new_bytes, incompressible, before,
-                 gone, moved, changed, added, added_bytes, same_inode, rules)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                 gone, moved, changed, added, added_bytes, same_inode, rules, with_holes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
                 params![
                     run.as_bytes(),
                     host,
@@ -74,6 +84,7 @@ impl State {
                     saturated(counts.added_bytes),
                     saturated(counts.same_inode),
                     figures.rules,
+                    figures.with_holes,
                 ],
             )?;
             transaction.execute(
@@ -90,10 +101,23 @@ impl State {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT files, bytes, new_bytes, incompressible, before, gone, moved, changed, added,
-                 added_bytes, same_inode, rules FROM figures WHERE host = ?1 AND good
+                 added_bytes, same_inode, rules, with_holes FROM figures WHERE host = ?1 AND good
                  ORDER BY at DESC, rowid DESC LIMIT ?2",
             )?;
             let rows = statement.query_map(params![host, RUNS_COMPARED], read_figures)?;
+            rows.collect()
+        })
+    }
+
+    /// When a host's last good runs were counted, the newest first.
+    pub fn good_times(&self, host: &str) -> Result<Vec<Timestamp>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT at FROM figures WHERE host = ?1 AND good ORDER BY at DESC, rowid DESC LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![host, RUNS_COMPARED], |row| {
+                Ok(from_nanos(row.get(0)?))
+            })?;
             rows.collect()
         })
     }
@@ -130,6 +154,7 @@ fn read_figures(row: &Row<'_>) -> rusqlite::Result<Figures> {
         new_ending: None,
         streams: Vec::new(),
         rules: row.get(11)?,
+        with_holes: row.get(12)?,
     })
 }
 
@@ -163,6 +188,8 @@ mod tests {
         }
         let good = state.good_figures("web1").expect("reads");
         assert_eq!(good, [figures(2), figures(1)]);
+        let times = state.good_times("web1").expect("reads");
+        assert_eq!(times, [from_nanos(2), from_nanos(1)]);
         assert!(state.good_figures("web2").expect("reads").is_empty());
         state.accept_figures("web1").expect("writes");
         let good = state.good_figures("web1").expect("reads");

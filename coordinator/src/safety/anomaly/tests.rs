@@ -10,6 +10,7 @@ fn usual() -> Figures {
     Figures {
         files: 1_000,
         bytes: 1_024 * MIB,
+        with_holes: false,
         new_bytes: 10 * MIB,
         incompressible: MIB,
         compared: Compared {
@@ -25,7 +26,7 @@ fn usual() -> Figures {
 }
 
 fn judged(now: &Figures) -> Vec<Sign> {
-    signs(now, &vec![usual(); 5], &AnomalyLimits::default())
+    signs(now, &vec![usual(); 5], &AnomalyLimits::default(), 1)
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_disk_image_encrypted_from_within_is() {
         incompressible: 690 * MIB,
         ..image.clone()
     };
-    let found = signs(&now, &vec![image; 4], &AnomalyLimits::default());
+    let found = signs(&now, &vec![image; 4], &AnomalyLimits::default(), 1);
     assert!(
         found.iter().any(|sign| matches!(sign, Sign::New { .. })),
         "{found:?}"
@@ -197,7 +198,7 @@ fn dumps_that_are_new_every_night_are_not() {
         ..usual()
     };
     let past = vec![dumps.clone(); 4];
-    assert_eq!(signs(&dumps, &past, &AnomalyLimits::default()), []);
+    assert_eq!(signs(&dumps, &past, &AnomalyLimits::default(), 1), []);
 }
 
 #[test]
@@ -208,15 +209,15 @@ fn nothing_is_judged_without_a_history_or_below_the_floors() {
         ..usual()
     };
     let limits = AnomalyLimits::default();
-    assert_eq!(signs(&emptied, &[], &limits), []);
-    assert_eq!(signs(&emptied, &vec![usual(); 2], &limits), []);
-    assert_eq!(signs(&emptied, &vec![usual(); 3], &limits).len(), 1);
+    assert_eq!(signs(&emptied, &[], &limits, 1), []);
+    assert_eq!(signs(&emptied, &vec![usual(); 2], &limits, 1), []);
+    assert_eq!(signs(&emptied, &vec![usual(); 3], &limits, 1).len(), 1);
     let small = Figures {
         files: 9,
         bytes: MIB,
         ..usual()
     };
-    assert_eq!(signs(&emptied, &vec![small; 3], &limits), []);
+    assert_eq!(signs(&emptied, &vec![small; 3], &limits, 1), []);
 }
 
 #[test]
@@ -230,5 +231,118 @@ fn a_stream_that_collapses_is_and_one_that_does_not_is_not() {
     assert_eq!(found.len(), 1, "{found:?}");
     let text = found[0].to_string();
     assert!(text.starts_with("stream bad has 499"), "{text}");
-    assert_eq!(signs(&now, &[], &AnomalyLimits::default()), []);
+    assert_eq!(signs(&now, &[], &AnomalyLimits::default(), 1), []);
+}
+
+/// A host that rewrites a tenth of itself each night, after some nights without a backup.
+fn rewritten(percent: u64, periods: u64) -> Vec<Sign> {
+    let lively = Figures {
+        new_bytes: 102 * MIB,
+        incompressible: 10 * MIB,
+        compared: Compared {
+            changed: 100,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    let now = Figures {
+        new_bytes: 1_024 * MIB * percent / 100,
+        incompressible: 102 * MIB * percent / 100,
+        compared: Compared {
+            changed: 10 * percent,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    signs(&now, &vec![lively; 5], &AnomalyLimits::default(), periods)
+}
+
+#[test]
+fn what_a_host_does_in_weeks_is_suspicious_in_a_night_and_not_after_weeks() {
+    assert_eq!(rewritten(10, 1), []);
+    assert_eq!(rewritten(85, 1).len(), 2);
+    assert_eq!(rewritten(85, 21), []);
+    // Nearly everything is a person's to look at, however long it was.
+    assert_eq!(rewritten(95, 21).len(), 2);
+    assert_eq!(rewritten(95, u64::MAX).len(), 2);
+}
+
+#[test]
+fn waiting_silences_nothing_that_encrypting_and_emptying_are_known_by() {
+    let encrypted = Figures {
+        new_bytes: 400 * MIB,
+        incompressible: 400 * MIB,
+        new_ending: Some(("locked".to_owned(), 390)),
+        compared: Compared {
+            before: 1_000,
+            gone: 390,
+            added: 390,
+            ..Compared::default()
+        },
+        ..usual()
+    };
+    let found = signs(
+        &encrypted,
+        &vec![usual(); 5],
+        &AnomalyLimits::default(),
+        u64::MAX,
+    );
+    assert!(
+        found
+            .iter()
+            .any(|sign| matches!(sign, Sign::Incompressible { .. })),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|sign| matches!(sign, Sign::Ending { .. })),
+        "{found:?}"
+    );
+    let none = Figures {
+        files: 0,
+        bytes: 0,
+        ..usual()
+    };
+    let found = signs(
+        &none,
+        &vec![usual(); 5],
+        &AnomalyLimits::default(),
+        u64::MAX,
+    );
+    assert_eq!(found, [Sign::NoFiles { before: 1_000 }]);
+}
+
+#[test]
+fn files_that_come_and_go_each_night_are_gone_after_weeks() {
+    let rotating = |gone: u64| Figures {
+        compared: Compared {
+            before: 1_000,
+            gone,
+            added: gone,
+            ..Compared::default()
+        },
+        ..usual()
+    };
+    let judged = |gone, periods| {
+        let past = vec![rotating(50); 5];
+        signs(&rotating(gone), &past, &AnomalyLimits::default(), periods).len()
+    };
+    assert_eq!((judged(60, 1), judged(640, 1)), (0, 1));
+    assert_eq!((judged(640, 20), judged(950, 20)), (0, 1));
+}
+
+#[test]
+fn bytes_of_a_version_that_counted_holes_are_no_loss() {
+    let sparse = Figures {
+        bytes: 1 << 40,
+        with_holes: true,
+        ..usual()
+    };
+    let limits = AnomalyLimits::default();
+    assert_eq!(signs(&usual(), &vec![sparse.clone(); 5], &limits, 1), []);
+    let counted = Figures {
+        with_holes: false,
+        ..sparse
+    };
+    let found = signs(&usual(), &vec![counted; 5], &limits, 1);
+    assert!(matches!(found[..], [Sign::FewerBytes { .. }]), "{found:?}");
 }
