@@ -120,16 +120,13 @@ impl Catalog {
         let Ok(sequence) = i64::try_from(sequence) else {
             return Ok(None); // More than there can be.
         };
-        Ok(self.database.read(|connection| {
-            connection
-                .prepare_cached("SELECT record_id FROM records WHERE sequence = ?1")?
-                .query_row([sequence], |row| Ok(RecordId(row.get(0)?)))
-                .optional()
-        })?)
+        Ok(self
+            .database
+            .read(|connection| record_at(connection, sequence))?)
     }
 
-    /// Takes in a record that stands at [`Catalog::head`] and is durable on storage. Its signature was
-    /// checked, or it was made here.
+    /// Takes in a record that stands at [`Catalog::head`] and is durable on storage, unless another process did so meanwhile. Its
+    /// signature was checked, or it was made here.
     pub fn append(
         &mut self,
         place: &RecordPlace,
@@ -147,6 +144,10 @@ impl Catalog {
         let refused = self.database.write(|transaction| {
             let mut known = last(transaction)?;
             for (place, id, payload) in records {
+                // Another process that reads the same log may have been faster.
+                if record_at(transaction, signed(place.sequence)?)? == Some(*id) {
+                    continue;
+                }
                 let next = place_after(repository, epoch, known);
                 if *place != next {
                     return Ok(Some((place.sequence, next.sequence.saturating_sub(1))));
@@ -282,6 +283,13 @@ fn last(connection: &Connection) -> rusqlite::Result<Option<(u64, RecordId)>> {
     connection
         .prepare_cached("SELECT sequence, record_id FROM records ORDER BY sequence DESC LIMIT 1")?
         .query_row([], |row| Ok((unsigned(row, 0)?, RecordId(row.get(1)?))))
+        .optional()
+}
+
+fn record_at(connection: &Connection, sequence: i64) -> rusqlite::Result<Option<RecordId>> {
+    connection
+        .prepare_cached("SELECT record_id FROM records WHERE sequence = ?1")?
+        .query_row([sequence], |row| Ok(RecordId(row.get(0)?)))
         .optional()
 }
 

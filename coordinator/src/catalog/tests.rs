@@ -293,6 +293,27 @@ async fn a_record_is_appended_at_the_head_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_record_that_another_process_took_in_first_is_the_same_record() {
+    let mut log = Log::with_records(2);
+    let mut catalog = log.synced().await;
+    let (place, id) = log.commit(&snapshot("web1", 3));
+    // A command that lists snapshots while a run commits one.
+    let beside = log.synced().await;
+    assert_eq!(beside.last().unwrap(), Some((3, id)));
+    catalog.append(&place, id, &snapshot("web1", 3)).unwrap();
+    assert_eq!(catalog.snapshots(None).unwrap().len(), 3);
+    assert_eq!(catalog.head().unwrap(), log.head);
+    let other = catalog.append(&place, RecordId([9; 32]), &snapshot("web1", 3));
+    assert!(matches!(
+        other,
+        Err(CatalogError::NotNext {
+            offered: 3,
+            head: 3
+        })
+    ));
+}
+
+#[tokio::test]
 async fn counts_beyond_what_sqlite_can_hold_do_not_stop_a_commit() {
     let mut log = Log::new();
     let mut payload = snapshot("web1", 1);
