@@ -233,3 +233,39 @@ fn finally_is_run_when_the_run_is_interrupted() -> Result<()> {
     );
     hooked.world.expect_target_clean(&before)
 }
+
+/// What a hook prints drives no terminal, forges no line of a log, and fills neither memory nor disk.
+#[test]
+fn m30_what_a_hostile_hook_prints_is_cut_and_escaped_into_one_field() -> Result<()> {
+    let hooked = Hooked::new()?;
+    let noise = hooked.world.directory().join("noise");
+    let forged = "2026-01-01T00:00:00.000000Z ERROR forged";
+    let line =
+        format!("\0\x1b]52;c;aGFja2Vk\x07\x1b[2J\r{forged}\n{{\"level\":\"forged\"}}\u{202e}\n");
+    fs::write(&noise, line.repeat((16 << 20) / line.len()))?;
+    // A quarter of a gibibyte on each stream; what comes last is not the noise's own end.
+    let script = format!(
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat {0}; cat {0} >&2; done; printf '\\033[31mlast\\r' >&2; exit 7",
+        noise.display()
+    );
+    for (event, code) in [("before-run", exit::ERROR), ("after-run", exit::WARNINGS)] {
+        hooked.set(&hooked.address(), &[hooked.hook(event, event, &script, "")])?;
+        let finished = hooked.world.coordinator(&["-v", "run", HOST, "--json"])?;
+        let finished = finished
+            .expect_code(code)?
+            .expect_stderr(&["exit code 7", "\\u{1b}[31mlast", "bytes more]"])?
+            .expect_no_control_characters()?;
+        let told = finished.stderr_text();
+        for line in told.lines() {
+            ensure!(line.len() < 48 << 10, "a line of {} bytes", line.len());
+            ensure!(
+                !line.starts_with(forged) && !line.starts_with("{\"level\":\"forged"),
+                "a forged line: {line}"
+            );
+        }
+        let report: tests::shapes::RunReport = finished.json()?;
+        let rss = report.coordinator_rss_bytes;
+        ensure!(rss < 300 << 20, "{} MiB resident", rss >> 20);
+    }
+    Ok(())
+}

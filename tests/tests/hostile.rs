@@ -1197,3 +1197,124 @@ fn m74_a_symlink_planted_where_a_restore_goes_is_not_followed() -> Result<()> {
     }
     Ok(())
 }
+
+/// Of two snapshots of a year the first is kept, by the coordinator's clock: a host that says it is another year wins nothing.
+#[test]
+fn m17_no_time_that_a_host_tells_decides_what_is_kept() -> Result<()> {
+    const YEAR_SECS: i64 = 365 * 24 * 3_600;
+    let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs())?;
+    let told = [
+        now,
+        now - 10 * YEAR_SECS,
+        now - YEAR_SECS,
+        now + YEAR_SECS,
+        now + 10 * YEAR_SECS,
+        0,
+        -YEAR_SECS,
+        now,
+    ];
+    let next = Arc::new(Mutex::new(told.into_iter()));
+    let agent = script(move |agent| {
+        let next = Arc::clone(&next);
+        Box::pin(async move {
+            let seconds = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let seconds = seconds.context("no more runs")?;
+            let facts = HostFacts {
+                clock_nanos: seconds.saturating_mul(1_000_000_000),
+                ..honest_facts()
+            };
+            let digest = agent.digest;
+            let hello = Hello {
+                protocol: PROTOCOL_VERSION,
+                digest,
+                facts,
+            };
+            agent.greet_with(hello).await?;
+            agent.open_tunnel().await?;
+            let mut told = file(b"file", 100, seconds.to_string().as_bytes());
+            told.stat.mtime.seconds = seconds;
+            told.stat.ctime.seconds = seconds;
+            let tree = below(&source_of(agent)?, &[told], &[]);
+            agent.back_up(&tree).await.map(drop)
+        })
+    });
+    let (world, server) = hostile_world(played(agent))?;
+    let hosts = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+    world.write_hosts(&format!(
+        "{hosts}keep = {{ yearly = 10 }}\nkeep_floor = 1\n"
+    ))?;
+    for seconds in told {
+        let before = utc_now()?;
+        let run = world.run_within(RUN_DEADLINE, exit::OK, &[]);
+        let report = run.with_context(|| server.observed().agent_error())?;
+        let time = report.snapshot.context("a snapshot")?.time;
+        let to_the_second = time.get(..before.len()).context("a time")?;
+        ensure!(
+            before.as_str() <= to_the_second && to_the_second <= utc_now()?.as_str(),
+            "{seconds} was told, and it is of {time}"
+        );
+    }
+    let prune = ["prune", HOST, "--yes", "--json"];
+    let finished = world.coordinator(&prune)?.expect_code(exit::OK)?;
+    let reports: Vec<serde_json::Value> = finished.json()?;
+    let snapshots = reports[0]["snapshots"].as_array().context("snapshots")?;
+    let kept: Vec<bool> = snapshots.iter().map(|one| one["kept"] == true).collect();
+    // The first has the year's place, and the last is the newest.
+    let mut expected = [false; 8];
+    (expected[0], expected[7]) = (true, true);
+    ensure!(kept == expected, "{reports:?}");
+    Ok(())
+}
+
+/// The time now, to the second, as times in UTC begin.
+fn utc_now() -> Result<String> {
+    let date = std::process::Command::new("date")
+        .args(["-u", "+%Y-%m-%dT%H:%M:%S"])
+        .output()?;
+    Ok(String::from_utf8(date.stdout)?.trim().to_owned())
+}
+
+/// Without an end, with everything that drives a terminal, and with what looks like lines of our own log.
+#[test]
+fn m30_what_a_hostile_agent_says_on_stderr_is_one_field_of_the_log() -> Result<()> {
+    let forged = "2026-01-01T00:00:00.000000Z ERROR forged";
+    let json = "{\"level\":\"ERROR\",\"fields\":{\"message\":\"forged\"}}";
+    let line = format!("\0\x1b]52;c;aGFja2Vk\x07\x1b[2J\r{forged}\n{json}\u{202e}\x08\n");
+    let mut noise = line.repeat(400).into_bytes();
+    noise.extend_from_slice(b"\xff\xfe\x9b31m");
+    for format in ["text", "json"] {
+        // Time enough to say much more than is kept.
+        let agent = script(|_| {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Ok(())
+            })
+        });
+        let (world, server) = hostile_world(HostileOptions {
+            endless_stderr: Some(noise.clone()),
+            ..played(agent)
+        })?;
+        world.replace_config_line("#format = \"text\"", &format!("format = \"{format}\""))?;
+        world.replace_config_line("#level = ", "level = \"debug\"")?;
+        let finished = is_refused(&world, LIE)?;
+        ensure!(server.observed().agents_started.load(Ordering::Relaxed) == 1);
+        let told = finished.stderr_text();
+        ensure!(
+            told.contains("\\u{1b}]52;c;") && told.contains("bytes more]"),
+            "{told}"
+        );
+        for line in told.lines() {
+            // What is longer is taken apart by journald, and its parts would be lines of their own.
+            ensure!(
+                line.len() < 48 << 10,
+                "{format}: a line of {} bytes",
+                line.len()
+            );
+            ensure!(!line.starts_with(forged), "a forged line: {line}");
+            let parsed = serde_json::from_str::<serde_json::Value>(line);
+            let message = parsed.ok().map(|line| line["fields"]["message"].clone());
+            ensure!(message.is_none_or(|message| message != "forged"), "{line}");
+        }
+    }
+    Ok(())
+}

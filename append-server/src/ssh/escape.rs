@@ -25,6 +25,26 @@ pub fn escape_trimmed(bytes: &[u8]) -> String {
     escape_for_log(bytes.trim_ascii())
 }
 
+/// As much of the beginning as takes no more than so many bytes when it is escaped, and how many of the bytes that is.
+#[must_use]
+pub fn escape_within(bytes: &[u8], escaped_bytes_max: usize) -> (String, usize) {
+    let mut out = String::new();
+    let mut taken = 0;
+    for part in bytes.utf8_chunks() {
+        let characters = part.valid().split_inclusive(|_: char| true);
+        let characters = characters.map(str::as_bytes);
+        for piece in characters.chain(part.invalid().chunks(1)) {
+            let escaped = escape_for_log(piece);
+            if out.len() + escaped.len() > escaped_bytes_max {
+                return (out, taken);
+            }
+            out.push_str(&escaped);
+            taken += piece.len();
+        }
+    }
+    (out, taken)
+}
+
 fn push_escaped(out: &mut String, c: char) {
     match c {
         '\n' => out.push_str("\\n"),

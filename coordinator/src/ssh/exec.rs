@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use append_server::ssh::connect::SshConnection;
-use append_server::ssh::escape::escape_trimmed;
+use append_server::ssh::escape::escape_within;
 use append_server::ssh::stream::{
     ChannelReader, ChannelWriter, ExitStatus, SharedStderr, open_parts,
 };
@@ -15,6 +15,11 @@ use russh::{Channel, ChannelMsg};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+/// What is told of a command's standard error, in bytes once it is escaped. Twice as much, which is the most that quotes make of
+/// it, must fit a line of the log: journald takes longer ones than 48 KiB apart, and a part that a host chose would be a line of
+/// its own.
+const STDERR_TOLD_MAX: usize = 20 << 10;
 
 /// A command to run to its end.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +41,7 @@ pub struct Output {
     pub status: ExitStatus,
     /// Its standard output.
     pub stdout: Vec<u8>,
-    /// Its standard error, escaped and cut at 64 KiB.
+    /// The beginning of its standard error, escaped and cut.
     pub stderr: String,
 }
 
@@ -75,7 +80,7 @@ pub enum ExecError {
     },
     /// It ended without a status, as when the connection is cut: it did not succeed.
     #[error(
-        "a command on {host} ended without saying how: the connection was cut, or it was killed; its last words: {stderr:?}"
+        "a command on {host} ended without saying how: the connection was cut, or it was killed; its last words: {stderr}"
     )]
     NoExitStatus {
         /// The host's name.
@@ -150,13 +155,15 @@ pub struct ProcessControl {
 }
 
 impl ProcessControl {
-    /// The first 64 KiB of its standard error so far, escaped.
+    /// The beginning of its standard error so far, escaped, and how much more there was.
     #[must_use]
     pub fn stderr(&self) -> String {
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = escape_trimmed(&stderr.kept);
-        if stderr.dropped > 0 {
-            text.push_str(&format!(" [and {} bytes more]", stderr.dropped));
+        let kept = stderr.kept.trim_ascii();
+        let (mut text, told) = escape_within(kept, STDERR_TOLD_MAX);
+        let more = (kept.len() - told) as u64 + stderr.dropped;
+        if more > 0 {
+            text.push_str(&format!(" [and {more} bytes more]"));
         }
         text
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use append_server::ssh::escape::escape_for_log;
+use append_server::ssh::escape::{escape_for_log, escape_within};
 use append_server::ssh::host_key::Fingerprint;
 use append_server::ssh::target::{Address, AddressError};
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
@@ -84,6 +84,15 @@ proptest! {
     #[test]
     fn escaped_text_has_no_control_characters(bytes in any::<Vec<u8>>()) {
         prop_assert!(!escape_for_log(&bytes).chars().any(char::is_control));
+    }
+
+    #[test]
+    fn what_is_cut_is_the_beginning_of_the_escaped_text(bytes in any::<Vec<u8>>(), limit in 0usize..300) {
+        let whole = escape_for_log(&bytes);
+        let (text, taken) = escape_within(&bytes, limit);
+        prop_assert!(text.len() <= limit && whole.starts_with(&text));
+        prop_assert_eq!(escape_for_log(&bytes[..taken]), text);
+        prop_assert!(taken == bytes.len() || whole.len() > limit);
     }
 
     #[test]
