@@ -214,6 +214,54 @@ fn a_full_destination_fails_the_run_and_the_next_one_succeeds() -> Result<()> {
     recovers(&world).map(drop)
 }
 
+/// Of every pack a little is still needed, so that room for what is written anew would be wanted before any is made. A prune does
+/// without: what nothing needs at all goes first.
+#[test]
+fn f15_a_full_disk_is_pruned_and_has_room_again() -> Result<()> {
+    let world = world_with_data(
+        WorldOptions {
+            host_lines: vec!["keep = { last = 1 }".into(), "keep_floor = 1".into()],
+            ..WorldOptions::default()
+        },
+        1,
+    )?;
+    world.replace_config_line("#grace = ", "grace = \"1s\"")?;
+    world.replace_config_line("reserve = ", "reserve = \"8MiB\"")?;
+    fs::create_dir_all(world.repository())?;
+    let _disk = SmallDisk::mount(&world.repository(), 64 << 10)?;
+    for round in 0u64.. {
+        // What only this run needs, in every other one with something that stays, and something that changes in each.
+        let changes = incompressible(1_000 + round, 6 << 20);
+        fs::write(world.source().join("changes"), changes)?;
+        if round % 2 == 0 {
+            let stays = incompressible(2_000 + round, 1 << 20);
+            fs::write(world.source().join(format!("stays-{round}")), stays)?;
+        }
+        let run = world.coordinator(&["run", HOST, "--json"])?;
+        if run.code != Some(exit::OK) {
+            run.expect_code(exit::ERROR)?.expect_stderr(&["space"])?;
+            ensure!(round > 4, "the disk is full after {round} runs");
+            break;
+        }
+    }
+    let prune = ["prune", HOST, "--yes"];
+    let told = world.coordinator(&prune)?.expect_code(exit::OK)?;
+    let told = told.stdout_text();
+    ensure!(told.contains("nothing is written anew"), "{told}");
+    std::thread::sleep(Duration::from_millis(2_200));
+    world.coordinator(&prune)?.expect_code(exit::OK)?;
+    // The packs that were to be written anew, and stay, are known from the log alone.
+    world.forget_caches()?;
+    world.verify()?;
+    world.restore("latest", "full")?;
+    recovers(&world)?;
+    world.coordinator(&prune)?.expect_code(exit::OK)?;
+    world
+        .coordinator(&["scan", "--full", "--verify"])?
+        .expect_code(exit::OK)
+        .map(drop)
+}
+
 #[test]
 fn a_full_spool_or_state_directory_loses_nothing() -> Result<()> {
     let world = world_with_data(WorldOptions::default(), 60)?;

@@ -55,6 +55,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What cannot be written anew stays as it is. Meta packs that tell of it may be among those that go, as if it did too.
+    pub(super) fn keep_what_was_to_be_written_anew(&mut self) {
+        for pack in std::mem::take(&mut self.repack) {
+            self.keep(&pack);
+            if pack.facts.purpose == Purpose::Data {
+                self.again.insert(pack.facts.pack);
+            }
+        }
+    }
+}
+
 /// Looks at every pack of the index.
 pub(super) async fn plan(
     index: &SharedIndex,

@@ -119,6 +119,11 @@ impl From<HoldsError> for PruneError {
 }
 
 impl PruneError {
+    /// Whether a disk is full, or has no more than what is kept for the log.
+    pub(super) fn is_no_space(&self) -> bool {
+        matches!(self, Self::Storage(StorageError::NoSpace { .. }))
+    }
+
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {

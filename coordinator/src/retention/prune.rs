@@ -431,7 +431,7 @@ async fn write_forgets(
 async fn condemn_all(
     coordinator: &Coordinator,
     opened: &mut HostRepository,
-    (plan, live, orphans): (Plan, LiveFrames, Vec<Orphan>),
+    (mut plan, live, orphans): (Plan, LiveFrames, Vec<Orphan>),
     facts: Prune,
     report: &mut PruneReport,
 ) -> Result<(), PruneError> {
@@ -440,14 +440,16 @@ async fn condemn_all(
     }
     let act = fresh_act()?;
     let reader = coordinator.chunk_reader(opened)?;
-    let mut written = Written::default();
     let writer = Writer {
         coordinator,
         opened,
         reader: &reader,
         act,
     };
-    writer.copy(&plan.repack, live, &mut written).await?;
+    let mut written = write_anew(&writer, &mut plan, live, report).await?;
+    if plan.dead.is_empty() && written.sources.is_empty() && orphans.is_empty() {
+        return Ok(());
+    }
     let (again, unrecorded_meta) = tables_again(opened, &plan).await?;
     let tables: Vec<PackId> = written.data.iter().chain(&again).copied().collect();
     writer.write_index(&tables, &mut written).await?;
@@ -483,6 +485,29 @@ async fn condemn_all(
         })
         .await?;
     Ok(())
+}
+
+/// Copies what must be; where there is no room for that, what is dead makes some without it.
+async fn write_anew(
+    writer: &Writer<'_>,
+    plan: &mut Plan,
+    live: LiveFrames,
+    report: &mut PruneReport,
+) -> Result<Written, PruneError> {
+    let mut written = Written::default();
+    match writer.copy(&plan.repack, live, &mut written).await {
+        Ok(()) => Ok(written),
+        Err(error) if error.is_no_space() => {
+            plan.keep_what_was_to_be_written_anew();
+            report.notes.push(format!(
+                "nothing is written anew before there is room for it: {}",
+                error_line(&error)
+            ));
+            // What could be written is in no record, as after a prune that was cut short.
+            Ok(Written::default())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Of the packs whose tables must be written anew: data packs, and meta packs that a record has only to name.
