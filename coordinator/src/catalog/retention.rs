@@ -2,6 +2,7 @@
 //! so that a catalog that is read anew has the same ones.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use formats::codec::Reader;
 use formats::ids::{ActId, PackId, RecordId, RunId};
@@ -13,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::catalog::row::{SnapshotRow, forgotten_rows};
 use crate::catalog::{Catalog, CatalogError};
-use crate::clock::from_nanos;
+use crate::clock::{from_nanos, to_nanos};
 use crate::database::{bad_value, signed, unsigned};
 
 /// New in version 3.
@@ -206,17 +207,47 @@ impl Catalog {
         })?)
     }
 
-    /// The latest time that any record tells, by the clock of the coordinator that wrote it.
-    pub fn latest_time(&self) -> Result<Option<Timestamp>, CatalogError> {
+    /// The latest time that any record after this one tells, by the clock of the coordinator that wrote it.
+    pub fn latest_time_after(&self, sequence: u64) -> Result<Option<Timestamp>, CatalogError> {
         let nanos: Option<i64> = self.database.read(|connection| {
             connection.query_row(
-                "SELECT max(at) FROM (SELECT max(committed) AS at FROM snapshots
-                 UNION ALL SELECT max(at) FROM acts UNION ALL SELECT max(taken) FROM leases)",
-                [],
+                "SELECT max(at) FROM (SELECT max(committed) AS at FROM snapshots WHERE sequence > ?1
+                 UNION ALL SELECT max(at) FROM acts WHERE sequence > ?1
+                 UNION ALL SELECT max(taken) FROM leases WHERE sequence > ?1)",
+                [signed(sequence)?],
                 |row| row.get(0),
             )
         })?;
         Ok(nanos.map(from_nanos))
+    }
+
+    /// Where the log's times last leap by more than that, after a record and the time that it stands for: the latest time before,
+    /// and the one that follows.
+    pub fn last_leap_after(
+        &self,
+        (sequence, at): (u64, Option<Timestamp>),
+        longer_than: Duration,
+    ) -> Result<Option<(Timestamp, Timestamp)>, CatalogError> {
+        let nanos = i64::try_from(longer_than.as_nanos()).unwrap_or(i64::MAX);
+        let found = self.database.read(|connection| {
+            connection
+                .query_row(
+                    "WITH times (sequence, at) AS (
+                         SELECT sequence, committed FROM snapshots WHERE sequence > ?1
+                         UNION ALL SELECT sequence, at FROM acts WHERE sequence > ?1
+                         UNION ALL SELECT sequence, taken FROM leases WHERE sequence > ?1
+                         UNION ALL SELECT ?1, ?2 WHERE ?2 IS NOT NULL
+                     ), steps (sequence, at, before) AS (
+                         SELECT sequence, at, max(at) OVER
+                             (ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) FROM times
+                     )
+                     SELECT before, at FROM steps WHERE at - before > ?3 ORDER BY sequence DESC LIMIT 1",
+                    params![signed(sequence)?, at.map(to_nanos), nanos],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()
+        })?;
+        Ok(found.map(|(before, at)| (from_nanos(before), from_nanos(at))))
     }
 
     /// The acts of retention after a record: its place in the log and its own name.

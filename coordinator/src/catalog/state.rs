@@ -21,6 +21,7 @@ pub mod notifications;
 pub mod occasions;
 pub mod results;
 pub mod retention;
+pub mod settled_clocks;
 pub mod stream_sizes;
 pub mod tokens;
 pub mod trim;
@@ -34,6 +35,7 @@ use notifications::notification_tables;
 use occasions::occasions_tables;
 use results::results_tables;
 use retention::retention_tables;
+use settled_clocks::settled_clock_tables;
 use stream_sizes::stream_size_tables;
 use tokens::token_tables;
 
@@ -86,7 +88,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 14,
+    version: 15,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -102,6 +104,7 @@ const SCHEMA: Schema = Schema {
         (11, stream_size_tables!()),
         (12, change_tables!()),
         (13, figures_without_holes!()),
+        (14, settled_clock_tables!()),
     ],
     sql: concat!(
         "
@@ -135,7 +138,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         runs_in_order!(),
         stream_size_tables!(),
         change_tables!(),
-        figures_without_holes!()
+        figures_without_holes!(),
+        settled_clock_tables!()
     ),
 };
 

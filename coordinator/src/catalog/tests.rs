@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use formats::ids::{ActId, PackId, RecordId, RepositoryId, RunId};
 use formats::keys::bundle::{KeyBundle, Role};
@@ -17,11 +18,13 @@ use formats::object::ObjectName;
 use formats::seal::run_header::Purpose;
 use formats::wire::control::Names;
 use formats::wire::facts::HostFacts;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 
 use crate::catalog::sync::SyncError;
 use crate::catalog::{Catalog, CatalogError};
+use crate::clock::from_nanos;
 use crate::repository::memory::MemoryStore;
 use crate::repository::store::StoreError;
 
@@ -439,5 +442,29 @@ async fn what_the_log_says_of_snapshots_and_packs_is_followed_in_its_order() {
         catalog.acts_after(6).unwrap(),
         [(7, ActId([7; 16])), (8, ActId([8; 16]))]
     );
-    assert_eq!(catalog.latest_time().unwrap().unwrap().as_second(), 8);
+    let latest = catalog.latest_time_after(7).unwrap();
+    assert_eq!(latest.map(Timestamp::as_second), Some(8));
+    assert_eq!(catalog.latest_time_after(8).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_leap_of_the_logs_times_is_found_and_a_clock_that_was_behind_is_none() {
+    let mut log = Log::new();
+    for number in [1, 2, 50, 3, 51, 52] {
+        log.commit(&snapshot("web1", number));
+    }
+    let catalog = log.synced().await;
+    let leap = |after: (u64, Option<i64>), longer_than| {
+        let after = (after.0, after.1.map(from_nanos));
+        let longer_than = Duration::from_secs(longer_than);
+        let found = catalog.last_leap_after(after, longer_than).unwrap();
+        found.map(|(before, at)| (before.as_second(), at.as_second()))
+    };
+    assert_eq!(leap((0, None), 40), Some((2, 50)));
+    assert_eq!(leap((0, None), 48), None);
+    // After a record that stands for a time of its own.
+    assert_eq!(leap((3, None), 40), Some((3, 51)));
+    assert_eq!(leap((3, Some(1_000_000_000)), 40), Some((3, 51)));
+    assert_eq!(leap((4, None), 40), None);
+    assert_eq!(leap((4, Some(0)), 40), Some((0, 51)));
 }

@@ -1,5 +1,6 @@
 //! Whether the clock can be relied on to drop anything. Two sources must agree: the machine's clock, and what the log and the
-//! kernel's count since boot say. Backups go on with a doubted clock; a prune does not.
+//! kernel's count since boot say. Backups go on with a doubted clock; a prune does not. What a run wrote to the log by a clock that
+//! was ahead bears that clock out no more than the clock itself does.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::clock::utc;
 /// How far the log may be ahead: two machines' clocks, and a leap second.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 /// How old the log's last record may be: a host without a backup for longer is not pruned by itself.
-const SILENCE_MAX: Duration = Duration::from_secs(35 * 24 * 3_600);
+pub const SILENCE_MAX: Duration = Duration::from_secs(35 * 24 * 3_600);
 /// By how much the clock may have been set since a prune last looked.
 const STEP_MAX_SECS: u64 = 900;
 
@@ -38,6 +39,17 @@ pub enum ClockDoubt {
         /// The time now.
         now: String,
     },
+    /// The log leaps.
+    #[error(
+        "the log leaps from {before} to {recorded}, and nothing tells that so much time went by: the clock may be ahead, or nothing \
+         was backed up in between"
+    )]
+    Leap {
+        /// The last time before it.
+        before: String,
+        /// The first one after it.
+        recorded: String,
+    },
     /// It was set.
     #[error("the clock was set by {secs} seconds since a prune last looked at it")]
     Stepped {
@@ -46,14 +58,23 @@ pub enum ClockDoubt {
     },
 }
 
+/// What the log says of times.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogTimes {
+    /// The latest time in it.
+    pub latest: Option<Timestamp>,
+    /// Before and after the last silence that was longer than [`SILENCE_MAX`], of those that ended.
+    pub leap: Option<(Timestamp, Timestamp)>,
+}
+
 /// Looks at the clock from all sides.
 pub fn doubt(
     now: Timestamp,
-    latest_record: Option<Timestamp>,
+    log: LogTimes,
     last_reading: Option<&Reading>,
     reading: &Reading,
 ) -> Option<ClockDoubt> {
-    if let Some(recorded) = latest_record {
+    if let Some(recorded) = log.latest {
         if recorded > now && recorded.duration_since(now).unsigned_abs() > AHEAD_MAX {
             return Some(ClockDoubt::LogAhead {
                 recorded: utc(recorded),
@@ -68,9 +89,20 @@ pub fn doubt(
         }
     }
     let stepped = last_reading.and_then(|before| stepped_secs(before, reading));
-    stepped
-        .filter(|secs| *secs > STEP_MAX_SECS)
-        .map(|secs| ClockDoubt::Stepped { secs })
+    if let Some(secs) = stepped.filter(|secs| *secs > STEP_MAX_SECS) {
+        return Some(ClockDoubt::Stepped { secs });
+    }
+    let (before, after) = log.leap?;
+    // A clock that went on for as long as that without being set would have been noticed.
+    let is_fresh = now.duration_since(after).unsigned_abs() <= SILENCE_MAX;
+    let began = u64::try_from(before.as_second()).unwrap_or(0);
+    // The kernel counted all of it.
+    let is_counted =
+        stepped.is_some() && last_reading.is_some_and(|reading| reading.unix_secs <= began);
+    (is_fresh && !is_counted).then(|| ClockDoubt::Leap {
+        before: utc(before),
+        recorded: utc(after),
+    })
 }
 
 #[cfg(test)]
@@ -80,10 +112,17 @@ mod tests {
     use append_server::age_clock::Reading;
     use jiff::Timestamp;
 
-    use super::{ClockDoubt, doubt};
+    use super::{ClockDoubt, LogTimes, doubt};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    fn latest(at: Timestamp) -> LogTimes {
+        LogTimes {
+            latest: Some(at),
+            leap: None,
+        }
     }
 
     fn reading(since_boot_secs: u64, at: Timestamp) -> Reading {
@@ -97,7 +136,7 @@ mod tests {
     #[test]
     fn a_clock_ten_years_off_either_way_is_doubted_and_a_day_or_daylight_saving_is_not() {
         let last = at("2026-11-27T01:00:00Z");
-        let told = |now| doubt(at(now), Some(last), None, &reading(0, at(now)));
+        let told = |now| doubt(at(now), latest(last), None, &reading(0, at(now)));
         assert_eq!(told("2026-11-28T01:00:00Z"), None);
         assert_eq!(told("2026-12-30T01:00:00Z"), None);
         // A leap second, or the other machine's clock.
@@ -111,7 +150,12 @@ mod tests {
             Some(ClockDoubt::LogAhead { .. })
         ));
         assert_eq!(
-            doubt(at("2036-01-01T00:00:00Z"), None, None, &reading(0, last)),
+            doubt(
+                at("2036-01-01T00:00:00Z"),
+                LogTimes::default(),
+                None,
+                &reading(0, last)
+            ),
             None
         );
     }
@@ -123,11 +167,47 @@ mod tests {
         let now = at("2026-12-01T01:00:00Z");
         let days = 3 * 86_400;
         let slept = reading(1_000 + days, now);
-        assert_eq!(doubt(now, Some(last), Some(&before), &slept), None);
+        assert_eq!(doubt(now, latest(last), Some(&before), &slept), None);
         let stepped = reading(1_060, now);
         assert_eq!(
-            doubt(now, Some(last), Some(&before), &stepped),
+            doubt(now, latest(last), Some(&before), &stepped),
             Some(ClockDoubt::Stepped { secs: days - 60 })
         );
+    }
+
+    #[test]
+    fn a_run_by_a_clock_that_is_ahead_does_not_bear_it_out() {
+        let (before, after) = (at("2026-11-27T01:00:00Z"), at("2036-11-28T01:00:00Z"));
+        let log = LogTimes {
+            latest: Some(after),
+            leap: Some((before, after)),
+        };
+        let told = |now, last_reading: Option<&Reading>, boot: &str| {
+            let now = at(now);
+            let mut reading = reading(20 * 365 * 86_400, now);
+            reading.boot = boot.to_owned();
+            doubt(now, log, last_reading, &reading)
+        };
+        let soon = "2036-11-28T02:00:00Z";
+        assert!(matches!(
+            told(soon, None, "one"),
+            Some(ClockDoubt::Leap { .. })
+        ));
+        // The machine was started anew in between, so that its clock may have been set.
+        let since = at(soon).as_second() - at("2026-11-26T01:00:00Z").as_second();
+        let since = 20 * 365 * 86_400 - since.unsigned_abs();
+        let noted = reading(since, at("2026-11-26T01:00:00Z"));
+        assert!(matches!(
+            told(soon, Some(&noted), "two"),
+            Some(ClockDoubt::Leap { .. })
+        ));
+        // The kernel counted the ten years, or it is long ago.
+        assert_eq!(told(soon, Some(&noted), "one"), None);
+        let late = LogTimes {
+            latest: Some(at("2037-01-10T01:00:00Z")),
+            ..log
+        };
+        let now = at("2037-01-10T02:00:00Z");
+        assert_eq!(doubt(now, late, None, &reading(0, now)), None);
     }
 }

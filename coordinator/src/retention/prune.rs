@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use crate::catalog::SnapshotRow;
 use crate::catalog::retention::CondemnedRow;
 use crate::catalog::state::holds::Hold;
+use crate::catalog::state::settled_clocks::SettledClock;
 use crate::config::host::Host;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::events::Event;
@@ -26,7 +27,7 @@ use crate::events::what::What;
 use crate::index::LiveFrames;
 use crate::retention::acts::fresh_act;
 use crate::retention::brakes::{self, Force};
-use crate::retention::clock_doubt;
+use crate::retention::clock_doubt::{self, LogTimes, SILENCE_MAX};
 use crate::retention::condemn::{self, Plan};
 use crate::retention::decide::{Candidate, Decision, Policy, decide};
 use crate::retention::error::PruneError;
@@ -287,12 +288,26 @@ async fn clock_doubt(
     options: PruneOptions,
 ) -> Result<Option<clock_doubt::ClockDoubt>, PruneError> {
     let reading = Reading::now(u64::try_from(now.as_second()).unwrap_or(0));
-    let latest = opened.catalog.latest_time()?;
+    let repository = opened.repository.id();
     let mut state = coordinator.state.lock().await;
+    // What a person has settled is not asked again: the log keeps the times of a clock that was wrong for ever.
+    let settled = state.settled_clock(repository)?;
+    let after = settled.map_or(0, |settled| settled.sequence);
+    let at = settled.map(|settled| settled.at);
+    let log = LogTimes {
+        latest: opened.catalog.latest_time_after(after)?.max(at),
+        leap: opened.catalog.last_leap_after((after, at), SILENCE_MAX)?,
+    };
     let before = state.clock_reading()?;
-    let doubt = clock_doubt::doubt(now, latest, before.as_ref(), &reading);
-    if doubt.is_none() || (options.force.clock && options.execute) {
+    let doubt = clock_doubt::doubt(now, log, before.as_ref(), &reading);
+    let settles = options.force.clock && options.execute;
+    if doubt.is_none() || settles {
         state.note_clock(&reading)?;
+    }
+    if doubt.is_some() && settles {
+        let sequence = opened.catalog.last()?.map_or(0, |(sequence, _)| sequence);
+        let settled = SettledClock { sequence, at: now };
+        state.settle_clock(repository, settled)?;
     }
     Ok(doubt.filter(|_| !options.force.clock))
 }

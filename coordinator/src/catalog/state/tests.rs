@@ -5,6 +5,7 @@ use formats::ids::{CoordinatorId, RepositoryId, RunId};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use crate::catalog::state::settled_clocks::SettledClock;
 use crate::catalog::state::{ForeignRecords, Outcome, State};
 use crate::clock::from_nanos;
 
@@ -156,4 +157,19 @@ fn finally_hooks_are_owed_until_they_were_run() {
     assert_eq!(state.finally_owed("web2").unwrap(), None);
     state.finally_done("web1").unwrap();
     assert_eq!(state.finally_owed("web1").unwrap(), None);
+}
+
+#[test]
+fn a_clock_that_was_settled_stays_so_until_the_next_time() {
+    let dir = TempDir::new().unwrap();
+    let mut state = open(&dir);
+    let [one, other] = [1, 2].map(|number| RepositoryId([number; 16]));
+    assert_eq!(state.settled_clock(one).unwrap(), None);
+    for sequence in [7, 9] {
+        let at = from_nanos(i64::try_from(sequence).unwrap() * 1_000);
+        let settled = SettledClock { sequence, at };
+        state.settle_clock(one, settled).unwrap();
+        assert_eq!(state.settled_clock(one).unwrap(), Some(settled));
+    }
+    assert_eq!(state.settled_clock(other).unwrap(), None);
 }
