@@ -13,6 +13,8 @@ pub mod corpus;
 pub mod databases;
 pub mod escape;
 pub mod fault_proxy;
+pub mod faulty_machine;
+pub mod held_command;
 pub mod host_network;
 pub mod hostile_agent;
 pub mod hostile_sshd;

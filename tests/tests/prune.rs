@@ -16,6 +16,7 @@ use tests::places::{
 };
 use tests::s3_server::{S3Kind, S3Server};
 use tests::shapes::exit;
+use tests::sshd::{Sshd, SshdOptions, namespaces_work};
 use tests::world::{HOST, World, WorldOptions, below, copy_tree};
 
 /// Longer than the grace of these tests.
@@ -525,5 +526,214 @@ async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()>
     }
     ensure!(history.expect_all(&world)? == 1);
     world.coordinator(&["scan"])?.expect_code(exit::OK)?;
+    Ok(())
+}
+
+/// A policy that keeps nothing, or says nothing that can be understood, keeps everything.
+#[test]
+fn m80_a_policy_that_is_empty_or_not_understood_keeps_all_and_refuses_to_prune() -> Result<()> {
+    let world = World::new()?;
+    let mut history = five(&world)?;
+    let good = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
+    let before = packs_of(&world.repository())?;
+    for keep in ["{}", "{ last = 0 }", "{ daily = 0, yearly = 0 }"] {
+        world.write_hosts(&format!("{good}keep = {keep}\nkeep_floor = 1\n"))?;
+        for more in [
+            &["--yes"][..],
+            &["--yes", "--force-shrink", "--force-clock"],
+        ] {
+            let refused = prune(&world, exit::ERROR, more)?;
+            let why = refused.refused.as_deref().unwrap_or_default();
+            ensure!(why.contains("none that keeps anything"), "{refused:?}");
+            ensure!(!refused.executed && refused.snapshots.iter().all(|one| one.kept));
+        }
+    }
+    for (keep, said) in [
+        ("{ last = -1 }", "no number of snapshots"),
+        ("{ daily = 14, weekly = -8 }", "no number of snapshots"),
+        ("{ last = 99999999999 }", "no number of snapshots"),
+        ("{ last = 1.5 }", "last"),
+        ("{ last = \"all\" }", "last"),
+        ("{ within = \"-3d\" }", "-3d"),
+        ("{ within = \"3 fortnights\" }", "3 fortnights"),
+        ("{ within = \"3\" }", "within"),
+        ("{ within = \"\" }", "within"),
+        ("{ within = 3 }", "within"),
+        ("{ last = 1, within = \"9999999999999d\" }", "within"),
+        ("{ last = 1, forever = true }", "forever"),
+        ("\"14d\"", "keep"),
+        ("[1]", "keep"),
+    ] {
+        world.write_hosts(&format!("{good}keep = {keep}\nkeep_floor = 1\n"))?;
+        for arguments in [
+            &["prune", HOST, "--yes"][..],
+            &["prune", "--all", "--yes"],
+            &["daemon"],
+        ] {
+            let finished = world.coordinator(arguments)?;
+            let finished = finished.expect_code(exit::ERROR);
+            finished
+                .and_then(|finished| finished.expect_stderr(&["hosts.toml", said]))
+                .with_context(|| format!("{arguments:?} with keep = {keep}"))?;
+        }
+    }
+    world.write_hosts(&good)?;
+    ensure!(history.expect_all(&world)? == 5 && packs_of(&world.repository())? == before);
+    Ok(())
+}
+
+const HOSTS: usize = 5;
+const ROUNDS: usize = 10;
+const LONG: Duration = Duration::from_secs(100);
+
+/// Hosts on machines of their own that share a repository, and what each was like at its snapshots.
+struct Fleet {
+    world: World,
+    names: Vec<String>,
+    was: BTreeMap<String, (PathBuf, PathBuf)>,
+    // They end with this value.
+    _machines: Vec<Sshd>,
+}
+
+impl Fleet {
+    fn start() -> Result<Self> {
+        let world = world_with("{ last = 2 }", 1)?;
+        let names: Vec<String> = (0..HOSTS).map(|host| format!("host{host}")).collect();
+        let mut hosts = String::new();
+        let mut machines = Vec::new();
+        for name in &names {
+            let source = world.source().join(name);
+            fs::create_dir(&source)?;
+            let directory = world.directory().join(format!("sshd-{name}"));
+            fs::create_dir(&directory)?;
+            let apart = "for d in /dev/shm /tmp; do mount -t tmpfs -o mode=1777 tmpfs $d; done";
+            let options = SshdOptions {
+                setup: vec![apart.into()],
+                ..SshdOptions::default()
+            };
+            let machine = Sshd::start(&directory, options)?;
+            hosts.push_str(&format!(
+                "[host.{name}]\naddress = \"{}\"\nuser = \"root\"\nidentity_file = {:?}\n\
+                 host_key = [\"{}\"]\npaths = [{source:?}]\nrepository = \"shared\"\n\
+                 keep = {{ last = 2 }}\nkeep_floor = 1\n",
+                machine.address(),
+                machine.identity_file(),
+                machine.fingerprint()?,
+            ));
+            machines.push(machine);
+        }
+        world.write_hosts(&hosts)?;
+        Ok(Self {
+            world,
+            names,
+            was: BTreeMap::new(),
+            _machines: machines,
+        })
+    }
+
+    /// What one host has now another had some rounds ago, when it may have been condemned.
+    fn change(&self, round: u64) -> Result<()> {
+        for (number, name) in (0u64..).zip(&self.names) {
+            let source = self.world.source().join(name);
+            let shared = incompressible((round + number) % 7, 300 << 10);
+            fs::write(source.join("shared"), shared)?;
+            let own = incompressible(1_000 + round * 10 + number, 100 << 10);
+            fs::write(source.join("own"), own)?;
+        }
+        Ok(())
+    }
+
+    /// Backs up every host at once, while two prunes and a restore are under way; gives how many of each were done.
+    fn round(&mut self, round: usize) -> Result<[usize; 3]> {
+        let host = |number: usize| self.names[number % HOSTS].as_str();
+        let prune = |number| {
+            let arguments = ["prune", host(number), "--yes", "--json"];
+            self.world.start(&arguments)
+        };
+        let mut prunes = vec![prune(round)?];
+        let runs = self.names.iter();
+        let runs = runs.map(|name| self.world.start(&["run", name, "--json"]));
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        prunes.push(prune(round + 1)?);
+        fs::create_dir_all(self.world.directory().join("output"))?;
+        let to = self.world.output(&format!("beside-{round}"));
+        let to = to.display().to_string();
+        let restore = ["restore", host(round + 2), "latest", "--to", &to];
+        let restore = self.world.start(&restore)?;
+        let mut done = [0; 3];
+        for (name, run) in self.names.iter().zip(runs) {
+            let finished = run.finish(LONG)?.expect_code(exit::OK)?;
+            let report: tests::shapes::RunReport = finished.json()?;
+            let source = self.world.source().join(name);
+            let copy = format!("was-{name}-{round}");
+            let copy = self.world.directory().join(copy);
+            copy_tree(&source, &copy)?;
+            let id = report.snapshot.context("a snapshot")?.id;
+            self.was.insert(id, (source, copy));
+            done[0] += 1;
+        }
+        for prune in prunes {
+            let finished = prune.finish(LONG)?;
+            let allowed = [Some(exit::OK), Some(exit::LOCKED), Some(exit::NOT_FOUND)];
+            ensure!(allowed.contains(&finished.code), "{finished:?}");
+            done[1] += usize::from(finished.code == Some(exit::OK));
+        }
+        let finished = restore.finish(LONG)?;
+        ensure!(
+            round == 0 || finished.code == Some(exit::OK),
+            "{finished:?}"
+        );
+        done[2] += usize::from(finished.code == Some(exit::OK));
+        Ok(done)
+    }
+
+    /// The last two snapshots of every host are there, and restore to what it was.
+    fn expect_all(&self) -> Result<()> {
+        for name in &self.names {
+            let listed = self.world.coordinator(&["snapshots", name, "--json"])?;
+            let listed: Vec<tests::shapes::SnapshotLine> = listed.expect_code(exit::OK)?.json()?;
+            ensure!(listed.len() == 2, "{name}: {listed:?}");
+            for snapshot in listed {
+                let out = self.world.output(&snapshot.id);
+                let to = out.display().to_string();
+                self.world
+                    .coordinator(&["restore", name, &snapshot.id, "--to", &to])?
+                    .expect_code(exit::OK)?;
+                let was = self.was.get(&snapshot.id);
+                let (source, copy) = was.context("a snapshot of this test")?;
+                expect_equal(copy, &below(&out, source))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hosts that share a repository are backed up at once, while it is pruned and restored from.
+#[test]
+fn f62_fifty_runs_beside_prunes_and_restores_lose_nothing() -> Result<()> {
+    if !namespaces_work() {
+        return Ok(());
+    }
+    let mut fleet = Fleet::start()?;
+    let mut done = [0; 3];
+    for round in 0..ROUNDS {
+        fleet.change(round as u64)?;
+        let more = fleet.round(round)?;
+        done = std::array::from_fn(|place| done[place] + more[place]);
+    }
+    std::thread::sleep(PAST_GRACE);
+    let prune = ["prune", "--all", "--yes", "--json"];
+    let finished = fleet.world.coordinator(&prune)?;
+    let last: Vec<PruneReport> = finished.expect_code(exit::OK)?.json()?;
+    let removed: u64 = last.iter().map(|report| report.removed.packs).sum();
+    ensure!(removed > 0, "{last:?}");
+    let [runs, prunes, restores] = done;
+    eprintln!("{runs} runs, beside {prunes} prunes and {restores} restores");
+    ensure!(runs == HOSTS * ROUNDS && restores > 0);
+    fleet.expect_all()?;
+    fleet
+        .world
+        .coordinator(&["scan", "--full", "--verify"])?
+        .expect_code(exit::OK)?;
     Ok(())
 }

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tests::compare::expect_equal;
 use tests::coordinator_process::{Finished, Running};
 use tests::corpus::bytes::incompressible;
-use tests::fault_proxy::{Fault, FaultProxy, Gate, Operation, Which};
+use tests::fault_proxy::{FaultProxy, Operation};
+use tests::held_command::{Held, Side, hold, kill};
 use tests::places::leave_only_behind_proxy;
 use tests::s3_server::S3Server;
 use tests::shapes::{RunReport, exit};
@@ -25,15 +26,6 @@ const LONG: Duration = Duration::from_secs(60);
 const BESIDE: Duration = Duration::from_millis(700);
 /// More writes than any of these commands makes.
 const WRITES_MAX: u64 = 60;
-
-/// Where a request is held.
-#[derive(Debug, Clone, Copy)]
-enum Side {
-    /// Before the server hears of it.
-    Before,
-    /// Before its answer is heard.
-    After,
-}
 
 struct Race {
     world: World,
@@ -112,7 +104,7 @@ impl Race {
         self.world.start(&["prune", HOST, "--yes", "--json"])
     }
 
-    /// Starts a command whose write of this number, of this kind, is held; nothing when it ended without so many.
+    /// Starts a command whose request of this number, of this kind, is held.
     fn hold(
         &self,
         arguments: &[&str],
@@ -120,25 +112,12 @@ impl Race {
         number: u64,
         side: Side,
     ) -> Result<Held> {
-        let gate = Gate::default();
-        let fault = match side {
-            Side::Before => Fault::HoldBefore(gate.clone()),
-            Side::After => Fault::HoldAfter(gate.clone()),
-        };
-        self.proxy.forget_plan();
-        let which = Which::all(operation).after(number).times(1);
-        self.proxy.plan(which, fault);
-        let mut running = self.world.start(arguments)?;
-        let start = Instant::now();
-        while !gate.is_reached() {
-            if running.has_ended()? {
-                self.proxy.forget_plan();
-                return Ok(Held::Ended(running.finish(LONG)?));
-            }
-            ensure!(start.elapsed() < LONG, "neither a write nor an end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(Held::Waits { running, gate })
+        hold(
+            &self.world,
+            &self.proxy,
+            arguments,
+            (operation, number, side),
+        )
     }
 
     /// Every snapshot restores to what it was, and nothing that is needed is missing.
@@ -162,16 +141,7 @@ impl Race {
     }
 }
 
-/// A command, one of whose writes is held.
-enum Held {
-    /// It has no such write.
-    Ended(Finished),
-    /// It waits for this gate.
-    Waits { running: Running, gate: Gate },
-}
-
 const KINDS: [Operation; 2] = [Operation::Put, Operation::Delete];
-const SIDES: [Side; 2] = [Side::Before, Side::After];
 const RUN: [&str; 3] = ["run", HOST, "--json"];
 const PRUNE: [&str; 4] = ["prune", HOST, "--yes", "--json"];
 
@@ -179,7 +149,7 @@ const PRUNE: [&str; 4] = ["prune", HOST, "--yes", "--json"];
 async fn a_prune_at_every_write_of_a_run_takes_nothing_from_it() -> Result<()> {
     let mut race = Race::start().await?;
     let mut held = 0;
-    for side in SIDES {
+    for side in Side::BOTH {
         for number in 0..WRITES_MAX {
             race.change()?;
             match race.hold(&RUN, Operation::Put, number, side)? {
@@ -216,7 +186,7 @@ async fn a_run_at_every_write_of_a_prune_builds_upon_nothing_that_goes() -> Resu
     let mut held = BTreeMap::new();
     for (kind, side) in KINDS
         .iter()
-        .flat_map(|kind| SIDES.map(|side| (*kind, side)))
+        .flat_map(|kind| Side::BOTH.map(|side| (*kind, side)))
     {
         for number in 0..WRITES_MAX {
             race.change()?;
@@ -264,7 +234,7 @@ async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
     ];
     for ((arguments, kind), side) in commands
         .iter()
-        .flat_map(|command| SIDES.map(|side| (*command, side)))
+        .flat_map(|command| Side::BOTH.map(|side| (*command, side)))
     {
         for number in 0..WRITES_MAX {
             race.change()?;
@@ -279,13 +249,9 @@ async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
                     }
                     break;
                 }
-                Held::Waits { mut running, gate } => {
+                Held::Waits { running, gate } => {
                     killed += 1;
-                    running.kill()?;
-                    gate.open();
-                    if running.finish(LONG)?.signal.is_none() {
-                        bail!("it ended by itself");
-                    }
+                    kill(running, &gate)?;
                     if *arguments == RUN {
                         race.killed = Some(race.copy()?);
                     }
@@ -306,5 +272,58 @@ async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
         .expect_code(exit::OK)?;
     eprintln!("killed at {killed} writes");
     ensure!(killed >= 12, "only {killed}");
+    Ok(())
+}
+
+/// Whatever changes what is needed waits for a prune that looks at it, or is refused; what only reads goes on. None of the
+/// requests of a prune is left out, reads of the log and of packs alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f64_nothing_changes_what_is_needed_while_a_prune_looks() -> Result<()> {
+    let mut race = Race::start().await?;
+    let mut held = 0;
+    let mut acts = 0;
+    for number in 0..WRITES_MAX {
+        race.change()?;
+        race.run()?;
+        let oldest = race.world.snapshots()?;
+        let oldest = oldest.first().context("a snapshot")?.id.clone();
+        race.change()?;
+        let (running, gate) = match race.hold(&PRUNE, Operation::Get, number, Side::Before)? {
+            Held::Ended(prune) => {
+                prune.expect_code(exit::OK)?;
+                break;
+            }
+            Held::Waits { running, gate } => (running, gate),
+        };
+        held += 1;
+        let refused: [&[&str]; 4] = [
+            &PRUNE,
+            &["forget", HOST, &oldest],
+            &["undelete", HOST],
+            &["pin", "add", HOST, &oldest, "--reason", "beside"],
+        ];
+        // Each at every other read, and a run at some.
+        for arguments in refused.iter().skip(usize::from(number % 2 == 0)).step_by(2) {
+            let beside = race.world.coordinator(arguments)?;
+            beside.expect_code(exit::LOCKED)?;
+            acts += 1;
+        }
+        if number % 3 > 0 {
+            gate.open();
+            running.finish(LONG)?.expect_code(exit::OK)?;
+            continue;
+        }
+        let mut run = race.world.start(&RUN)?;
+        std::thread::sleep(BESIDE / 2);
+        ensure!(!run.has_ended()?, "a run passed a prune that looks");
+        gate.open();
+        running.finish(LONG)?.expect_code(exit::OK)?;
+        race.committed(&run.finish(LONG)?.expect_code(exit::OK)?)?;
+        race.expect_all()?;
+    }
+    race.expect_all()?;
+    race.world.verify()?;
+    eprintln!("{acts} acts were refused at {held} reads of a prune");
+    ensure!(held >= 3, "only {held} reads of a prune were met");
     Ok(())
 }

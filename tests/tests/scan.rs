@@ -10,9 +10,12 @@ use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tests::compare::expect_equal;
-use tests::coordinator_process::DEADLINE;
+use tests::coordinator_process::{DEADLINE, Finished};
 use tests::corpus::bytes::incompressible;
 use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
+use tests::faulty_machine::{FaultyMachine, Step, points};
+use tests::held_command::{Held, Side, hold, kill};
+use tests::killer::seed;
 use tests::places::{
     BUCKET, Stored, add_to_config, leave_only, make_bucket, s3_table, sftp_server, sftp_table,
 };
@@ -745,5 +748,185 @@ async fn an_older_valid_record_that_is_put_back_anywhere_is_told_and_stays() -> 
         stored.overwrite(&name, good).await?;
         places.scan(&["--full"], exit::OK)?;
     }
+    Ok(())
+}
+
+/// A world of two places, one of which is an S3 server behind a proxy, and what it holds when all is well.
+struct Watched {
+    world: World,
+    proxy: FaultProxy,
+    s3: S3Server,
+    _directory: TempDir,
+}
+
+impl Watched {
+    async fn start(keys: &str, locks: bool) -> Result<Self> {
+        let world = World::new()?;
+        let directory = tests::world::temporary_directory()?;
+        let s3 = S3Server::start(S3Kind::Moto, directory.path())?;
+        let create = admin(&s3).create_bucket().bucket(BUCKET);
+        let create = create.object_lock_enabled_for_bucket(locks);
+        create.send().await?;
+        let proxy = FaultProxy::start(s3.address())?;
+        let table = s3_table(&proxy.endpoint(), true);
+        add_to_config(&world, &format!("{table}{keys}"))?;
+        for run in 0..2u8 {
+            let bytes = incompressible(u64::from(run) + 1, 1 << 20);
+            fs::write(world.source().join(format!("file-{run}")), bytes)?;
+            world.run()?;
+        }
+        Ok(Self {
+            world,
+            proxy,
+            s3,
+            _directory: directory,
+        })
+    }
+
+    fn scan(&self, arguments: &[&str], code: i32) -> Result<Finished> {
+        let arguments = [&["scan", "--json"], arguments].concat();
+        self.world.coordinator(&arguments)?.expect_code(code)
+    }
+
+    /// Everything is where it should be, as it was.
+    async fn expect(&self, place: &Stored, was: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+        self.scan(&["--full"], exit::OK)?;
+        let now = place.objects().await?;
+        for (name, bytes) in was {
+            ensure!(now.get(name) == Some(bytes), "{name} is not what it was");
+        }
+        Ok(())
+    }
+}
+
+const HEAL: [&str; 4] = ["scan", "--json", "--full", "--repair"];
+
+/// Damages one object and takes another away.
+async fn hurt(place: &Stored, objects: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    let mut packs = objects.keys().filter(|name| name.contains("/packs/"));
+    let [one, other] = [packs.next(), packs.next()];
+    inflict(Damage::Flip, place, objects, one.context("a pack")?).await?;
+    inflict(Damage::Delete, place, objects, other.context("another")?).await
+}
+
+/// A heal that is ended at any request that changes something at the bucket is gone on with by the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn f10_a_heal_that_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
+    let watched = Watched::start("", false).await?;
+    let bucket = Stored::bucket(&watched.s3);
+    let was = bucket.objects().await?;
+    let mut killed = 0;
+    for (kind, side) in [Operation::Put, Operation::Delete]
+        .iter()
+        .flat_map(|kind| Side::BOTH.map(|side| (*kind, side)))
+    {
+        for number in 0.. {
+            hurt(&bucket, &was).await?;
+            match hold(&watched.world, &watched.proxy, &HEAL, (kind, number, side))? {
+                Held::Ended(scan) => {
+                    scan.expect_code(exit::WARNINGS)?;
+                    watched.expect(&bucket, &was).await?;
+                    break;
+                }
+                Held::Waits { running, gate } => {
+                    killed += 1;
+                    kill(running, &gate)?;
+                }
+            }
+            let scan = watched.world.coordinator(&HEAL)?;
+            let healed = [Some(exit::OK), Some(exit::WARNINGS)];
+            ensure!(healed.contains(&scan.code), "{scan:?}");
+            watched.expect(&bucket, &was).await?;
+        }
+    }
+    eprintln!("killed at {killed} writes of a heal");
+    ensure!(killed >= 6, "only {killed}");
+    watched.world.expect_restores("latest", "after").map(drop)
+}
+
+/// The same for a directory: in any write of the machine itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn f10_a_heal_that_dies_in_any_write_is_gone_on_with() -> Result<()> {
+    let watched = Watched::start("", false).await?;
+    let machine = FaultyMachine::new(watched.world.directory())?;
+    let local = Stored::Directory(watched.world.repository());
+    let was = local.objects().await?;
+    hurt(&local, &was).await?;
+    machine.be_well()?;
+    machine
+        .coordinator(&watched.world, &HEAL)?
+        .expect_code(exit::WARNINGS)?;
+    let steps = machine.steps()?;
+    let mut died = 0;
+    for point in points(steps, 8, seed()?) {
+        hurt(&local, &was).await?;
+        machine.fail(Step::DiesIn(point))?;
+        let scan = machine.coordinator(&watched.world, &HEAL)?;
+        machine.be_well()?;
+        died += u32::from(scan.signal.is_some());
+        let scan = watched.world.coordinator(&HEAL)?;
+        let healed = [Some(exit::OK), Some(exit::WARNINGS)];
+        ensure!(healed.contains(&scan.code), "{scan:?}");
+        let about = || format!("step {point} of {steps}");
+        watched.expect(&local, &was).await.with_context(about)?;
+    }
+    eprintln!("{died} heals died in one of {steps} steps");
+    ensure!(died >= 4, "only {died}");
+    watched.world.expect_restores("latest", "after").map(drop)
+}
+
+/// A scan that prolongs locks is ended at any request about one: the next one prolongs the rest, and none is ever shorter.
+#[tokio::test(flavor = "multi_thread")]
+async fn f10_locks_are_prolonged_by_the_scan_after_one_that_was_killed() -> Result<()> {
+    const EXTEND: [&str; 3] = ["scan", "--json", "--extend-locks"];
+    let keys = "retain = \"30d\"\nretain_mode = \"governance\"\n";
+    let watched = Watched::start(keys, true).await?;
+    let client = admin(&watched.s3);
+    let names = Stored::bucket(&watched.s3).objects().await?.into_keys();
+    let names: Vec<String> = names.filter(|name| !name.contains("/keys/")).collect();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
+    let mut killed = 0;
+    for side in Side::BOTH {
+        for number in 0.. {
+            for name in &names {
+                let soon = ObjectLockRetention::builder()
+                    .mode(ObjectLockRetentionMode::Governance)
+                    .retain_until_date(DateTime::from_secs(i64::try_from(now + 86_400)?))
+                    .build();
+                let put = client.put_object_retention().bucket(BUCKET);
+                let put = put.key(format!("capstan/{name}"));
+                let put = put.bypass_governance_retention(true).retention(soon);
+                put.send().await?;
+            }
+            let request = (Operation::Other, number, side);
+            let ended = match hold(&watched.world, &watched.proxy, &EXTEND, request)? {
+                Held::Ended(scan) => {
+                    scan.expect_code(exit::OK)?;
+                    true
+                }
+                Held::Waits { running, gate } => {
+                    killed += 1;
+                    kill(running, &gate)?;
+                    watched.scan(&["--extend-locks"], exit::OK)?;
+                    false
+                }
+            };
+            for name in &names {
+                let key = format!("capstan/{name}");
+                let head = client.head_object().bucket(BUCKET).key(&key).send().await?;
+                let until = head.object_lock_retain_until_date().context("a lock")?;
+                ensure!(
+                    until.secs().unsigned_abs() > now + 29 * 86_400,
+                    "{name} is locked until {until:?} after request {number}"
+                );
+            }
+            if ended {
+                break;
+            }
+        }
+    }
+    eprintln!("killed at {killed} requests about {} locks", names.len());
+    ensure!(killed >= 2 * names.len(), "only {killed}");
+    watched.scan(&["--full"], exit::OK)?;
     Ok(())
 }
