@@ -125,12 +125,15 @@ pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
         }
         FanOutError::OnlyDestination { .. }
         | FanOutError::NoSuchDestination { .. }
+        | FanOutError::KeptAtTooFew { .. }
         | FanOutError::OtherDigest { .. } => RefusalKind::Malformed,
+        FanOutError::LeftOut { .. } => RefusalKind::NotGranted,
         FanOutError::TooFewReplicas { .. }
         | FanOutError::StoredByHalves { .. }
         | FanOutError::TooFewCopies { .. }
         | FanOutError::TooManyCopies { .. }
         | FanOutError::Lacks { .. }
+        | FanOutError::Unfilled { .. }
         | FanOutError::NotSeen { .. }
         | FanOutError::RequiredIsBehind { .. }
         | FanOutError::Cut(_)

@@ -4,6 +4,7 @@
 
 mod destinations;
 mod objects;
+mod placing;
 mod removals;
 mod repairs;
 mod runs;
@@ -16,7 +17,7 @@ use axum::extract::FromRequestParts;
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use formats::wire::upload::{
-    PATH_DESTINATIONS, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind,
+    PATH_DESTINATIONS, PATH_PLACING, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind,
 };
 use http::Request;
 use http::request::Parts;
@@ -30,7 +31,9 @@ use tower_service::Service as _;
 
 use crate::answer::{self, SmallAnswer};
 use crate::fan_out::FanOut;
-use crate::grants::{AdmittedPeer, CommitGrant, ReadGrant, RemovalGrant, RepairGrant, RunGrants};
+use crate::grants::{
+    AdmittedPeer, CommitGrant, PlacingGrant, ReadGrant, RemovalGrant, RepairGrant, RunGrants,
+};
 use crate::limits::{CONNECTION_BUFFER_BYTES, HEAD_BYTES_MAX, HEADERS_MAX, LAST_ANSWER_DEADLINE};
 use crate::paced_stream::PacedStream;
 use crate::receive::Pace;
@@ -99,6 +102,7 @@ impl Control {
                 &format!("{PATH_DESTINATIONS}/{{name}}/uploads"),
                 post(removals::abort_uploads),
             )
+            .route(PATH_PLACING, post(placing::place))
             .route(PATH_DESTINATIONS, get(destinations::states))
             .route(
                 &format!("{PATH_DESTINATIONS}/{{name}}/sync"),
@@ -141,6 +145,7 @@ where
         request.extensions_mut().insert(peer.commit_grant());
         request.extensions_mut().insert(peer.repair_grant());
         request.extensions_mut().insert(peer.removal_grant());
+        request.extensions_mut().insert(peer.placing_grant());
         async move {
             let answer = router.call(request).await;
             drop(in_request);
@@ -201,6 +206,14 @@ impl<S: Sync> FromRequestParts<S> for RemovalGrant {
 }
 
 impl<S: Sync> FromRequestParts<S> for CommitGrant {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        parts.extensions.get().copied().ok_or_else(not_granted)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for PlacingGrant {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {

@@ -1,7 +1,8 @@
 //! Writes every object to all configured destinations and acknowledges once each required one has it durably, and as
 //! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). A put that is
 //! cut short leaves no log record on some destinations alone (`settle`), and nothing is put to a repository before every
-//! destination that counts has what came before (`complete`). Reads from the first that can answer, and never calls an object
+//! destination that counts has what came before (`complete`). A repository may be kept at some of those alone that nobody waits
+//! for (`placing`). Reads from the first that can answer, and never calls an object
 //! absent while a required destination has not said so.
 
 mod complete;
@@ -12,6 +13,7 @@ mod filling;
 mod followers;
 mod heal;
 mod patience;
+mod placing;
 pub mod probes;
 pub mod queue;
 mod remove;
@@ -100,6 +102,8 @@ pub struct DestinationStatus {
     pub problem: Option<String>,
     /// What is known of its conditional writes.
     pub conditional_writes: ConditionalWrites,
+    /// Whether the repository that was asked about is not kept there.
+    pub left_out: bool,
 }
 
 impl FanOut {
@@ -303,6 +307,7 @@ impl FanOut {
                 lag: Lag::default(),
                 problem: None,
                 conditional_writes: destination.known_conditional_writes(),
+                left_out: false,
             });
             return Ok(alone.collect());
         };

@@ -8,7 +8,8 @@ pub mod peer;
 
 pub use append::{AppendGrant, GrantError, OpenRunError, RunGrants, RunTotals, UploadAllowance};
 pub use peer::{
-    AdmittedPeer, AllowedUids, CommitGrant, PeerRefused, ReadGrant, RemovalGrant, RepairGrant,
+    AdmittedPeer, AllowedUids, CommitGrant, PeerRefused, PlacingGrant, ReadGrant, RemovalGrant,
+    RepairGrant,
 };
 
 /// The right to delete and to set locks to any time. No request carries it: whoever opened the destination itself makes one,

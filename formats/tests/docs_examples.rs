@@ -37,7 +37,7 @@ use formats::wire::framing::frame_length;
 use formats::wire::handshake::{Opening, agent_proof, proof_is_good, server_proof};
 use formats::wire::start::Transport;
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal,
     RemovalReport, Stored,
 };
 
@@ -257,7 +257,7 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         | "recovery_kit"
         | "derivation" => describe_sealed(name, bytes),
         "framed" | "handshake_opening" | "handshake_answer" | "handshake_proof" | "stored"
-        | "open_run" | "refusal" | "object_page" | "destination_states" | "queued"
+        | "open_run" | "refusal" | "object_page" | "destination_states" | "placing" | "queued"
         | "healed_object" | "locked_object" | "removal_report" => describe_wire(name, bytes),
         "codec" => {
             let mut reader = Reader::new(bytes);
@@ -650,12 +650,13 @@ fn describe_destinations(bytes: &[u8]) -> String {
         let problem = state.problem.as_deref().unwrap_or("nothing");
         let since = state.oldest_unix_secs.unwrap_or_default();
         format!(
-            "{} required {} lacks {} of {} since {since} for {problem} writes {:?}",
+            "{} required {} lacks {} of {} since {since} for {problem} writes {:?} left out {}",
             state.name,
             state.required,
             state.objects_behind,
             state.bytes_behind,
-            state.conditional_writes
+            state.conditional_writes,
+            state.left_out
         )
     })
 }
@@ -717,6 +718,11 @@ fn describe_wire(name: &str, bytes: &[u8]) -> String {
             )
         }
         "destination_states" => describe_destinations(bytes),
+        "placing" => {
+            let placing = Placing::decode(bytes).expect("a body");
+            let repositories = list(&placing.repositories, ToString::to_string);
+            format!("{repositories} at {:?}", placing.destinations)
+        }
         "object_page" => {
             let page = ObjectPage::decode(bytes).expect("a body");
             let objects = list(&page.objects, |(name, bytes)| format!("{name} of {bytes}"));

@@ -104,6 +104,7 @@ fn own_seeds(target: &str) -> &[&str] {
             "refusal",
             "object_page",
             "destination_states",
+            "placing",
             "queued",
             "healed_object",
             "locked_object",

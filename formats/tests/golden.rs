@@ -38,7 +38,7 @@ use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{Opening, agent_proof, server_proof};
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal,
     RemovalReport, Stored,
 };
 
@@ -151,7 +151,7 @@ fn log_payloads() -> Vec<(String, Vec<u8>)> {
     payloads
 }
 
-fn upload_bodies() -> [(&'static str, Vec<u8>); 9] {
+fn upload_bodies() -> [(&'static str, Vec<u8>); 10] {
     [
         ("stored.bin", messages::stored().encode()),
         ("open_run.bin", messages::open_run().encode()),
@@ -161,6 +161,7 @@ fn upload_bodies() -> [(&'static str, Vec<u8>); 9] {
             "destination_states.bin",
             messages::destination_states().encode(),
         ),
+        ("placing.bin", messages::placing().encode()),
         ("queued.bin", messages::queued().encode()),
         ("healed_object.bin", messages::healed_object().encode()),
         ("locked_object.bin", messages::locked_object().encode()),
@@ -485,6 +486,10 @@ fn messages_decode_to_their_values() {
     assert_eq!(
         DestinationStates::decode(&golden("destination_states.bin")),
         Ok(messages::destination_states())
+    );
+    assert_eq!(
+        Placing::decode(&golden("placing.bin")),
+        Ok(messages::placing())
     );
     assert_eq!(
         Queued::decode(&golden("queued.bin")),

@@ -41,7 +41,7 @@ use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, Stored, TriedWrites,
+    LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal, RefusalKind, Stored, TriedWrites,
 };
 
 /// Runs a property and prints what a failure needs to be seen again.
@@ -908,25 +908,36 @@ fn what_the_append_server_says_of_destinations_and_runs_round_trips() {
         text(),
         any::<(bool, u64, u64, Option<u64>)>(),
         proptest::option::of(text()),
-        conditional_writes(),
+        (conditional_writes(), any::<bool>()),
     );
     check(proptest::collection::vec(state, 0..5), |states| {
-        let states = states
-            .into_iter()
-            .map(|(name, facts, problem, conditional_writes)| {
-                let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
-                DestinationState {
-                    name,
-                    required,
-                    objects_behind,
-                    bytes_behind,
-                    oldest_unix_secs,
-                    problem,
-                    conditional_writes,
-                }
-            });
+        let states =
+            states
+                .into_iter()
+                .map(|(name, facts, problem, (conditional_writes, left_out))| {
+                    let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
+                    DestinationState {
+                        name,
+                        required,
+                        objects_behind,
+                        bytes_behind,
+                        oldest_unix_secs,
+                        problem,
+                        conditional_writes,
+                        left_out,
+                    }
+                });
         let states = DestinationStates(states.collect());
         assert_eq!(DestinationStates::decode(&states.encode()), Ok(states));
+    });
+    let repositories = proptest::collection::btree_set(any::<[u8; 16]>(), 0..9);
+    let names = proptest::option::of(proptest::collection::btree_set("[a-z0-9._-]{1,64}", 0..9));
+    check((repositories, names), |(repositories, names)| {
+        let placing = Placing {
+            repositories: repositories.into_iter().map(RepositoryId).collect(),
+            destinations: names.map(|names| names.into_iter().collect()),
+        };
+        assert_eq!(Placing::decode(&placing.encode()), Ok(placing));
     });
     check(any::<(u64, u64)>(), |(objects, bytes)| {
         let queued = Queued { objects, bytes };

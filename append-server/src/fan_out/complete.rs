@@ -37,6 +37,7 @@ impl FanOut {
         let Some(followers) = &self.followers else {
             return Ok(());
         };
+        self.check_kept(followers, repository)?;
         followers
             .wait_until_filled(repository, self.policy.patience)
             .await?;
@@ -102,9 +103,9 @@ impl FanOut {
         repository: RepositoryId,
     ) -> Result<Vec<Held<'a>>, FanOutError> {
         let counted = if self.policy.copies_min > self.required.len() {
-            followers.couriers.as_slice()
+            followers.kept(repository)?.counted
         } else {
-            &[]
+            Vec::new()
         };
         if self.required.len() + counted.len() < 2 {
             return Ok(Vec::new());

@@ -150,6 +150,35 @@ pub enum FanOutError {
         /// Of what.
         repository: RepositoryId,
     },
+    /// More copies are asked for than there are destinations that a repository is kept at.
+    #[error(
+        "min_copies = {copies_min} asks for more copies than there are destinations that the repository is kept at \
+         ({destinations}): name more of them in `destinations`, or ask for fewer"
+    )]
+    KeptAtTooFew {
+        /// What is asked for.
+        copies_min: usize,
+        /// How many there are.
+        destinations: usize,
+    },
+    /// A destination was left out of a repository for a time.
+    #[error(
+        "repository {repository} was not kept at destination {name} for a time: run `coordinator destination sync {name}`"
+    )]
+    Unfilled {
+        /// Which.
+        name: DestinationName,
+        /// Of what.
+        repository: RepositoryId,
+    },
+    /// A repository is not kept at a destination.
+    #[error("repository {repository} is not kept at destination {name}")]
+    LeftOut {
+        /// Which.
+        name: DestinationName,
+        /// Of what.
+        repository: RepositoryId,
+    },
     /// The server ends.
     #[error("cut short")]
     Cut(#[source] tokio::task::JoinError),

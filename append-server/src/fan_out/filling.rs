@@ -41,6 +41,15 @@ impl Followers {
             .find(|courier| courier.destination.name() == name)
             .ok_or_else(|| FanOutError::NoSuchDestination { name: name.clone() })?;
         let mut queued = Queued::default();
+        if self.leaves_out(name, repository)? {
+            return Ok(queued);
+        }
+        // Before anything is looked at: what is dropped from now on is not filled by this.
+        let unfilled = self.queue.unfilled(name, repository)?;
+        let follows = !self
+            .filling
+            .iter()
+            .any(|filled| filled.destination.name() == name);
         for kind in FILLED {
             let have = every_object(courier.destination.as_ref(), repository, kind).await?;
             let have: HashMap<ObjectName, u64> = have.into_iter().collect();
@@ -57,7 +66,19 @@ impl Followers {
                 .collect();
             queued.objects += missing.len() as u64;
             queued.bytes += missing.iter().map(|object| object.bytes).sum::<u64>();
-            self.add(vec![name.clone()], missing).await?;
+            let names = vec![name.clone()];
+            if !follows {
+                self.add(names, missing).await?;
+            } else if self
+                .add_where_kept(names, repository, missing)
+                .await?
+                .is_empty()
+            {
+                return Ok(Queued::default()); // Left out meanwhile.
+            }
+        }
+        if let Some(unfilled) = unfilled {
+            self.write(move |queue| queue.filled(unfilled)).await?;
         }
         courier.wake();
         Ok(queued)

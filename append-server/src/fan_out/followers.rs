@@ -25,7 +25,6 @@ pub(super) struct Followers {
     pub(super) couriers: Vec<Arc<Courier>>,
     /// Of the destinations that are waited for.
     pub(super) filling: Vec<Arc<Courier>>,
-    names: Vec<DestinationName>,
     pub(super) queue: Arc<Queue>,
     clock: Arc<dyn Clock>,
     pub(super) delivered: Arc<Notify>,
@@ -72,9 +71,7 @@ impl Followers {
         for courier in couriers.iter().chain(&filling) {
             tokio::spawn(Arc::clone(courier).run(ending.clone()));
         }
-        let names = couriers.iter().map(|courier| courier.destination.name());
         Self {
-            names: names.cloned().collect(),
             couriers,
             filling,
             queue,
@@ -85,18 +82,19 @@ impl Followers {
         }
     }
 
-    /// Notes an object for every follower and hands it over.
+    /// Notes an object for every follower that its repository is kept at, and hands it over.
     pub(super) async fn take(
         &self,
         key: &ObjectKey,
         source: &SpooledObject,
         is_awaited: bool,
     ) -> Result<(), FanOutError> {
-        if self.couriers.is_empty() {
+        let couriers = self.couriers_of(key)?;
+        if couriers.is_empty() {
             return Ok(());
         }
         self.took.store(true, Ordering::Relaxed);
-        for courier in &self.couriers {
+        for courier in &couriers {
             courier.hand_over(key, source, is_awaited);
         }
         let object = QueuedObject {
@@ -104,16 +102,20 @@ impl Followers {
             bytes: source.bytes(),
             digest: Some(source.digest()),
         };
-        if let Err(error) = self.add(self.names.clone(), vec![object]).await {
-            for courier in &self.couriers {
-                courier.take_back(key);
+        let names = couriers.iter().map(|courier| courier.destination.name());
+        let added = self.add_where_kept(names.cloned().collect(), key.repository, vec![object]);
+        let added = added.await;
+        let is_added = |courier: &Courier| {
+            let name = courier.destination.name();
+            added.as_ref().is_ok_and(|added| added.contains(name))
+        };
+        for courier in couriers {
+            match is_added(courier) {
+                true => courier.wake(),
+                false => courier.take_back(key),
             }
-            return Err(error);
         }
-        for courier in &self.couriers {
-            courier.wake();
-        }
-        Ok(())
+        added.map(drop)
     }
 
     /// How each of them is doing.
@@ -133,6 +135,10 @@ impl Followers {
                 lag: self.queue.lag(name, of)?,
                 problem,
                 conditional_writes: courier.destination.known_conditional_writes(),
+                left_out: match of {
+                    Some(repository) => self.leaves_out(name, repository)?,
+                    None => false,
+                },
             })
         })
     }
@@ -188,6 +194,7 @@ impl Followers {
                 lag: self.queue.lag(name, of)?.and(self.queue.owed(name, of)?),
                 problem,
                 conditional_writes: courier.destination.known_conditional_writes(),
+                left_out: false,
             })
         })
     }
@@ -237,11 +244,23 @@ impl Followers {
             .await
     }
 
-    /// Writes to the queue, which takes a sync of its disk.
-    async fn write(
+    /// The same, but for those at which the repository is not kept; gives the others.
+    pub(super) async fn add_where_kept(
         &self,
-        change: impl FnOnce(&Queue) -> Result<(), QueueError> + Send + 'static,
-    ) -> Result<(), FanOutError> {
+        names: Vec<DestinationName>,
+        repository: RepositoryId,
+        objects: Vec<QueuedObject>,
+    ) -> Result<Vec<DestinationName>, FanOutError> {
+        let now = self.clock.now_unix_secs();
+        self.write(move |queue| queue.add_where_kept(&names, repository, &objects, now))
+            .await
+    }
+
+    /// Writes to the queue, which takes a sync of its disk.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Queue) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, FanOutError> {
         let queue = Arc::clone(&self.queue);
         match tokio::task::spawn_blocking(move || change(&queue)).await {
             Ok(written) => Ok(written?),
@@ -249,7 +268,7 @@ impl Followers {
         }
     }
 
-    /// Waits until so many followers have the object.
+    /// Waits until so many of the followers that count have the object.
     pub(super) async fn wait_for(
         &self,
         key: &ObjectKey,
@@ -266,7 +285,8 @@ impl Followers {
             // Listening before looking: what is delivered in between is not missed.
             let delivered = self.delivered.notified();
             let mut behind = Vec::new();
-            for courier in &self.couriers {
+            let kept = self.kept(key.repository)?;
+            for courier in &kept.counted {
                 let name = courier.destination.name();
                 if self.queue.is_pending(name, key)? {
                     // Held here anyway, whatever the courier had to let go of.
@@ -275,7 +295,7 @@ impl Followers {
                     behind.push(format!("{name} ({problem})"));
                 }
             }
-            let have = self.couriers.len() - behind.len();
+            let have = kept.counted.len() - behind.len();
             if have >= wanted {
                 return Ok(());
             }

@@ -61,6 +61,12 @@ impl FanOut {
         if !is_damaged && self.is_pending(name, key)? {
             return Ok(Healed::Pending);
         }
+        if !is_damaged && self.is_left_out(name, key.repository)? {
+            return Err(FanOutError::LeftOut {
+                name: name.clone(),
+                repository: key.repository,
+            });
+        }
         let (from, good) = self.good_copy(name, key, digest, spool).await?;
         let failed = |error| FanOutError::Read(Box::new(error));
         if is_damaged {

@@ -2,6 +2,7 @@
 //! survive whatever ends this process. Holds names, never bytes; those are read again where they are.
 
 pub mod intents;
+pub mod placing;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::destination::{DestinationName, ObjectKey, ObjectList};
 
@@ -38,13 +39,23 @@ const SCHEMA: &str = "
         problem TEXT,
         UNIQUE (repository, name, digest)
     );
+    CREATE TABLE IF NOT EXISTS placing (
+        repository TEXT PRIMARY KEY,
+        destinations TEXT NOT NULL -- the names of those that it is kept at, with blanks between them
+    );
+    CREATE TABLE IF NOT EXISTS unfilled (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        repository TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        UNIQUE (repository, destination)
+    );
 ";
 
 /// The usual name of its file.
 pub const QUEUE_FILE: &str = "deliveries.sqlite";
 
-/// The version of the schema above. Version 1 had no intents.
-const VERSION: i64 = 2;
+/// The version of the schema above. Version 1 had no intents, version 2 no placing.
+const VERSION: i64 = 3;
 
 /// How long a write waits for a reader of the same database.
 const BUSY_DEADLINE: Duration = Duration::from_secs(30);
@@ -143,7 +154,7 @@ impl Queue {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(fail)?;
         match version {
-            0 | 1 => {
+            0..VERSION => {
                 database.execute_batch(SCHEMA).map_err(fail)?;
                 database
                     .pragma_update(None, "user_version", VERSION)
@@ -189,27 +200,7 @@ impl Queue {
         let change = database.transaction().map_err(&fail)?;
         for destination in destinations {
             for object in objects {
-                change
-                    .prepare_cached(
-                        "INSERT INTO delivery
-                           (destination, repository, name, bytes, digest, since_unix_secs)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                         ON CONFLICT DO UPDATE SET
-                           id = (SELECT max(id) + 1 FROM delivery),
-                           digest = coalesce(excluded.digest, digest),
-                           not_before_unix_secs = 0, problem = NULL",
-                    )
-                    .and_then(|mut insert| {
-                        insert.execute(params![
-                            destination.to_string(),
-                            object.key.repository.to_string(),
-                            object.key.name.to_string(),
-                            object.bytes.cast_signed(),
-                            object.digest.map(|digest| *digest.as_bytes()),
-                            now_unix_secs.cast_signed(),
-                        ])
-                    })
-                    .map_err(&fail)?;
+                insert_delivery(&change, destination, object, now_unix_secs).map_err(&fail)?;
             }
         }
         change.commit().map_err(&fail)
@@ -455,6 +446,34 @@ impl Queue {
         };
         lag.map_err(fail)
     }
+}
+
+/// What is to be delivered anyway goes to the end, and may be tried again now.
+fn insert_delivery(
+    change: &Transaction<'_>,
+    destination: &DestinationName,
+    object: &QueuedObject,
+    now_unix_secs: u64,
+) -> rusqlite::Result<()> {
+    change
+        .prepare_cached(
+            "INSERT INTO delivery
+               (destination, repository, name, bytes, digest, since_unix_secs)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO UPDATE SET
+               id = (SELECT max(id) + 1 FROM delivery),
+               digest = coalesce(excluded.digest, digest),
+               not_before_unix_secs = 0, problem = NULL",
+        )?
+        .execute(params![
+            destination.to_string(),
+            object.key.repository.to_string(),
+            object.key.name.to_string(),
+            object.bytes.cast_signed(),
+            object.digest.map(|digest| *digest.as_bytes()),
+            now_unix_secs.cast_signed(),
+        ])
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -52,6 +52,18 @@ pub struct CommitGrant(());
 #[derive(Debug, Clone, Copy)]
 pub struct RepairGrant(());
 
+/// The right to say where repositories are kept. Nothing that is stored is removed by it, and no destination that is waited for
+/// is left out.
+#[derive(Debug, Clone, Copy)]
+pub struct PlacingGrant(());
+
+impl PlacingGrant {
+    /// For the process that holds the destinations open.
+    pub fn of_this_process() -> Self {
+        Self(())
+    }
+}
+
 /// The right to condemn packs, and to have removed those that waited long enough. What may go, and when, is not its holder's
 /// to say: see [`crate::removals`].
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +107,11 @@ impl AdmittedPeer {
     /// What it may commit.
     pub fn commit_grant(self) -> CommitGrant {
         CommitGrant(())
+    }
+
+    /// Where it may have repositories kept.
+    pub fn placing_grant(self) -> PlacingGrant {
+        PlacingGrant(())
     }
 
     /// What it may have removed.

@@ -30,7 +30,7 @@ use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{OPENING_BYTES, Opening};
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal,
     RemovalReport, Stored,
 };
 
@@ -436,6 +436,9 @@ pub fn upload(data: &[u8]) {
         assert_eq!(body.encode(), data);
     }
     if let Ok(body) = DestinationStates::decode(data) {
+        assert_eq!(body.encode(), data);
+    }
+    if let Ok(body) = Placing::decode(data) {
         assert_eq!(body.encode(), data);
     }
     if let Ok(body) = Queued::decode(data) {

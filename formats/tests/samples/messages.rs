@@ -1,6 +1,6 @@
 //! One of each message between programs.
 
-use formats::ids::{ChunkId, PackId};
+use formats::ids::{ChunkId, PackId, RepositoryId};
 use formats::keys::secret::{ChunkingKey, DataKey, IdKey, RunToken, TableKey};
 use formats::listing::content::Extent;
 use formats::listing::entry::{EntryFlags, EntryKind, Stat};
@@ -16,7 +16,7 @@ use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Queued, Refusal, RefusalKind, RemovalReport,
+    LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal, RefusalKind, RemovalReport,
     RemovalsWaiting, Stored, TriedWrites,
 };
 
@@ -298,6 +298,7 @@ pub fn destination_states() -> DestinationStates {
             oldest_unix_secs: None,
             problem: None,
             conditional_writes: ConditionalWrites::NoneNeeded,
+            left_out: false,
         },
         DestinationState {
             name: "s3".into(),
@@ -310,8 +311,16 @@ pub fn destination_states() -> DestinationStates {
                 found: TriedWrites::Enforced,
                 at_unix_secs: 900,
             },
+            left_out: true,
         },
     ])
+}
+
+pub fn placing() -> Placing {
+    Placing {
+        repositories: vec![RepositoryId([0x11; 16]), RepositoryId([0x22; 16])],
+        destinations: Some(vec!["local".into(), "nas".into()]),
+    }
 }
 
 pub fn queued() -> Queued {

@@ -1,0 +1,347 @@
+//! A repository is kept at some of the destinations that nobody waits for: the others get nothing of it, after a restart too, and
+//! one that is named again counts once it was filled.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use append_server::clock::SystemClock;
+use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination};
+use append_server::destination::memory::MemoryDestination;
+use append_server::destination::{Destination, DestinationName, ObjectKey};
+use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
+use append_server::grants::{PlacingGrant, RepairGrant};
+use append_server::io_faults::IoFaults;
+use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
+use formats::ids::{PackId, RepositoryId};
+use formats::object::ObjectName;
+use formats::wire::upload::{DestinationStates, Placing, RefusalKind};
+use rustix::io::Errno;
+use support::{BenchOptions, REPOSITORY, destination_name, start};
+use tempfile::TempDir;
+
+const OTHER: RepositoryId = RepositoryId([0x77; 16]);
+
+/// A destination, and whether nothing is acknowledged without it.
+type Place = (Arc<dyn Destination>, bool);
+
+struct Setup {
+    dir: TempDir,
+    spool: Arc<Spool>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SpoolOptions {
+            dir: dir.path().join("spool"),
+            bytes_max: 64 << 20,
+            reserve_bytes: 0,
+        };
+        let spool = Spool::open(&options, IoFaults::none()).unwrap();
+        Self { dir, spool }
+    }
+
+    /// A server as after a restart, with what the one before has noted.
+    fn server(&self, places: &[Place], copies_min: usize) -> FanOut {
+        let placements = places.iter().map(|(destination, required)| Placement {
+            destination: Arc::clone(destination),
+            required: *required,
+        });
+        let policy = FanOutPolicy {
+            reserve_bytes: 0,
+            copies_min,
+            patience: Duration::from_secs(20),
+        };
+        let tools = FanOutTools {
+            queue: self.dir.path().join("deliveries.sqlite"),
+            spool: Arc::clone(&self.spool),
+            clock: Arc::new(SystemClock),
+        };
+        FanOut::start(placements.collect(), policy, &tools).unwrap()
+    }
+
+    async fn put(&self, server: &FanOut, key: &ObjectKey) -> Result<(), FanOutError> {
+        let body = spool_bytes(&self.spool, "object".into(), Purpose::Commit).await;
+        server.put(key, body.unwrap()).await.map(drop)
+    }
+}
+
+fn memory(name: &str) -> Arc<dyn Destination> {
+    Arc::new(MemoryDestination::new(destination_name(name)))
+}
+
+/// Takes nothing, and has nothing.
+fn away(name: &str) -> Arc<dyn Destination> {
+    let plan = FaultPlan {
+        first: 0,
+        count: u64::MAX,
+        when: FailWhen::Before,
+        errno: Errno::IO,
+    };
+    let inner = MemoryDestination::new(destination_name(name));
+    Arc::new(FaultyDestination::new(inner, plan))
+}
+
+fn log(repository: RepositoryId, sequence: u64) -> ObjectKey {
+    let name = ObjectName::Log(sequence);
+    ObjectKey { repository, name }
+}
+
+fn pack() -> ObjectKey {
+    ObjectKey {
+        repository: REPOSITORY,
+        name: ObjectName::Pack(digest()),
+    }
+}
+
+fn digest() -> PackId {
+    PackId(*blake3::hash(b"object").as_bytes())
+}
+
+fn these(names: &[&str]) -> KeptAt {
+    KeptAt::These(names.iter().map(|name| destination_name(name)).collect())
+}
+
+async fn place(server: &FanOut, kept_at: KeptAt) -> Result<(), FanOutError> {
+    let grant = PlacingGrant::of_this_process();
+    server.place(vec![REPOSITORY], kept_at, grant).await
+}
+
+async fn has(destination: &Arc<dyn Destination>, key: ObjectKey) -> bool {
+    match destination.head(key).await {
+        Ok(_) => true,
+        Err(error) if error.is_absent() => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Waits until nothing is on its way to a destination any more.
+async fn wait_for(server: &FanOut, name: &DestinationName) {
+    for _ in 0..2_000 {
+        let all = server.status().unwrap();
+        let status = all.iter().find(|status| status.name == *name).unwrap();
+        if status.lag.objects == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", server.status());
+}
+
+#[tokio::test]
+async fn what_is_left_out_gets_nothing_after_a_restart_either_and_nothing_waits_for_it() {
+    let setup = Setup::new();
+    let (near, far) = (memory("near"), memory("far"));
+    let places = [
+        (memory("first"), true),
+        (near.clone(), false),
+        (far.clone(), false),
+    ];
+    let server = setup.server(&places, 2);
+    place(&server, these(&["near"])).await.unwrap();
+    for key in [pack(), log(REPOSITORY, 1), log(OTHER, 1)] {
+        setup.put(&server, &key).await.unwrap();
+    }
+    drop(server);
+    let server = setup.server(&places, 2);
+    setup.put(&server, &log(REPOSITORY, 2)).await.unwrap();
+    for place in [&near, &far] {
+        wait_for(&server, place.name()).await;
+    }
+    for key in [pack(), log(REPOSITORY, 1), log(REPOSITORY, 2)] {
+        assert!(has(&near, key.clone()).await, "{key}");
+        assert!(!has(&far, key.clone()).await, "{key}");
+    }
+    assert!(has(&far, log(OTHER, 1)).await);
+    let left_out = |of| -> Vec<bool> {
+        let states = server.status_of(of).unwrap();
+        states.iter().map(|state| state.left_out).collect()
+    };
+    assert_eq!(left_out(Some(REPOSITORY)), [false, false, true]);
+    assert_eq!(left_out(Some(OTHER)), [false; 3]);
+    assert_eq!(left_out(None), [false; 3]);
+
+    // Neither a synchronisation nor a repair fills it.
+    let queued = server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+    assert_eq!(queued.objects, 0);
+    let grant = RepairGrant::of_this_process();
+    let healed = server
+        .heal(far.name(), &pack(), digest(), &setup.spool, grant)
+        .await;
+    assert!(matches!(healed, Err(FanOutError::LeftOut { .. })));
+    assert!(!has(&far, pack()).await);
+    // Fewer than the copies that are asked for are never taken for a placing.
+    let refused = place(&server, these(&[])).await;
+    assert!(
+        matches!(
+            &refused,
+            Err(FanOutError::KeptAtTooFew {
+                copies_min: 2,
+                destinations: 1
+            })
+        ),
+        "{refused:?}"
+    );
+    setup.put(&server, &log(REPOSITORY, 3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_named_again_is_no_copy_before_it_is_filled() {
+    let setup = Setup::new();
+    let far = memory("far");
+    let places = [(memory("first"), true), (far.clone(), false)];
+    let server = setup.server(&places, 1);
+    place(&server, these(&[])).await.unwrap();
+    for key in [pack(), log(REPOSITORY, 1)] {
+        setup.put(&server, &key).await.unwrap();
+    }
+    drop(server);
+    let server = setup.server(&places, 2);
+    let refused = setup.put(&server, &log(REPOSITORY, 2)).await;
+    assert!(
+        matches!(refused, Err(FanOutError::KeptAtTooFew { .. })),
+        "{refused:?}"
+    );
+
+    place(&server, KeptAt::Everywhere).await.unwrap();
+    for refused in [
+        server.ready_for(REPOSITORY).await,
+        setup.put(&server, &log(REPOSITORY, 2)).await,
+    ] {
+        let text = format!("{:#}", refused.as_ref().unwrap_err());
+        assert!(
+            matches!(&refused, Err(FanOutError::Unfilled { name, .. }) if name == far.name()),
+            "{refused:?}"
+        );
+        assert!(text.contains("coordinator destination sync far"), "{text}");
+    }
+    assert!(!has(&far, log(REPOSITORY, 2)).await);
+
+    let queued = server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+    assert_eq!(queued.objects, 2);
+    setup.put(&server, &log(REPOSITORY, 2)).await.unwrap();
+    for key in [pack(), log(REPOSITORY, 1), log(REPOSITORY, 2)] {
+        assert!(has(&far, key.clone()).await, "{key}");
+    }
+}
+
+/// Both have the same log, and one lacks a pack that a later record may name.
+#[tokio::test]
+async fn what_was_dropped_on_its_way_is_missed_though_the_logs_are_alike() {
+    for required in [false, true] {
+        let setup = Setup::new();
+        let first = memory("first");
+        let server = setup.server(&[(first.clone(), true), (away("far"), false)], 1);
+        setup.put(&server, &pack()).await.unwrap();
+        let far = destination_name("far");
+        let lag = |server: &FanOut| server.status().unwrap().pop().unwrap().lag.objects;
+        assert_eq!(lag(&server), 1);
+        place(&server, these(&[])).await.unwrap();
+        assert_eq!(lag(&server), 0);
+        place(&server, KeptAt::Everywhere).await.unwrap();
+        assert_eq!(lag(&server), 0);
+        drop(server);
+
+        let back = memory("far");
+        let server = setup.server(&[(first, true), (back.clone(), required)], 2);
+        let refused = server.ready_for(REPOSITORY).await;
+        assert!(
+            matches!(&refused, Err(FanOutError::Unfilled { name, .. }) if *name == far),
+            "{refused:?}"
+        );
+        assert_eq!(
+            server
+                .queue_missing(REPOSITORY, &far)
+                .await
+                .unwrap()
+                .objects,
+            1
+        );
+        server.ready_for(REPOSITORY).await.unwrap();
+        wait_for(&server, &far).await;
+        assert!(has(&back, pack()).await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_read_for_what_it_has_and_never_believed_for_what_it_has_not() {
+    let setup = Setup::new();
+    let far = memory("far");
+    let places = [(memory("first"), true), (far.clone(), false)];
+    let server = setup.server(&places, 1);
+    let body = spool_bytes(&setup.spool, "object".into(), Purpose::Commit).await;
+    far.put_if_absent(pack(), body.unwrap()).await.unwrap();
+    place(&server, these(&[])).await.unwrap();
+    assert_eq!(server.head(None, &pack()).await.unwrap(), 6);
+    drop(server);
+    let server = setup.server(&[(away("first"), true), (far, false)], 1);
+    let unknown = server.head(None, &log(REPOSITORY, 1)).await;
+    assert!(
+        matches!(&unknown, Err(FanOutError::Read(source)) if !source.is_absent()),
+        "{unknown:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_control_socket_alone_says_where_repositories_are_kept() {
+    let bench = start(BenchOptions {
+        more: vec![Placement {
+            destination: memory("far"),
+            required: false,
+        }],
+        ..BenchOptions::default()
+    })
+    .await;
+    let placing = |names: Option<&[&str]>| {
+        let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        Placing {
+            repositories: vec![REPOSITORY],
+            destinations: names,
+        }
+        .encode()
+    };
+    let left_out = || async {
+        let path = format!("/v1/destinations?repository={REPOSITORY}");
+        let answer = bench.control().await.request("GET", &path, &[], b"").await;
+        let states = DestinationStates::decode(&answer.body).unwrap();
+        states
+            .0
+            .iter()
+            .map(|state| state.left_out)
+            .collect::<Vec<_>>()
+    };
+    bench.open_run().await;
+    let mut agent = bench.agent().await;
+    let refused = agent
+        .request("POST", "/v1/placing", &[], &placing(Some(&[])))
+        .await;
+    assert!(refused.status >= 400, "{refused:?}");
+    assert_eq!(left_out().await, [false, false]);
+
+    let mut control = bench.control().await;
+    for (names, expected) in [
+        (Some(&["local"][..]), true),
+        (Some(&["far"][..]), false),
+        (Some(&[][..]), true),
+        (None, false),
+    ] {
+        let answer = control
+            .request("POST", "/v1/placing", &[], &placing(names))
+            .await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        assert_eq!(left_out().await, [false, expected], "{names:?}");
+    }
+    for bad in [&placing(Some(&["../far"]))[..], b"garbage", b""] {
+        let answer = bench
+            .control()
+            .await
+            .request("POST", "/v1/placing", &[], bad)
+            .await;
+        assert_eq!(answer.refusal(), RefusalKind::Malformed);
+    }
+    assert_eq!(left_out().await, [false, false]);
+}
