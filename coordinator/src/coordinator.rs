@@ -2,10 +2,12 @@
 //! once; never writes the configuration.
 
 pub mod log;
+mod placing;
 
 use std::sync::Arc;
 
 use append_server::destination::DestinationName;
+use append_server::fan_out::queue::placing::KeptAt;
 use append_server::places::Place;
 use bytes::Bytes;
 use formats::ids::CoordinatorId;
@@ -26,6 +28,7 @@ use crate::config::Config;
 use crate::config::coordinator_file::{AppendServer, Unlock};
 use crate::config::host::Host;
 use crate::coordinator::log::LogError;
+use crate::daemon::client::answers;
 use crate::database::DatabaseError;
 use crate::events::EventSink;
 use crate::events::actor::Actor;
@@ -246,7 +249,7 @@ impl Coordinator {
         let events = EventSink::new(Arc::clone(&clock), Actor::current_user());
         let log = AuditLog::new(&state_dir.audit_dir(), id.to_string(), AUDIT_FILE_BYTES_MAX);
         let recorder = Arc::new(Recorder::start(log, &events));
-        Ok(Self {
+        let opened = Self {
             config,
             state_dir,
             keyring: Arc::new(keyring),
@@ -260,7 +263,14 @@ impl Coordinator {
             bundles: bundles.into(),
             embedded,
             reading,
-        })
+        };
+        // A daemon's configuration may be another than what the files say by now.
+        let says_where = opened.reading == Reading::Everywhere
+            && !answers(&opened.state_dir.daemon_socket()).await;
+        if says_where {
+            opened.try_place_all().await;
+        }
+        Ok(opened)
     }
 
     /// The same coordinator with another configuration, whose hosts alone differ: state, keys and storage are shared. It must
@@ -296,12 +306,13 @@ impl Coordinator {
         &self.bundles
     }
 
-    fn request<'a>(&'a self, name: &'a str) -> RepositoryRequest<'a> {
+    fn request<'a>(&'a self, name: &'a str, kept_at: &'a KeptAt) -> RepositoryRequest<'a> {
         RepositoryRequest {
             name,
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: self.clock.now(),
+            kept_at,
         }
     }
 
@@ -309,7 +320,9 @@ impl Coordinator {
     pub async fn create_or_open(&self, host: &Host) -> Result<HostRepository, OpenError> {
         let name = host.repository.to_string();
         let mut state = self.state.lock().await;
-        let repository = create_or_open(&self.request(&name), &self.storage, &mut state).await?;
+        let kept_at = self.config.kept_at(host);
+        let request = self.request(&name, &kept_at);
+        let repository = create_or_open(&request, &self.storage, &mut state).await?;
         drop(state);
         let mut opened = self.caught_up_to_write(repository).await?;
         self.check_copies(&opened.repository, &opened.catalog)
@@ -393,7 +406,8 @@ impl Coordinator {
 
     async fn open_repository(&self, name: &str) -> Result<Option<Repository>, OpenError> {
         let state = self.state.lock().await;
-        let repository = open(&self.request(name), &self.storage, &state).await?;
+        let request = self.request(name, &KeptAt::Everywhere);
+        let repository = open(&request, &self.storage, &state).await?;
         Ok(repository)
     }
 

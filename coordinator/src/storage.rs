@@ -7,6 +7,7 @@ pub mod destinations;
 pub mod embedded;
 pub mod error;
 pub mod ingest;
+mod placing;
 pub mod relay;
 pub mod removals;
 

@@ -14,6 +14,7 @@ pub enum DestinationCommand {
 Of a bucket it says whether real puts showed that names cannot be given twice there:
 enforced, ignored or refused, and in --json when that was found out last; \"off\" where
 the configuration goes without them, and \"not tried\" before anything was put.
+\"not kept\" counts the hosts whose `destinations` leave it out; --json names them.
 
 Example:
   coordinator destination ls --json")]

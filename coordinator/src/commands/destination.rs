@@ -11,6 +11,7 @@ use append_server::io_faults::IoFaults;
 use append_server::limits::SPOOL_BYTES_DEFAULT;
 use append_server::places::Place;
 use append_server::spool::{Spool, SpoolError, SpoolOptions};
+use formats::ids::RepositoryId;
 use formats::wire::upload::{ConditionalWrites, DestinationState, Queued};
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
@@ -20,8 +21,10 @@ use crate::clock::{SystemClock, utc};
 use crate::commands::destination_policy::PolicyError;
 use crate::commands::destination_role::{OtherCredentialsError, destination_test_role};
 use crate::config::Config;
+use crate::config::placing::is_kept;
 use crate::coordinator::{Coordinator, OpenError, find_place};
 use crate::exit_code::ExitCode;
+use crate::status::hosts_backed_up;
 use crate::storage::error::StorageError;
 use crate::terminal::{Align, count_text, size_text, write_json, write_table};
 
@@ -91,6 +94,8 @@ struct DestinationLine {
     name: String,
     url: String,
     required: bool,
+    /// Hosts that are not kept there.
+    not_kept: Vec<String>,
     objects_behind: u64,
     bytes_behind: u64,
     behind_since: Option<String>,
@@ -121,13 +126,13 @@ fn conditional_writes(known: ConditionalWrites) -> (Option<&'static str>, Option
 }
 
 impl DestinationLine {
-    fn of(state: DestinationState, places: &[Place]) -> Self {
-        let place = places
-            .iter()
-            .find(|place| place.name.to_string() == state.name);
+    fn of(state: DestinationState, config: &Config) -> Self {
+        let mut places = config.destinations.iter();
+        let place = places.find(|place| place.name.to_string() == state.name);
         let (writes, writes_found) = conditional_writes(state.conditional_writes);
         Self {
             url: place.map_or_else(String::new, |place| place.url.clone()),
+            not_kept: place.map_or_else(Vec::new, |place| not_kept(place, config)),
             name: state.name,
             required: state.required,
             objects_behind: state.objects_behind,
@@ -145,6 +150,10 @@ impl DestinationLine {
             self.name.clone(),
             self.url.clone(),
             required.to_owned(),
+            match self.not_kept.len() {
+                0 => "-".to_owned(),
+                hosts => format!("{hosts} hosts"),
+            },
             count_text(self.objects_behind),
             size_text(self.bytes_behind),
             self.behind_since.clone().unwrap_or_else(|| "-".to_owned()),
@@ -152,6 +161,11 @@ impl DestinationLine {
             self.problem.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }
+}
+
+fn not_kept(place: &Place, config: &Config) -> Vec<String> {
+    let hosts = hosts_backed_up(config).filter(|host| !is_kept(place, host));
+    hosts.map(|host| host.name.to_string()).collect()
 }
 
 /// `destination ls`.
@@ -162,10 +176,10 @@ pub async fn destination_ls(
 ) -> Result<ExitCode, DestinationCommandError> {
     let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
     let states = settled(&coordinator).await?;
-    let places = &coordinator.config.destinations;
+    let config = &coordinator.config;
     let lines: Vec<_> = states
         .into_iter()
-        .map(|state| DestinationLine::of(state, places))
+        .map(|state| DestinationLine::of(state, config))
         .collect();
     if json {
         write_json(out, &lines)?;
@@ -174,6 +188,7 @@ pub async fn destination_ls(
             "name",
             "url",
             "role",
+            "not kept",
             "behind",
             "bytes",
             "since",
@@ -181,6 +196,7 @@ pub async fn destination_ls(
             "problem",
         ];
         let aligned = [
+            Align::Left,
             Align::Left,
             Align::Left,
             Align::Left,
@@ -306,6 +322,8 @@ struct SyncReport {
     destination: String,
     objects: u64,
     bytes: u64,
+    /// Repositories that are not kept there.
+    not_kept: u64,
 }
 
 /// `destination sync NAME`.
@@ -319,11 +337,15 @@ pub async fn destination_sync(
     find_place(&coordinator.config.destinations, &args.name)?;
     let repositories = coordinator.state.lock().await.repositories()?;
     let mut queued = Queued::default();
+    let mut not_kept = 0;
     for repository in repositories {
-        let more = coordinator
-            .storage
-            .sync_destination(&args.name, repository.repository)
-            .await?;
+        let repository = repository.repository;
+        if is_left_out(&coordinator, &args.name, repository).await? {
+            not_kept += 1;
+            continue;
+        }
+        let syncing = coordinator.storage.sync_destination(&args.name, repository);
+        let more = syncing.await?;
         queued.objects += more.objects;
         queued.bytes += more.bytes;
     }
@@ -332,6 +354,7 @@ pub async fn destination_sync(
         destination: args.name.clone(),
         objects: queued.objects,
         bytes: queued.bytes,
+        not_kept,
     };
     if json {
         write_json(out, &report)?;
@@ -343,9 +366,26 @@ pub async fn destination_sync(
             count_text(report.objects),
             size_text(report.bytes)
         )?;
+        if not_kept > 0 {
+            writeln!(
+                out,
+                "{} repositories are not kept there",
+                count_text(not_kept)
+            )?;
+        }
     }
     coordinator.close().await;
     Ok(ExitCode::Ok)
+}
+
+async fn is_left_out(
+    coordinator: &Coordinator,
+    name: &str,
+    repository: RepositoryId,
+) -> Result<bool, StorageError> {
+    let states = coordinator.storage.destinations_of(repository).await?;
+    let mut named = states.iter().filter(|state| state.name == name);
+    Ok(named.any(|state| state.left_out))
 }
 
 /// Waits until a destination has everything, or takes nothing any more.

@@ -302,6 +302,9 @@ fn about_locks(here: &DestinationScan) -> Vec<String> {
 }
 
 fn row(here: &DestinationScan) -> Vec<String> {
+    if here.not_kept {
+        return vec![here.name.clone(), "not kept there".to_owned()];
+    }
     vec![
         here.name.clone(),
         count_text(here.objects),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use append_server::destination::ParseDestinationNameError;
 use append_server::destination::bandwidth::ParseBandwidthError;
 use append_server::places::PlaceError;
 use append_server::places::table::KeyError;
@@ -364,6 +365,44 @@ pub enum ValueError {
     NoBundle {
         /// The key that was set.
         key: &'static str,
+    },
+    /// `destinations` holds what cannot be a name.
+    #[error(transparent)]
+    DestinationName(#[from] ParseDestinationNameError),
+    /// `destinations` names none.
+    #[error(
+        "there is no destination {name:?} in coordinator.toml{}: there are {known}",
+        did_you_mean(nearest.as_deref())
+    )]
+    UnknownDestination {
+        /// What was written.
+        name: String,
+        /// What there is.
+        known: String,
+        /// A destination whose name is close.
+        nearest: Option<String>,
+    },
+    /// `destinations` leaves fewer than an object must be on.
+    #[error(
+        "leaves {left} destinations, the required ones among them, and min_copies = {copies_min} in coordinator.toml: name more, or ask for fewer copies"
+    )]
+    KeptAtTooFew {
+        /// How many it leaves.
+        left: usize,
+        /// How many are asked for.
+        copies_min: u64,
+    },
+    /// Hosts of one repository that are to be kept at different destinations.
+    #[error(
+        "hosts {host} and {other} share repository {repository:?} and have different `destinations`: give both the same"
+    )]
+    KeptElsewhere {
+        /// The later one.
+        host: String,
+        /// The earlier one.
+        other: String,
+        /// What they share.
+        repository: String,
     },
     /// No `[[destination]]`, or none that is required.
     #[error(

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use append_server::destination::DestinationName;
 use append_server::quantity::Span;
 
 use crate::config::address::{Address, LoginUser};
@@ -62,6 +63,8 @@ pub struct Host {
     pub transport: Transport,
     /// Labels.
     pub tags: Vec<Tag>,
+    /// The destinations that are named for it, besides the required ones; without it every one.
+    pub destinations: Option<Vec<DestinationName>>,
     /// Which snapshots stay; without any rule all, and prune refuses.
     pub keep: Option<Keep>,
     /// How many of the last verified snapshots are never dropped.
@@ -212,6 +215,9 @@ pub(super) fn merge(
         fs_snapshot: layers.pick(|table| &table.fs_snapshot).unwrap_or_default(),
         transport: layers.pick(|table| &table.transport).unwrap_or_default(),
         tags: layers.pick(|table| &table.tags).unwrap_or_default(),
+        destinations: layers
+            .pick(|table| &table.destinations)
+            .map(|list| list.names()),
         keep: layers.pick(|table| &table.keep),
         keep_floor: layers
             .pick(|table| &table.keep_floor)

@@ -10,6 +10,7 @@ use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::host::{Descent, Host, JUMPS_MAX, Jump, Login, merge, merge_login};
 use crate::config::layers::{Layers, SharedTables};
 use crate::config::name::HostName;
+use crate::config::placing::KnownPlaces;
 use crate::config::raw::{RawHosts, RawSettings, Text};
 use crate::config::settings::{JumpSetting, JumpWay, Settings, ValueReader};
 use crate::config::source_text::SourceText;
@@ -29,7 +30,11 @@ struct Draft<'a> {
 }
 
 /// Reads the main hosts file and its hosts.d.
-pub(super) fn read_hosts(main: &Path, errors: &mut ErrorList) -> BTreeMap<HostName, Host> {
+pub(super) fn read_hosts(
+    main: &Path,
+    known: Option<KnownPlaces<'_>>,
+    errors: &mut ErrorList,
+) -> BTreeMap<HostName, Host> {
     let mut sources = Vec::new();
     let beside = match files_beside(main) {
         Ok(files) => files,
@@ -49,7 +54,7 @@ pub(super) fn read_hosts(main: &Path, errors: &mut ErrorList) -> BTreeMap<HostNa
             Err(error) => errors.push(|| error),
         }
     }
-    resolve(main, &sources, errors)
+    resolve(main, &sources, known, errors)
 }
 
 /// The files of hosts.d in name order; none when there is no such directory.
@@ -82,10 +87,12 @@ fn files_beside(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// Resolves the hosts of `sources`, the first of which is the main file when it could be read.
+/// Resolves the hosts of `sources`, the first of which is the main file when it could be read. Where destinations are not known,
+/// it is not looked whether there are those that hosts name.
 pub(super) fn resolve(
     main: &Path,
     sources: &[SourceText],
+    known: Option<KnownPlaces<'_>>,
     errors: &mut ErrorList,
 ) -> BTreeMap<HostName, Host> {
     let mut files = Vec::new();
@@ -102,6 +109,9 @@ pub(super) fn resolve(
     }
     let drafts = read_drafts(&files, &shared, errors);
     check_shared_jumps(&shared, &drafts, errors);
+    if let Some(known) = &known {
+        check_destinations(known, &shared, &drafts, errors);
+    }
     if errors.count() > 0 {
         return BTreeMap::new();
     }
@@ -125,6 +135,36 @@ fn check_shared_jumps(
             && !drafts.contains_key(name.as_str())
         {
             ValueReader::new(layer.source, errors).refuse(span, unknown_jump(name, drafts));
+        }
+    }
+}
+
+/// A wrong list in a shared table is one error there, not one for each host.
+fn check_destinations(
+    known: &KnownPlaces<'_>,
+    shared: &SharedTables<'_>,
+    drafts: &BTreeMap<HostName, Draft<'_>>,
+    errors: &mut ErrorList,
+) {
+    let before = errors.count();
+    let of_hosts = drafts.values().map(|draft| (draft.source, &draft.own));
+    let tables = shared.all().map(|layer| (layer.source, &layer.settings));
+    for (source, settings) in tables.chain(of_hosts) {
+        if let Some(list) = &settings.destinations {
+            known.check(source, list, errors);
+        }
+    }
+    if errors.count() > before {
+        return;
+    }
+    let mut first = BTreeMap::new();
+    for draft in drafts.values() {
+        // What is not backed up is kept nowhere.
+        if draft.host.paths.is_empty() {
+            continue;
+        }
+        if let Some(reason) = known.check_shared(&draft.host, &mut first) {
+            ValueReader::new(draft.source, errors).refuse(&draft.name_span, reason);
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod notify_settings;
 mod origin;
 pub mod path;
 pub mod pin;
+pub mod placing;
 pub mod prune_settings;
 pub mod raw;
 pub mod replace_file;
@@ -59,6 +60,7 @@ use crate::config::hosts_file::read_hosts;
 use crate::config::listener_settings::ListenAddress;
 use crate::config::name::HostName;
 use crate::config::notify_settings::NotifySettings;
+use crate::config::placing::KnownPlaces;
 use crate::config::prune_settings::PruneSettings;
 use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_file::SecretFile;
@@ -108,7 +110,12 @@ impl Config {
             // Without a hosts file's name there is nothing more to look at.
             return Err(errors.into_errors());
         };
-        let hosts = read_hosts(&file.hosts_file, &mut errors);
+        // Names would be unknown that are only refused.
+        let known = (errors.count() == 0).then_some(KnownPlaces {
+            places: &file.destinations,
+            copies_min: file.limits.min_copies,
+        });
+        let hosts = read_hosts(&file.hosts_file, known, &mut errors);
         errors.finish(Self {
             file: path.to_owned(),
             hosts_file: file.hosts_file,

@@ -183,6 +183,7 @@ pub(super) struct RawSettings {
     pub(super) fs_snapshot: Option<Text>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Text>>,
+    pub(super) destinations: Option<Spanned<Vec<Text>>>,
     pub(super) groups: Option<Spanned<Vec<Text>>>,
     pub(super) keep: Option<RawKeep>,
     pub(super) keep_floor: Option<Spanned<u64>>,

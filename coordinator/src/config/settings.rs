@@ -21,6 +21,7 @@ use crate::config::io_priority::IoPriority;
 use crate::config::login_fields::{BecomeCommand, HostKeyFingerprint};
 use crate::config::name::{RepositoryName, Tag};
 use crate::config::path::{SourcePath, resolve_local, resolve_secret};
+use crate::config::placing::{DestinationList, read_destinations};
 use crate::config::prune_settings::read_keep;
 use crate::config::raw::{RawHostLimits, RawJump, RawJumpLogin, RawSettings, Text, Transport};
 use crate::config::safety_settings::{SafetySettings, read_safety};
@@ -57,6 +58,7 @@ pub(super) struct Settings {
     pub(super) fs_snapshot: Option<FsSnapshot>,
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Tag>>,
+    pub(super) destinations: Option<DestinationList>,
     pub(super) keep: Option<Keep>,
     pub(super) keep_floor: Option<u32>,
     pub(super) safety: SafetySettings,
@@ -263,6 +265,10 @@ impl<'a> ValueReader<'a> {
             fs_snapshot: self.maybe(raw.fs_snapshot.as_ref()),
             transport: raw.transport,
             tags: raw.tags.as_ref().map(|tags| self.list(tags)),
+            destinations: raw
+                .destinations
+                .as_ref()
+                .map(|list| read_destinations(self, list)),
             keep: raw.keep.as_ref().map(|keep| read_keep(self, keep)),
             keep_floor: self
                 .number(raw.keep_floor.as_ref(), KEEP_COUNT_MAX)

@@ -260,6 +260,10 @@ fn host_rows(host: &Host) -> Rows {
             texts(host.groups.iter().map(|group| group.as_str())),
         ),
     ]);
+    if let Some(names) = &host.destinations {
+        let names = names.iter().map(|name| json!(name.to_string()));
+        rows.push(("destinations", Value::Array(names.collect())));
+    }
     if let Some(keep) = &host.keep {
         rows.push(("keep", keep_value(keep)));
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use append_server::fan_out::queue::placing::KeptAt;
 use append_server::quantity::Size;
 use tempfile::TempDir;
 
@@ -16,7 +17,7 @@ use crate::config::fs_snapshot::FsSnapshot;
 use crate::config::hook_settings::{HookEvent, HookFailure};
 use crate::config::hosts_file::resolve;
 use crate::config::raw::Transport;
-use crate::config::show::standalone_toml;
+use crate::config::show::{standalone_toml, to_toml};
 use crate::config::source_text::SourceText;
 use crate::schedule::rates::Rates;
 
@@ -1172,7 +1173,7 @@ fn a_hundred_thousand_hosts_resolve() {
     let main = Path::new("hosts.toml");
     let mut errors = crate::config::error::ErrorList::default();
     let sources = [SourceText::new(main, hosts)];
-    let resolved = resolve(main, &sources, &mut errors);
+    let resolved = resolve(main, &sources, None, &mut errors);
     assert_eq!((resolved.len(), errors.count()), (100_000, 0));
     assert_eq!(resolved["h99999"].defined_at.line, 5 + 2 * 99_999 + 1);
 }
@@ -1232,6 +1233,143 @@ fn bandwidth_may_change_by_the_hour() {
         let host = config.host("web1").unwrap();
         assert_eq!(host.limits.bandwidth.is_some(), limited);
     }
+}
+
+/// One that is required and two that are not.
+fn three_destinations(limits: &str) -> String {
+    let mut text = COORDINATOR.to_owned();
+    for name in ["nas", "s3-eu"] {
+        text.push_str(&format!(
+            "\n[[destination]]\nname = \"{name}\"\nurl = \"file:///srv/{name}\"\nrequired = false\n"
+        ));
+    }
+    format!("{text}\n[limits]\n{limits}\n")
+}
+
+#[test]
+fn a_host_is_kept_at_the_destinations_that_are_named_and_the_required_ones() {
+    let named = |names: &[&str]| -> KeptAt {
+        KeptAt::These(names.iter().map(|name| name.parse().unwrap()).collect())
+    };
+    for (line, kept_at) in [
+        ("", KeptAt::Everywhere),
+        ("destinations = []", named(&["local"])),
+        (
+            "destinations = [\"s3-eu\", \"s3-eu\"]",
+            named(&["local", "s3-eu"]),
+        ),
+        (
+            "destinations = [\"s3-eu\", \"local\"]",
+            named(&["local", "s3-eu"]),
+        ),
+    ] {
+        let hosts = format!("{HOSTS}{line}\n");
+        let config = Fixture::new(&three_destinations(""), &hosts)
+            .load()
+            .unwrap();
+        let host = config.host("web1").unwrap();
+        assert_eq!(config.kept_at(host), kept_at, "{line}");
+        assert_eq!(config.placings()["web1"], kept_at, "{line}");
+        let shown = standalone_toml(&config, host);
+        assert_eq!(
+            shown.contains("destinations ="),
+            !line.is_empty(),
+            "{shown}"
+        );
+    }
+    // A host's own list replaces what it inherits, and says where it stands.
+    let hosts = HOSTS.replace("[defaults]\n", "[defaults]\ndestinations = [\"nas\"]\n");
+    let config = Fixture::new(&three_destinations(""), &hosts)
+        .load()
+        .unwrap();
+    assert_eq!(
+        config.kept_at(config.host("web1").unwrap()),
+        named(&["local", "nas"])
+    );
+    let shown = to_toml(&config, None);
+    assert_says(
+        &shown,
+        &["destinations = [\"nas\"] # defaults, hosts.toml:2"],
+    );
+    let config = Fixture::new(
+        &three_destinations(""),
+        &format!("{hosts}destinations = []\n"),
+    );
+    let config = config.load().unwrap();
+    assert_eq!(
+        config.kept_at(config.host("web1").unwrap()),
+        named(&["local"])
+    );
+}
+
+#[test]
+fn destinations_that_there_are_not_or_that_are_too_few_are_refused() {
+    let refused =
+        |limits: &str, hosts: &str| Fixture::new(&three_destinations(limits), hosts).refusal_here();
+    let line = |line: &str| format!("{HOSTS}{line}\n");
+    assert_says(
+        &refused("", &line("destinations = [\"nas\", \"s3-us\"]")),
+        &[
+            "hosts.toml:11",
+            "host.web1.destinations",
+            "\"s3-us\"",
+            "did you mean \"s3-eu\"?",
+            "local, nas, s3-eu",
+        ],
+    );
+    assert_says(
+        &refused("", &line("destinations = [\"../nas\"]")),
+        &["hosts.toml:11", "is not a destination's name"],
+    );
+    assert_says(
+        &refused("min_copies = 2", &line("destinations = []")),
+        &["hosts.toml:11", "leaves 1 destinations", "min_copies = 2"],
+    );
+    Fixture::new(
+        &three_destinations("min_copies = 2"),
+        &line("destinations = [\"nas\"]"),
+    )
+    .load()
+    .unwrap();
+    // Said once, where it stands, however many hosts inherit it.
+    let second = HOSTS.split_once("[host.web1]").unwrap().1;
+    let hosts = format!("{HOSTS}\n[host.web2]{second}");
+    let shared = hosts.replace("[defaults]\n", "[defaults]\ndestinations = [\"tape\"]\n");
+    let text = refused("", &shared);
+    assert_says(&text, &["hosts.toml:2", "\"tape\""]);
+    assert_eq!(text.matches("tape").count(), 1, "{text}");
+}
+
+#[test]
+fn hosts_of_one_repository_are_kept_at_the_same_destinations() {
+    let second = HOSTS.split_once("[host.web1]").unwrap().1;
+    let hosts = |first: &str, other: &str| {
+        format!(
+            "{HOSTS}repository = \"web\"\n{first}\n[host.web2]{second}repository = \"web\"\n{other}\n"
+        )
+    };
+    let refused = Fixture::new(
+        &three_destinations(""),
+        &hosts("destinations = [\"nas\"]", ""),
+    );
+    assert_says(
+        &refused.refusal_here(),
+        &[
+            "hosts.toml:13",
+            "host.web2",
+            "web2 and web1",
+            "\"web\"",
+            "destinations",
+        ],
+    );
+    // A required one need not be named.
+    let agreed = hosts(
+        "destinations = [\"nas\"]",
+        "destinations = [\"local\", \"nas\"]",
+    );
+    Fixture::new(&three_destinations(""), &agreed)
+        .load()
+        .unwrap();
 }
 
 #[test]
@@ -1404,7 +1542,7 @@ proptest::proptest! {
         text[at] = with;
         let mut errors = crate::config::error::ErrorList::default();
         let main = Path::new("hosts.toml");
-        resolve(main, &[SourceText::new(main, text.into_iter().collect())], &mut errors);
+        resolve(main, &[SourceText::new(main, text.into_iter().collect())], None, &mut errors);
         let refused = errors.finish(()).err();
         let shown = refused.map(|errors| errors.to_string()).unwrap_or_default();
         proptest::prop_assert!(!shown.contains(|found: char| found.is_control() && found != '\n'));

@@ -182,7 +182,8 @@ impl Coordinator {
         let Some((sequence, known)) = catalog.last()? else {
             return Ok(());
         };
-        let states = self.storage.destinations().await?;
+        let mut states = self.storage.destinations_of(repository.id()).await?;
+        states.retain(|state| !state.left_out);
         if states.len() < 2 {
             return Ok(()); // The catalog has just read it there.
         }

@@ -140,6 +140,14 @@ pub async fn ask_to_do(socket: &Path, question: Question) -> Result<String, AskE
     }
 }
 
+/// Whether a daemon listens at a socket.
+pub async fn answers(socket: &Path) -> bool {
+    match in_time(socket, connect(socket)).await {
+        Ok(Ok(_)) | Err(_) => true,
+        Ok(Err(source)) => matches!(unreachable(socket, source), AskError::NoAnswer { .. }),
+    }
+}
+
 /// What goes on in the daemon; nothing where none runs.
 pub async fn live(socket: &Path) -> Result<Option<Live>, AskError> {
     let asked = match Asked::ask(socket, Question::Live).await {

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
+use append_server::fan_out::queue::placing::KeptAt;
 use bytes::Bytes;
 use formats::config::{CONFIG_BYTES, ConfigError, RepositoryConfig};
 use formats::ids::RepositoryId;
@@ -138,6 +139,8 @@ pub struct RepositoryRequest<'a> {
     pub bundles: &'a [(UserName, Bytes)],
     /// The time now.
     pub now: Timestamp,
+    /// Where it is kept once something is written to it.
+    pub kept_at: &'a KeptAt,
 }
 
 /// A repository whose config was checked.
@@ -193,6 +196,7 @@ pub async fn create_or_open<S: ObjectStore>(
     if let Some(known) = state.repository(request.name)?
         && known.established
     {
+        place(request, store, known.repository).await?;
         return open_established(request.keyring, store, &known).await;
     }
     match create(request, store, state).await {
@@ -233,6 +237,7 @@ async fn create<S: ObjectStore>(
     let drawn = RepositoryId(random()?);
     let known = state.remember_repository(request.name, drawn, request.now)?;
     let repository = known.repository;
+    place(request, store, repository).await?;
     let keys = request.keyring.repository(repository, FIRST_EPOCH);
     let config = RepositoryConfig {
         repository,
@@ -252,6 +257,19 @@ async fn create<S: ObjectStore>(
         config,
         keys,
         created: true,
+    })
+}
+
+/// Before anything is stored, which goes nowhere else then.
+async fn place<S: ObjectStore>(
+    request: &RepositoryRequest<'_>,
+    store: &S,
+    repository: RepositoryId,
+) -> Result<(), RepositoryError> {
+    let placed = store.place(repository, request.kept_at).await;
+    placed.map_err(|source| RepositoryError::Store {
+        name: request.name.to_owned(),
+        source,
     })
 }
 

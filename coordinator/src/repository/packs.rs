@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use append_server::fan_out::queue::placing::KeptAt;
 use bytes::Bytes;
 use formats::ids::{PackId, RepositoryId};
 use formats::limits::PACK_BYTES_MAX;
@@ -29,6 +30,15 @@ impl ObjectStore for StorageClient {
         Self::get(self, repository, name, ReadRange::All, bytes_max)
             .await
             .map_err(|error| store_error("read", repository, name, bytes_max, error))
+    }
+
+    async fn place(&self, repository: RepositoryId, kept_at: &KeptAt) -> Result<(), StoreError> {
+        let placed = Self::place(self, &[repository], kept_at).await;
+        placed.map_err(|source| StoreError::Failed {
+            action: "place",
+            key: repository.to_string(),
+            source: Box::new(source),
+        })
     }
 
     async fn put_new(

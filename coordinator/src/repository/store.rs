@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::future::Future;
 
+use append_server::fan_out::queue::placing::KeptAt;
 use bytes::Bytes;
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
@@ -62,6 +63,15 @@ pub trait ObjectStore: Send + Sync + Sized {
         name: &ObjectName,
         bytes_max: u64,
     ) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
+
+    /// Says where a repository is kept, for storage that is several places.
+    fn place(
+        &self,
+        _repository: RepositoryId,
+        _kept_at: &KeptAt,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Stores an object that is not there yet.
     fn put_new(

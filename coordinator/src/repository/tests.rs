@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use append_server::fan_out::queue::placing::KeptAt;
 use bytes::Bytes;
 use formats::config::ConfigError;
 use formats::ids::RepositoryId;
@@ -95,6 +96,7 @@ impl SetUp {
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: Timestamp::UNIX_EPOCH,
+            kept_at: &KeptAt::Everywhere,
         };
         create_or_open(&request, &self.store, &mut self.state).await
     }
@@ -105,6 +107,7 @@ impl SetUp {
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: Timestamp::UNIX_EPOCH,
+            kept_at: &KeptAt::Everywhere,
         };
         open(&request, &self.store, &self.state).await
     }
@@ -120,6 +123,7 @@ impl SetUp {
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: Timestamp::UNIX_EPOCH,
+            kept_at: &KeptAt::Everywhere,
         };
         let opened = create_or_open(&request, &store, &mut self.state).await;
         opened.unwrap_err()

@@ -39,18 +39,18 @@ pub(super) async fn check_logs(
         return Ok((None, Vec::new()));
     };
     let mut away = Vec::new();
-    for state in coordinator.storage.destinations().await? {
+    let repository = opened.repository.id();
+    for state in coordinator.storage.destinations_of(repository).await? {
+        // Where it is not kept, nothing has to be.
+        if state.left_out {
+            continue;
+        }
         let Ok(name) = state.name.parse() else {
             continue;
         };
         let storage = coordinator.storage.at(&name);
         let object = ObjectName::Log(sequence);
-        let read = storage.get(
-            opened.repository.id(),
-            &object,
-            ReadRange::All,
-            RECORD_BYTES_MAX,
-        );
+        let read = storage.get(repository, &object, ReadRange::All, RECORD_BYTES_MAX);
         let found = match tokio::time::timeout(RECORD_DEADLINE, read).await {
             Ok(Ok(bytes)) => Some(RecordId(blake3::hash(&bytes).into())),
             // What it is still to get it will have, and nothing is removed there before.

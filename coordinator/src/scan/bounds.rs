@@ -161,5 +161,8 @@ mod tests {
         assert_eq!(state.bounds().unwrap(), [bounds(Some(10), Some(400))]);
         state.note_whole(repository, &nas).unwrap();
         assert_eq!(state.bounds().unwrap(), [bounds(Some(20), Some(400))]);
+        // Not kept there any more, it bounds nothing, whatever becomes of what is there.
+        state.forget_destination(repository, &nas).unwrap();
+        assert!(state.bounds().unwrap().is_empty());
     }
 }

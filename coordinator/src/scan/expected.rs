@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use append_server::destination::DestinationName;
 use formats::ids::PackId;
 use formats::limits::{KEY_BUNDLE_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use formats::object::{ObjectKind, ObjectName};
@@ -52,6 +53,7 @@ impl Expected {
     pub(super) async fn of(
         coordinator: &Coordinator,
         opened: &HostRepository,
+        left_out: &HashSet<DestinationName>,
     ) -> Result<Self, ScanError> {
         let repository = &opened.repository;
         let index = repository
@@ -65,7 +67,7 @@ impl Expected {
         }
         let config = config_digest(coordinator, opened).await;
         small.insert(ObjectName::Config, config);
-        let bundles = Bundles::of(coordinator, opened).await;
+        let bundles = Bundles::of(coordinator, opened, left_out).await;
         small.extend(bundles.digests);
         Ok(Self {
             index,
@@ -176,11 +178,18 @@ struct Bundles {
 
 impl Bundles {
     /// Bundles are sealed under passwords that nobody here knows. The coordinator's own are known by their files; of others
-    /// only what every destination has alike is taken to be right.
-    async fn of(coordinator: &Coordinator, opened: &HostRepository) -> Self {
+    /// only what every destination that has the repository has alike is taken to be right.
+    async fn of(
+        coordinator: &Coordinator,
+        opened: &HostRepository,
+        left_out: &HashSet<DestinationName>,
+    ) -> Self {
         let repository = opened.repository.id();
         let mut seen: BTreeMap<ObjectName, HashSet<PackId>> = BTreeMap::new();
         for copy in coordinator.storage.each() {
+            if copy.destination().is_some_and(|at| left_out.contains(at)) {
+                continue;
+            }
             let Ok(bundles) = copy.list(repository, ObjectKind::Keys).await else {
                 continue;
             };

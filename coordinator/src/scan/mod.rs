@@ -150,7 +150,8 @@ pub async fn scan_repository(
     let Some((opened, problems)) = coordinator.find_damaged(name).await? else {
         return Ok(None);
     };
-    let expected = Expected::of(coordinator, &opened).await?;
+    let left_out = left_out(coordinator, opened.repository.id()).await?;
+    let expected = Expected::of(coordinator, &opened, &left_out).await?;
     let mut found = RepositoryScan {
         name: name.to_owned(),
         problems,
@@ -178,17 +179,8 @@ pub async fn scan_repository(
         problems: differing,
     };
     for destination in destinations {
-        let mut here = DestinationScan {
-            name: destination.to_string(),
-            ..DestinationScan::default()
-        };
-        match scan.destination(destination, &mut here).await {
-            Err(error @ (ScanError::Storage(_) | ScanError::EndlessList { .. })) => {
-                here.error = Some(error_line(&error));
-            }
-            done => done?,
-        }
-        found.destinations.push(here);
+        let here = scan.look_at(destination, left_out.contains(destination));
+        found.destinations.push(here.await?);
     }
     let looked = async {
         scan.find_lost().await;
@@ -212,6 +204,18 @@ pub async fn scan_repository(
     }
     found.problems.extend(problems);
     Ok(Some(found))
+}
+
+/// The destinations that a repository is not kept at: nothing is missing there, and what they have says nothing.
+async fn left_out(
+    coordinator: &Coordinator,
+    repository: RepositoryId,
+) -> Result<HashSet<DestinationName>, ScanError> {
+    let states = coordinator.storage.destinations_of(repository).await?;
+    let left_out = states.into_iter().filter(|state| state.left_out);
+    Ok(left_out
+        .filter_map(|state| state.name.parse().ok())
+        .collect())
 }
 
 /// What was wrong with the whole may have gone with what was healed, and a record that was unknown may be a run's that
@@ -239,6 +243,31 @@ async fn look_again(
 }
 
 impl Scan<'_> {
+    /// What is found at a destination. Nothing is looked for where the repository is not kept.
+    async fn look_at(
+        &mut self,
+        destination: &DestinationName,
+        not_kept: bool,
+    ) -> Result<DestinationScan, ScanError> {
+        let mut here = DestinationScan {
+            name: destination.to_string(),
+            not_kept,
+            ..DestinationScan::default()
+        };
+        if not_kept {
+            self.state
+                .forget_destination(self.repository, destination)?;
+            return Ok(here);
+        }
+        match self.destination(destination, &mut here).await {
+            Err(error @ (ScanError::Storage(_) | ScanError::EndlessList { .. })) => {
+                here.error = Some(error_line(&error));
+            }
+            done => done?,
+        }
+        Ok(here)
+    }
+
     async fn destination(
         &mut self,
         destination: &DestinationName,

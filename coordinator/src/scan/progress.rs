@@ -159,6 +159,26 @@ impl ScanState {
         })
     }
 
+    /// Forgets what was read, and what is known, of a repository at a destination.
+    pub(super) fn forget_destination(
+        &mut self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+    ) -> Result<(), DatabaseError> {
+        let destination = destination.to_string();
+        self.database.write(|transaction| {
+            for forget in [
+                "DELETE FROM progress WHERE repository = ?1 AND destination = ?2",
+                "DELETE FROM lock_positions WHERE repository = ?1 AND destination = ?2",
+                "DELETE FROM read_rounds WHERE repository = ?1 AND destination = ?2",
+                "DELETE FROM lock_rounds WHERE repository = ?1 AND destination = ?2",
+            ] {
+                transaction.execute(forget, params![repository.as_bytes(), destination])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Up to which row of the index packs were read.
     pub(super) fn rows_read(
         &self,

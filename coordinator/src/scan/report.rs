@@ -13,6 +13,8 @@ const PROBLEMS_LISTED_MAX: usize = 20;
 pub struct DestinationScan {
     /// Its name.
     pub name: String,
+    /// Whether the repository is not kept there, so that nothing was looked at.
+    pub not_kept: bool,
     /// Objects that are there as they should be, as far as names and sizes tell.
     pub objects: u64,
     /// Objects that were read again.

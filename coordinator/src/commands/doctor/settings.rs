@@ -5,6 +5,8 @@ use append_server::places::{Place, PlaceKind};
 use crate::commands::doctor::{Finding, Verdict};
 use crate::config::Config;
 use crate::config::host::Host;
+use crate::config::placing::is_kept;
+use crate::status::hosts_backed_up;
 
 /// How many hosts are named in one line.
 const NAMES_MAX: usize = 5;
@@ -52,7 +54,26 @@ fn destinations(config: &Config) -> Vec<Finding> {
             findings.push(Finding::new(about, Verdict::Off, text));
         }
     }
+    findings.extend(kept_here_alone(config));
     findings
+}
+
+/// Hosts that `destinations` keeps on this machine, while others are kept elsewhere, too.
+fn kept_here_alone(config: &Config) -> Option<Finding> {
+    let places = &config.destinations;
+    let is_elsewhere = |place: &Place| place.local_path().is_none();
+    let hosts = hosts_backed_up(config).filter(|host| host.destinations.is_some());
+    let alone = hosts.filter(|host| {
+        let mut kept = places.iter().filter(|place| is_kept(place, host));
+        !kept.any(is_elsewhere)
+    });
+    let named: Vec<&str> = alone.map(|host| host.name.as_str()).collect();
+    let is_told = !named.is_empty() && places.iter().any(is_elsewhere);
+    is_told.then(|| {
+        let names = names(&named);
+        let text = format!("every copy is on this machine: see `destinations` ({names})");
+        Finding::new("hosts", Verdict::Warn, text)
+    })
 }
 
 fn hosts(config: &Config) -> Vec<Finding> {

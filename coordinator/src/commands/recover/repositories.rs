@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use append_server::places::Place;
 use formats::ids::RepositoryId;
 use formats::limits::SMALL_BODY_BYTES_MAX;
 use formats::object::ObjectName;
 use jiff::Timestamp;
 use serde::Serialize;
-use toml_edit::{DocumentMut, Item};
+use toml_edit::{DocumentMut, Item, Table};
 
 use crate::catalog::SnapshotRow;
 use crate::catalog::state::holds::HoldKind;
@@ -98,7 +99,8 @@ pub(super) async fn recover_repositories(
             .lock()
             .await
             .rename_repository(one.id, &name)?;
-        text.extend(hosts_lines(one, &name, &mut written));
+        let places = &coordinator.config.destinations;
+        text.extend(hosts_lines(one, &name, places, &mut written));
         one.line.name = Some(name.clone());
         taken.insert(name);
     }
@@ -261,7 +263,12 @@ const HOSTS_HEAD: &str = "\
 # back where `identity_file` says. Restoring needs none of this. `coordinator config example hosts` shows every key.";
 
 /// The hosts of a repository as hosts.toml has them, line by line. A host is written once, whoever names it.
-fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec<String> {
+fn hosts_lines(
+    found: &Found,
+    name: &str,
+    places: &[Place],
+    written: &mut BTreeSet<String>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for host in &found.hosts {
         lines.push(String::new());
@@ -278,7 +285,7 @@ fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec
             continue;
         }
         match found.settings.get(host) {
-            Some(settings) => lines.extend(settings_lines(host, name, settings, written)),
+            Some(settings) => lines.extend(settings_lines((host, name), settings, places, written)),
             None => lines.extend(bare_lines(found, host, name)),
         }
         written.insert(host.clone());
@@ -288,9 +295,9 @@ fn hosts_lines(found: &Found, name: &str, written: &mut BTreeSet<String>) -> Vec
 
 /// A host as its settings have it, and the hosts it is reached over.
 fn settings_lines(
-    host: &str,
-    name: &str,
+    (host, name): (&str, &str),
     settings: &DocumentMut,
+    places: &[Place],
     written: &mut BTreeSet<String>,
 ) -> Vec<String> {
     let mut lines = Vec::new();
@@ -306,10 +313,30 @@ fn settings_lines(
         if other == host {
             table.insert("repository", toml_edit::value(name));
         }
+        lines.extend(take_unknown_destinations(&mut table, places));
         lines.push(format!("[host.{}]", toml_edit::Key::new(other)));
         lines.push(table.to_string());
     }
     lines
+}
+
+/// Takes a list out that names other destinations than there are now, which would be an error of the whole file; says what it
+/// was.
+fn take_unknown_destinations(table: &mut Table, places: &[Place]) -> Option<String> {
+    let named = table.get("destinations")?.as_array()?;
+    let is_known = |name: &toml_edit::Value| {
+        let name = name.as_str().unwrap_or_default();
+        places.iter().any(|place| place.name.to_string() == name)
+    };
+    if named.iter().all(is_known) {
+        return None;
+    }
+    let was = format!(
+        "# It was kept at destinations = {} of other names; without the key it is kept at every one.",
+        named.to_string().trim()
+    );
+    table.remove("destinations");
+    Some(was)
 }
 
 /// A host of which the log has only snapshots.
@@ -333,4 +360,39 @@ fn bare_lines(found: &Found, host: &str, name: &str) -> Vec<String> {
 
 fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::path::Path;
+
+    use append_server::places::Place;
+    use toml_edit::{DocumentMut, Table};
+
+    use super::take_unknown_destinations;
+
+    #[test]
+    fn a_list_of_destinations_stays_where_all_of_them_are_there() {
+        let place = |name: &str| Place::local(name.parse().unwrap(), Path::new("/srv"), false);
+        let places = [place("nas"), place("tape")];
+        let table =
+            |text: &str| -> Table { text.parse::<DocumentMut>().unwrap().as_table().clone() };
+        for (list, stays) in [
+            ("[]", true),
+            ("[\"nas\"]", true),
+            ("[\"nas\", \"s3-eu\"]", false),
+        ] {
+            let mut host = table(&format!("user = \"root\"\ndestinations = {list}\n"));
+            let was = take_unknown_destinations(&mut host, &places);
+            assert_eq!(host.contains_key("destinations"), stays, "{list}");
+            let told = was.is_some_and(|was| was.starts_with('#') && was.contains(list));
+            assert_eq!(told, !stays, "{list}");
+        }
+        assert_eq!(
+            take_unknown_destinations(&mut table("user = \"root\""), &places),
+            None
+        );
+    }
 }

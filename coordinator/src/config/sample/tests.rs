@@ -71,16 +71,14 @@ fn samples_load_with_every_key_uncommented() {
 
 #[test]
 fn values_shown_as_defaults_are_the_defaults() {
-    let shown = load(
-        &without_other_ways(&uncommented(COORDINATOR_TOML))
-            .replace("password_file", "#password_file"),
-        HOSTS_TOML,
-    );
+    let coordinator = without_other_ways(&uncommented(COORDINATOR_TOML))
+        .replace("password_file", "#password_file");
+    let shown = load(&coordinator, HOSTS_TOML);
     assert_eq!(shown.limits, CoordinatorLimits::default());
     assert_eq!(shown.log, Log::default());
     assert!(shown.destinations[0].required);
     assert_eq!(shown.hosts_file.file_name().unwrap(), "hosts.toml");
-    let config = load(COORDINATOR_TOML, &uncommented(HOSTS_TOML));
+    let config = load(&coordinator, &uncommented(HOSTS_TOML));
     let limits = config.host("db1").unwrap().limits.clone();
     assert_eq!(
         HostLimits {

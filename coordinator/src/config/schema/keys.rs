@@ -277,6 +277,7 @@ const SETTINGS: &[Key] = &[
     key("fs_snapshot", Kind::Text).or("none"),
     key("transport", Kind::Word(&["auto", "unix", "tcp", "stdio"])).or("auto"),
     key("tags", Kind::Texts),
+    key("destinations", Kind::Texts),
     key("keep", Kind::Table(&[KEEP])),
     key("keep_floor", number(1, KEEP_COUNT_MAX)).or("3"),
     key("schedule", Kind::Text),

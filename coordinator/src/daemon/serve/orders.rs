@@ -73,6 +73,7 @@ impl Daemon {
                 ConfigRevision::of(&self.coordinator.config)
             }
         };
+        self.coordinator.try_place_all().await;
         let revision = revision.full();
         self.inputs.revision = revision.clone();
         self.inputs

@@ -1,0 +1,316 @@
+//! Hosts that are kept at some destinations and not at others: what is on the disks and in the bucket proves it, scans miss
+//! nothing there, prunes go on, and what is named again is filled before it counts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use serde::Deserialize;
+use tests::compare::expect_equal;
+use tests::corpus::bytes::incompressible;
+use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
+use tests::places::{Stored, add_to_config, files_below, leave_only, make_bucket, s3_table};
+use tests::processes;
+use tests::s3_server::{S3Kind, S3Server};
+use tests::shapes::exit;
+use tests::world::{HOST, World, WorldOptions, below};
+
+/// The host that is kept at some destinations alone.
+const OTHER: &str = "other";
+/// How long something that is sure to happen may take on a busy machine.
+const SURELY: Duration = Duration::from_secs(120);
+/// Longer than the grace of these tests.
+const PAST_GRACE: Duration = Duration::from_millis(2_200);
+
+/// One element of `destination ls --json`.
+#[derive(Debug, Deserialize)]
+struct DestinationLine {
+    name: String,
+    not_kept: Vec<String>,
+    objects_behind: u64,
+}
+
+/// One element of `scan --json`.
+#[derive(Debug, Deserialize)]
+struct ScanReport {
+    repository: String,
+    outcome: String,
+    destinations: Vec<DestinationReport>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DestinationReport {
+    name: String,
+    not_kept: bool,
+    objects: u64,
+    missing: u64,
+}
+
+fn destination(world: &World, name: &str) -> Result<DestinationLine> {
+    let lines: Vec<DestinationLine> = world
+        .coordinator(&["destination", "ls", "--json"])?
+        .expect_code(exit::OK)?
+        .json()?;
+    let line = lines.into_iter().find(|line| line.name == name);
+    line.with_context(|| format!("no destination {name}"))
+}
+
+/// hosts.toml with a second host, whose table ends with this line.
+fn write_hosts(world: &World, line: &str) -> Result<()> {
+    let first = world.hosts_toml(
+        &world.sshd().address().to_string(),
+        &world.sshd().fingerprint()?,
+    )?;
+    let second = first.replace(&format!("[host.{HOST}]"), &format!("[host.{OTHER}]"));
+    world.write_hosts(&format!("{first}\n{second}{line}\n"))
+}
+
+fn run_other(world: &World) -> Result<()> {
+    world.coordinator(&["run", OTHER])?.expect_code(exit::OK)?;
+    Ok(())
+}
+
+fn expect_other_restores(world: &World, name: &str) -> Result<()> {
+    let output = world.output(name);
+    let to = output.to_str().context("UTF-8")?;
+    world
+        .coordinator(&["restore", OTHER, "latest", "--to", to])?
+        .expect_code(exit::OK)?;
+    expect_equal(&world.source(), &below(&output, &world.source()))
+}
+
+/// The scan of one repository.
+fn scan(world: &World, host: &str, code: i32, more: &[&str]) -> Result<ScanReport> {
+    let arguments = [&["scan", host, "--json"], more].concat();
+    let scans: Vec<ScanReport> = world.coordinator(&arguments)?.expect_code(code)?.json()?;
+    let scan = scans.into_iter().next().context("a repository")?;
+    ensure!(scan.repository == host, "{scan:?}");
+    Ok(scan)
+}
+
+fn at<'a>(scan: &'a ScanReport, name: &str) -> Result<&'a DestinationReport> {
+    let mut all = scan.destinations.iter();
+    all.find(|here| here.name == name).context("a destination")
+}
+
+/// A directory that is not waited for.
+fn disk_table(directory: &Path) -> String {
+    format!(
+        "[[destination]]\nname = \"disk\"\nurl = \"file://{}\"\nrequired = false\n",
+        directory.display()
+    )
+}
+
+/// The repositories of which a destination has anything.
+async fn repositories(stored: &Stored) -> Result<BTreeSet<String>> {
+    let objects = stored.objects().await?;
+    let folders = objects.keys().filter_map(|name| name.split('/').next());
+    Ok(folders.map(str::to_owned).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_stored_where_it_is_kept_and_nowhere_else() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(31, 2 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&s3).await?;
+    let disk = world.directory().join("disk");
+    add_to_config(
+        &world,
+        &format!("{}\n{}", s3_table(&s3.endpoint(), false), disk_table(&disk)),
+    )?;
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    write_hosts(&world, "destinations = [\"s3\"]")?;
+    world.run()?;
+    run_other(&world)?;
+    fs::write(world.source().join("two"), incompressible(32, 1 << 20))?;
+    run_other(&world)?;
+    for name in ["s3", "disk"] {
+        ensure!(destination(&world, name)?.objects_behind == 0, "{name}");
+    }
+    ensure!(destination(&world, "disk")?.not_kept == [OTHER]);
+    ensure!(destination(&world, "s3")?.not_kept.is_empty());
+
+    let (local, bucket) = (Stored::Directory(world.repository()), Stored::bucket(&s3));
+    let on_disk = Stored::Directory(disk.clone());
+    let here = repositories(&local).await?;
+    ensure!(here.len() == 2 && repositories(&bucket).await? == here);
+    let theirs = repositories(&on_disk).await?;
+    ensure!(theirs.len() == 1, "{theirs:?}");
+
+    // Nothing is missing there, and nothing is brought there.
+    for more in [&[][..], &["--full", "--repair"]] {
+        let scan = scan(&world, OTHER, exit::OK, more)?;
+        ensure!(scan.outcome == "ok", "{scan:?}");
+        let left_out = at(&scan, "disk")?;
+        ensure!(
+            left_out.not_kept && left_out.objects + left_out.missing == 0,
+            "{scan:?}"
+        );
+        ensure!(
+            !at(&scan, "s3")?.not_kept && at(&scan, "s3")?.objects > 3,
+            "{scan:?}"
+        );
+    }
+    let table = world.coordinator(&["scan"])?.expect_code(exit::OK)?;
+    ensure!(table.stdout_text().contains("not kept there"), "{table:?}");
+    ensure!(!at(&scan(&world, HOST, exit::OK, &[])?, "disk")?.not_kept);
+    let synced = world.coordinator(&["destination", "sync", "disk"])?;
+    let synced = synced.expect_code(exit::OK)?.stdout_text();
+    ensure!(synced.contains("it lacked 0 objects"), "{synced}");
+    ensure!(
+        synced.contains("1 repositories are not kept there"),
+        "{synced}"
+    );
+    ensure!(repositories(&on_disk).await? == theirs);
+    expect_other_restores(&world, "other")?;
+    world.restore("latest", "first")?;
+
+    // Named again: what is missing is told, and filled, and then it is enough alone.
+    write_hosts(&world, "")?;
+    let missing = scan(&world, OTHER, exit::INTEGRITY, &[])?;
+    ensure!(at(&missing, "disk")?.missing > 3, "{missing:?}");
+    world
+        .coordinator(&["destination", "sync", "disk"])?
+        .expect_code(exit::OK)?;
+    ensure!(scan(&world, OTHER, exit::OK, &["--full"])?.outcome == "ok");
+    ensure!(repositories(&on_disk).await? == here);
+    fs::rename(world.repository(), world.directory().join("gone"))?;
+    leave_only(&world, &disk_table(&disk))?;
+    expect_other_restores(&world, "from-disk")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_is_dropped_when_the_daemon_takes_the_change() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(33, 1 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&s3).await?;
+    let proxy = FaultProxy::start(s3.address())?;
+    add_to_config(&world, &s3_table(&proxy.endpoint(), false))?;
+    write_hosts(&world, "")?;
+    run_other(&world)?;
+    ensure!(destination(&world, "s3")?.objects_behind == 0);
+    let bucket = Stored::bucket(&s3);
+    let before = bucket.objects().await?;
+    proxy.plan(Which::all(Operation::Put), Fault::refuse(503, "SlowDown"));
+
+    let daemon = world.start(&["daemon"])?;
+    processes::wait_until("the daemon", SURELY, || {
+        let status = world.coordinator(&["status"])?.expect_code(exit::OK)?;
+        Ok(status.stdout_text().contains("configuration"))
+    })?;
+    fs::write(world.source().join("two"), incompressible(34, 1 << 20))?;
+    run_other(&world)?;
+    ensure!(destination(&world, "s3")?.objects_behind >= 3);
+    // What the files say is one thing, what the daemon goes by another.
+    write_hosts(&world, "destinations = []")?;
+    ensure!(destination(&world, "s3")?.objects_behind >= 3);
+    world.coordinator(&["reload"])?.expect_code(exit::OK)?;
+    ensure!(destination(&world, "s3")?.objects_behind == 0);
+
+    proxy.forget_plan();
+    fs::write(world.source().join("three"), incompressible(35, 1 << 20))?;
+    run_other(&world)?;
+    world.run()?;
+    processes::signal(daemon.pid(), Signal::TERM)?;
+    daemon.finish(SURELY)?.expect_code(exit::OK)?;
+    ensure!(destination(&world, "s3")?.objects_behind == 0);
+    let mut after = bucket.objects().await?;
+    ensure!(after.len() > before.len(), "the other host is kept there");
+    after.retain(|name, _| before.keys().any(|known| known[..32] == name[..32]));
+    ensure!(after == before, "something came, or went");
+    ensure!(scan(&world, OTHER, exit::OK, &[])?.outcome == "ok");
+    expect_other_restores(&world, "other")
+}
+
+#[test]
+fn a_prune_removes_where_a_host_was_kept_before_and_misses_nothing_there() -> Result<()> {
+    let world = World::with(WorldOptions {
+        host_lines: vec!["keep = { last = 1 }".into(), "keep_floor = 1".into()],
+        ..WorldOptions::default()
+    })?;
+    world.replace_config_line("#grace = ", "grace = \"1s\"")?;
+    let (disk, never) = (
+        world.directory().join("disk"),
+        world.directory().join("never"),
+    );
+    let tables = [
+        disk_table(&disk),
+        disk_table(&never).replace("\"disk\"", "\"never\""),
+    ];
+    add_to_config(&world, &tables.join("\n"))?;
+    for name in ["disk", "never"] {
+        world
+            .coordinator(&["destination", "create", name])?
+            .expect_code(exit::OK)?;
+    }
+    let changed = world.source().join("changed");
+    write_hosts(&world, "destinations = [\"disk\"]")?;
+    for seed in [36, 37] {
+        fs::write(&changed, incompressible(seed, 2 << 20))?;
+        run_other(&world)?;
+    }
+    let packs = |of: &Path| -> Result<usize> {
+        let files = files_below(of)?;
+        Ok(files
+            .iter()
+            .filter(|path| path.to_string_lossy().contains("/packs/"))
+            .count())
+    };
+    let before = packs(&disk)?;
+    ensure!(before >= 2 && packs(&never)? == 0);
+
+    write_hosts(&world, "destinations = []")?;
+    fs::write(&changed, incompressible(38, 2 << 20))?;
+    run_other(&world)?;
+    ensure!(packs(&disk)? == before);
+    for _ in 0..2 {
+        let pruned = world.coordinator(&["prune", OTHER, "--yes"])?;
+        println!("{}", pruned.expect_code(exit::OK)?.stdout_text());
+        std::thread::sleep(PAST_GRACE);
+    }
+    ensure!(packs(&disk)? < before, "what is dead stays there");
+    ensure!(scan(&world, OTHER, exit::OK, &["--full"])?.outcome == "ok");
+    expect_other_restores(&world, "pruned")
+}
+
+#[test]
+fn a_server_of_its_own_is_told_and_keeps_it() -> Result<()> {
+    let mut world = World::with(WorldOptions {
+        separate_append_server: true,
+        ..WorldOptions::default()
+    })?;
+    fs::write(world.source().join("one"), incompressible(39, 1 << 20))?;
+    let disk = world.directory().join("disk");
+    add_to_config(&world, &disk_table(&disk))?;
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    let server = world.directory().join("append-server.toml");
+    let text = fs::read_to_string(&server)?;
+    fs::write(&server, format!("{text}\n{}", disk_table(&disk)))?;
+    world.start_append_server()?;
+    write_hosts(&world, "destinations = []")?;
+    run_other(&world)?;
+    world.start_append_server()?;
+    fs::write(world.source().join("two"), incompressible(40, 1 << 20))?;
+    run_other(&world)?;
+    ensure!(destination(&world, "disk")?.objects_behind == 0);
+    let stored = files_below(&disk)?;
+    ensure!(stored.len() == 1, "more than its marker: {stored:?}");
+    world.run()?;
+    processes::wait_until("the disk", SURELY, || {
+        Ok(destination(&world, "disk")?.objects_behind == 0)
+    })?;
+    ensure!(files_below(&disk)?.len() > 3);
+    ensure!(scan(&world, OTHER, exit::OK, &[])?.outcome == "ok");
+    expect_other_restores(&world, "other")
+}
