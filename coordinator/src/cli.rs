@@ -21,6 +21,7 @@ pub mod scan;
 pub mod setup;
 pub mod snapshot;
 pub mod token;
+mod writes;
 
 use std::path::PathBuf;
 
@@ -191,11 +192,11 @@ Example:
     /// Try out who is told when something goes wrong
     #[command(subcommand)]
     Notify(NotifyCommand),
-    /// Build a coordinator anew from the recovery kit and one destination
+    /// Build a coordinator anew from the recovery kit, or a user's key file, and one destination
     Recover(RecoverArgs),
     /// Restore what can be restored from packs alone, without log or index
     Rescue(RescueArgs),
-    /// Export or test the recovery kit
+    /// Export or test the recovery kit, make keys that only read
     #[command(subcommand)]
     Key(KeyCommand),
     /// Try everything with a throwaway SSH server and repository; leaves nothing behind

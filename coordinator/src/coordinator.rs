@@ -4,6 +4,7 @@
 pub mod log;
 mod placing;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use append_server::destination::DestinationName;
@@ -34,7 +35,7 @@ use crate::events::EventSink;
 use crate::events::actor::Actor;
 use crate::exit_code::ExitCode;
 use crate::keyring::unlock::UnlockFrom;
-use crate::keyring::{Keyring, KeyringError, read_sealed_bundle};
+use crate::keyring::{Keyring, KeyringError, read_sealed_bundle, readers_bundles};
 use crate::machine;
 use crate::repository::catch_up::{CatchUpError, catch_up};
 use crate::repository::layout::StateDir;
@@ -103,8 +104,11 @@ pub enum OpenError {
     /// It may not be written to, or could not be.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The host was never backed up.
-    #[error("host {host} has no snapshot yet: run `coordinator run {host}`")]
+    /// The host was never backed up, or only after this coordinator was recovered.
+    #[error(
+        "host {host} has no snapshot yet: run `coordinator run {host}`, or, on a coordinator with keys that only read, \
+         `coordinator recover` into a new directory, which finds what is new"
+    )]
     NoRepository {
         /// The host.
         host: String,
@@ -318,10 +322,22 @@ impl Coordinator {
 
     /// The host's repository, to be written to; the first run makes it.
     pub async fn create_or_open(&self, host: &Host) -> Result<HostRepository, OpenError> {
+        self.keyring.may_write()?;
         let name = host.repository.to_string();
         let mut state = self.state.lock().await;
         let kept_at = self.config.kept_at(host);
-        let request = self.request(&name, &kept_at);
+        // Users may have been derived since this was opened.
+        let is_there = state
+            .repository(&name)?
+            .is_some_and(|known| known.established);
+        let bundles = match (is_there, &self.config.keys.bundle) {
+            (false, Some(bundle)) => stored_bundles(bundle, &self.keyring)?,
+            _ => Vec::new(),
+        };
+        let request = RepositoryRequest {
+            bundles: &bundles,
+            ..self.request(&name, &kept_at)
+        };
         let repository = create_or_open(&request, &self.storage, &mut state).await?;
         drop(state);
         let mut opened = self.caught_up_to_write(repository).await?;
@@ -334,6 +350,7 @@ impl Coordinator {
 
     /// A repository that was written to before, to be written to again: its log must be whole, everywhere that counts.
     pub async fn open_to_write(&self, name: &str) -> Result<HostRepository, OpenError> {
+        self.keyring.may_write()?;
         let repository = self.open_repository(name).await?;
         let repository = repository.ok_or_else(|| OpenError::NoRepository {
             host: name.to_owned(),
@@ -532,10 +549,7 @@ pub fn unlock_from(unlock: &Unlock) -> UnlockFrom {
 
 /// The sealed bundles beside the configured one: they go into every new repository, so that one destination
 /// and a password or key file are enough to read it.
-fn stored_bundles(
-    bundle: &std::path::Path,
-    keyring: &Keyring,
-) -> Result<Vec<(UserName, Bytes)>, OpenError> {
+fn stored_bundles(bundle: &Path, keyring: &Keyring) -> Result<Vec<(UserName, Bytes)>, OpenError> {
     let sealed = read_sealed_bundle(bundle)?;
     let mut bundles = vec![(keyring.user().clone(), Bytes::copy_from_slice(&sealed))];
     let admin = bundle.with_file_name("admin.bundle");
@@ -544,6 +558,12 @@ fn stored_bundles(
         && admin.exists()
     {
         bundles.push((name, Bytes::copy_from_slice(&read_sealed_bundle(&admin)?)));
+    }
+    let readers = readers_bundles(bundle.parent().unwrap_or(Path::new(".")));
+    for (user, sealed) in readers {
+        if user != *keyring.user() {
+            bundles.push((user, Bytes::copy_from_slice(&sealed)));
+        }
     }
     Ok(bundles)
 }

@@ -39,6 +39,7 @@ use coordinator::commands::host::explain::explain_command;
 use coordinator::commands::host::identity::{AcceptIdentityError, accept_identity_command};
 use coordinator::commands::host::trust::{Consent, TrustError, ask_on_terminal, trust};
 use coordinator::commands::host::{list, trial, trust as trusting};
+use coordinator::commands::key::derive::derive_command;
 use coordinator::commands::lease::{LeaseError, lease_ls, lease_take};
 use coordinator::commands::ls::ls_command;
 use coordinator::commands::notify::{NotifyCommandError, notify_test};
@@ -60,6 +61,7 @@ use coordinator::config::coordinator_file::Log;
 use coordinator::config::raw::LogLevel;
 use coordinator::daemon::start::{DaemonError, run_daemon};
 use coordinator::exit_code::ExitCode;
+use coordinator::keyring::refuse_readers_bundle;
 use coordinator::logging::{self, Screen};
 use coordinator::ssh::deploy::MissingAgent;
 use coordinator::ssh::janitor::Platform;
@@ -145,6 +147,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
+    if cli.command.writes() {
+        refuse_readers(&cli.global)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -157,6 +162,16 @@ fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
     // A thread that reads the terminal or a slow disk must not keep a program that is done.
     runtime.shutdown_timeout(WIND_DOWN);
     result
+}
+
+/// Keys that only read write nothing: said before anything is opened.
+fn refuse_readers(global: &GlobalArgs) -> Result<(), Failure> {
+    match Config::load(&global.config)?.keys.bundle {
+        Some(bundle) => {
+            refuse_readers_bundle(&bundle).map_err(|error| Failure::new(error, ExitCode::WrongKey))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Carries the command out, or drops it when the operator has had enough.
@@ -441,6 +456,13 @@ async fn key_command(
 ) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::ExportKit(args) => on_storage::export_kit_command(args, &config)?,
+        KeyCommand::Derive(args) => {
+            let report = derive_command(args, config).await?;
+            match global.json {
+                true => write_json(&mut io::stdout(), &report)?,
+                false => write!(io::stdout(), "{report}")?,
+            }
+        }
         KeyCommand::VerifyKit(args) => {
             let proof = on_storage::verify_kit_command(args, config).await?;
             match global.json {

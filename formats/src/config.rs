@@ -1,5 +1,5 @@
 //! A repository's `config` object: format version, ids and public keys, signed. Written once, never changed.
-//! Whoever swaps a key in it breaks the signature, whose key the coordinator derives or has pinned.
+//! Whoever swaps a key in it breaks the signature, whose key is derived, or certified.
 
 use crate::codec::{DecodeError, Put, Reader, read_magic};
 use crate::ids::RepositoryId;
@@ -65,25 +65,47 @@ impl RepositoryConfig {
         Ok(out)
     }
 
+    /// The key that a config says it is signed by: only a certificate makes it the repository's.
+    pub fn claimed_verifying(bytes: &[u8]) -> Result<[u8; 32], ConfigError> {
+        Ok(Self::read(bytes)?.0.public.verifying)
+    }
+
     /// Reads the config of `repository`, signed by `verifying`.
     pub fn open(
         bytes: &[u8],
         repository: RepositoryId,
         verifying: &[u8; 32],
     ) -> Result<Self, ConfigError> {
+        let (config, signed, signature) = Self::read(bytes)?;
+        if config.public.verifying != *verifying {
+            return Err(ConfigError::OtherKey);
+        }
+        if !signature_is_good(verifying, signed, signature) {
+            return Err(ConfigError::Signature);
+        }
+        if config.repository != repository {
+            return Err(ConfigError::OtherRepository {
+                found: config.repository,
+            });
+        }
+        Ok(config)
+    }
+
+    /// What a config says, what of it is signed, and the signature, which is not checked yet.
+    fn read(bytes: &[u8]) -> Result<(Self, &[u8], &[u8; SIGNATURE_BYTES]), DecodeError> {
         let (signed, signature) = bytes
             .split_last_chunk::<SIGNATURE_BYTES>()
             .ok_or(DecodeError::Truncated { what: "config" })?;
         let mut reader = Reader::new(signed);
         read_magic(&mut reader, "config", MAGIC, VERSION)?;
-        let found = RepositoryId::read(&mut reader)?;
+        let repository = RepositoryId::read(&mut reader)?;
         let epoch = reader.u32("epoch")?;
         let mut key = || -> Result<KemPublic, DecodeError> {
             Ok(KemPublic(Box::new(reader.array("public key")?)))
         };
         let (data, meta, log) = (key()?, key()?, key()?);
         let config = Self {
-            repository: found,
+            repository,
             epoch,
             public: PublicKeys {
                 data,
@@ -93,15 +115,6 @@ impl RepositoryConfig {
             },
         };
         reader.finish("config")?;
-        if config.public.verifying != *verifying {
-            return Err(ConfigError::OtherKey);
-        }
-        if !signature_is_good(verifying, signed, signature) {
-            return Err(ConfigError::Signature);
-        }
-        if found != repository {
-            return Err(ConfigError::OtherRepository { found });
-        }
-        Ok(config)
+        Ok((config, signed, signature))
     }
 }

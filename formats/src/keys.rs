@@ -2,6 +2,7 @@
 //! bundles and the recovery kit that hold them. Never stores anything; secrets print nothing and are wiped.
 
 pub mod bundle;
+pub mod certificate;
 pub mod derive;
 pub mod kit;
 pub mod repository;

@@ -112,6 +112,24 @@ fn a_damaged_config_or_key_bundle_is_refused() {
 }
 
 #[test]
+fn a_damaged_readers_bundle_or_certificate_is_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/key_bundle_read.bin");
+    let whole = fs::read(path).expect("golden files are checked in");
+    assert!(samples::reader_keys(&whole).is_some());
+    for length in 0..whole.len() {
+        assert!(
+            samples::reader_keys(&whole[..length]).is_none(),
+            "cut at {length}"
+        );
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(samples::reader_keys(&flipped).is_none(), "bit {bit}");
+    }
+}
+
+#[test]
 fn a_damaged_log_record_is_refused() {
     let kind = |name: &ObjectName| matches!(name, ObjectName::Log(_));
     assert!(refuse_all(kind, Names::Ignored) > 20_000);

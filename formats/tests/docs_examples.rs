@@ -254,6 +254,7 @@ fn describe(name: &str, bytes: &[u8]) -> String {
         | "frame_zstd"
         | "key_bundle_file"
         | "key_bundle_password"
+        | "key_bundle_read"
         | "recovery_kit"
         | "derivation" => describe_sealed(name, bytes),
         "framed" | "handshake_opening" | "handshake_answer" | "handshake_proof" | "stored"
@@ -483,6 +484,10 @@ fn describe_sealed(name: &str, bytes: &[u8]) -> String {
                 "master key {}",
                 to_hex(kit::read(text).expect("a kit").expose())
             )
+        }
+        "key_bundle_read" => {
+            let keys = samples::reader_keys(bytes).expect("it is certified");
+            format!("role read of repository {}", keys.repository)
         }
         "derivation" => {
             let names = Use::ALL.iter().map(|use_| format!("{use_:?}"));

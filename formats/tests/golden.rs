@@ -14,6 +14,7 @@ use formats::chunk::Chunker;
 use formats::codec::{Put as _, Reader};
 use formats::config::RepositoryConfig;
 use formats::ids::RecordId;
+use formats::keys::bundle::header::{certificate, with_certificate};
 use formats::keys::bundle::{KeyBundle, Lock, PasswordCost, Role, Unlock};
 use formats::keys::derive::{Use, commitment, repository_bytes, root};
 use formats::keys::kit;
@@ -276,6 +277,7 @@ fn sealed() -> BTreeMap<String, Vec<u8>> {
         let bytes = bundle.seal(&user, &lock).expect("sealing works");
         files.insert(name.to_owned(), bytes);
     }
+    files.insert("key_bundle_read.bin".to_owned(), readers_bundle());
     let payload = Payload::Snapshot(Box::new(samples::snapshot()));
     let log = samples::public().log;
     let (record, _) = seal_record(&samples::first_place(), &payload, &log, &samples::keys())
@@ -291,6 +293,16 @@ fn sealed() -> BTreeMap<String, Vec<u8>> {
         assembler.finish().expect("it works"),
     );
     files
+}
+
+/// A reader's bundle as it stands in the sample repository.
+fn readers_bundle() -> Vec<u8> {
+    let bundle = KeyBundle::new(&samples::master(), Role::Read);
+    let user = "box".parse().expect("a good name");
+    let sealed = bundle
+        .seal(&user, &Lock::File(&samples::file_key()))
+        .expect("sealing works");
+    with_certificate(&sealed, Some(&samples::certificate())).expect("it is a bundle")
 }
 
 fn trailer_key() -> formats::keys::secret::TableKey {
@@ -510,6 +522,34 @@ fn messages_decode_to_their_values() {
 }
 
 #[test]
+fn key_bundles_open_to_their_values() {
+    let unlocks = [
+        ("key_bundle_file.bin", Unlock::File(&samples::file_key())),
+        (
+            "key_bundle_password.bin",
+            Unlock::Password(samples::PASSWORD),
+        ),
+    ];
+    for (name, unlock) in unlocks {
+        let (user, bundle) = KeyBundle::open(&golden(name), &unlock).expect("it opens");
+        assert_eq!((user.as_str(), bundle.role()), ("daemon", Role::Write));
+        let signing = bundle.root(Use::Signing).expect("the role holds it");
+        assert_eq!(
+            signing.expose(),
+            root(&samples::master(), Use::Signing).expose()
+        );
+    }
+    assert_eq!(
+        certificate(&golden("key_bundle_read.bin")),
+        Ok(Some(samples::certificate()))
+    );
+    assert_eq!(
+        samples::reader_keys(&golden("key_bundle_read.bin")).map(|keys| keys.public()),
+        Some(Ok(samples::public()))
+    );
+}
+
+#[test]
 fn sealed_formats_open_to_their_values() {
     let keys = samples::keys();
     let header = RunHeader::decode(&golden("run_header.bin")).expect("it reads");
@@ -535,22 +575,6 @@ fn sealed_formats_open_to_their_values() {
         let mut out = Vec::new();
         assert_eq!(opener.open(&shape, &sealed, &mut out), Ok(()), "{name}");
         assert_eq!(out, plain, "{name}");
-    }
-    let unlocks = [
-        ("key_bundle_file.bin", Unlock::File(&samples::file_key())),
-        (
-            "key_bundle_password.bin",
-            Unlock::Password(samples::PASSWORD),
-        ),
-    ];
-    for (name, unlock) in unlocks {
-        let (user, bundle) = KeyBundle::open(&golden(name), &unlock).expect("it opens");
-        assert_eq!((user.as_str(), bundle.role()), ("daemon", Role::Write));
-        let signing = bundle.root(Use::Signing).expect("the role holds it");
-        assert_eq!(
-            signing.expose(),
-            root(&samples::master(), Use::Signing).expose()
-        );
     }
     let lease = golden("log_lease.bin");
     let payload = SealedRecord::check(

@@ -348,10 +348,7 @@ fn the_agent_keeps_to_its_cpu_limit() -> Result<()> {
     for index in 0..2_000 {
         fs::write(world.source().join(index.to_string()), format!("{index}"))?;
     }
-    set_streams(
-        &world,
-        &[format!("\n[host.{HOST}.limits]\ncpu = \"5%\"\n")],
-    )?;
+    set_streams(&world, &[format!("\n[host.{HOST}.limits]\ncpu = \"5%\"\n")])?;
     let report = world.run()?;
     ensure!(report.agent_cpu_secs > 0.2, "{report:?}");
     let share = report.agent_cpu_secs / report.duration_secs;

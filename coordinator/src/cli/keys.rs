@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use formats::object::UserName;
+use serde::Serialize;
 
 /// `key …`.
 #[derive(Debug, Clone, Subcommand)]
@@ -20,6 +22,53 @@ Example:
 Example:
   coordinator key verify-kit /media/usb/recovery-kit.txt")]
     VerifyKit(VerifyKitArgs),
+    /// Make keys for a machine that restores or verifies and can add nothing; asks for the admin's password
+    #[command(after_help = "\
+The keys open everything there is and will be, and cannot sign, so that no snapshot, hold
+or prune is made with them. To verify is to open, so that both roles have the same keys.
+They cannot be taken back: whoever had the key file can read what is backed up from then on.
+
+USER's sealed keys go into every repository, and into each that is made later. Run again, it
+puts them where they are missing, and makes no new ones. Only the key file has to be brought
+to the other machine, which then needs nothing of this one:
+
+  coordinator key derive vault --role restore --out /media/usb/vault.key
+  coordinator recover --dir /etc/coordinator --user vault --key-file vault.key --destination URL
+")]
+    Derive(DeriveArgs),
+}
+
+/// `key derive`.
+#[derive(Debug, Clone, Args)]
+pub struct DeriveArgs {
+    /// The new user's name
+    pub user: UserName,
+    /// What the machine is for
+    #[arg(long, value_enum)]
+    pub role: DerivedRole,
+    /// The key file to create (mode 0600), never over an existing one [default: USER.key beside the coordinator's keys]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// What derived keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DerivedRole {
+    /// A machine that restores
+    Restore,
+    /// A machine that verifies: the same keys, for to verify is to open
+    Verify,
+}
+
+impl DerivedRole {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Restore => "restore",
+            Self::Verify => "verify",
+        }
+    }
 }
 
 /// `key export-kit`.

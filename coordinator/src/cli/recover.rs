@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use formats::object::UserName;
 
 /// `recover`.
 #[derive(Debug, Clone, Args)]
@@ -13,10 +14,14 @@ record on, and builds catalog and index anew. Nothing is written to the destinat
 A hosts.toml that is in DIR already is kept, and gives repositories their names;
 without one, a hosts.toml with the hosts of the snapshots is written.
 
+With --user and --key-file in the place of the kit, DIR gets that user's keys and what
+they allow: with those of `key derive`, everything is read and nothing is written. What is
+backed up for the first time later is found by recovering once more, into a new directory.
+
 What a destination needs besides its URL is given with --set, as it would stand in
 its table of coordinator.toml; `coordinator config example` shows every key.
 
-Exit codes: 0 everything was read, 10 no repository is there, 12 none is of this kit,
+Exit codes: 0 everything was read, 10 no repository or user is there, 12 none is of these keys,
 15 something is damaged or missing there, and the rest was recovered.
 
 Examples:
@@ -24,14 +29,26 @@ Examples:
   coordinator recover --dir /etc/coordinator --kit kit.txt --destination s3://bucket/prefix \\
     --set provider=aws --set region=eu-central-1 --set access_key_id=AKIA... --set secret_key_file=key
   coordinator recover --dir /etc/coordinator --kit kit.txt --destination sftp://u@nas/backup \\
-    --set host_key=SHA256:... --set identity_file=id_ed25519")]
+    --set host_key=SHA256:... --set identity_file=id_ed25519
+  coordinator recover --dir /etc/coordinator --user vault --key-file vault.key --destination URL")]
 pub struct RecoverArgs {
     /// The directory to set up; coordinator.toml must not be there yet
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
     /// The recovery kit
-    #[arg(long, value_name = "FILE")]
-    pub kit: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "user")]
+    pub kit: Option<PathBuf>,
+    /// Instead of the kit: a user whose sealed keys are in the repositories, as `key derive` puts them there
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "key_file",
+        conflicts_with = "kit"
+    )]
+    pub user: Option<UserName>,
+    /// That user's key file
+    #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "kit")]
+    pub key_file: Option<PathBuf>,
     /// Where the backups are: file://, s3:// or sftp://
     #[arg(long, value_name = "URL")]
     pub destination: String,

@@ -79,6 +79,10 @@ fn the_documented_forms_parse() {
         "coordinator notify test ops",
         "coordinator key export-kit kit.txt",
         "coordinator key verify-kit kit.txt",
+        "coordinator key derive vault --role restore --out vault.key",
+        "coordinator key derive vault --role verify --json",
+        "coordinator recover --dir DIR --kit kit.txt --destination file:///b",
+        "coordinator recover --dir DIR --user vault --key-file vault.key --destination file:///b",
         "coordinator doctor --json",
         "coordinator demo --path /usr/share --keep",
         "coordinator completions bash",
@@ -121,6 +125,13 @@ fn slips_are_usage_errors() {
         "coordinator token add prometheus --scope metrics --allow-from 10.0.0.1/8",
         "coordinator audit verify --witness 7:abc",
         "coordinator run web1 -v -q",
+        "coordinator key derive vault",
+        "coordinator key derive Vault --role restore",
+        "coordinator key derive vault --role ingest",
+        "coordinator recover --dir DIR --destination file:///b",
+        "coordinator recover --dir DIR --user vault --destination file:///b",
+        "coordinator recover --dir DIR --kit k --key-file f --destination file:///b",
+        "coordinator recover --dir DIR --kit k --user vault --key-file f --destination file:///b",
         "coordinator hold add web1",
         "coordinator hold add web1 --kind anomaly --reason x",
         "coordinator init",
@@ -205,4 +216,47 @@ fn completions_and_man_pages_are_written() {
     super::documents::write_man_pages(directory.path()).unwrap();
     let page = std::fs::read_to_string(directory.path().join("coordinator-restore.1")).unwrap();
     assert!(page.contains("overwrite"));
+}
+
+#[test]
+fn what_needs_keys_that_sign_is_told_from_what_reads() {
+    let writes = |line: &str| parse(line).unwrap().command.writes();
+    for line in [
+        "coordinator run web1",
+        "coordinator daemon",
+        "coordinator prune web1 --yes",
+        "coordinator forget web1 latest",
+        "coordinator undelete web1",
+        "coordinator pin add web1 latest",
+        "coordinator pin rm web1 latest",
+        "coordinator hold add web1 --reason x",
+        "coordinator hold release web1",
+        "coordinator lease take --all",
+        "coordinator audit reconcile web1",
+        "coordinator host accept-identity web1",
+        "coordinator scan --full --repair",
+        "coordinator scan --extend-locks",
+        "coordinator destination sync nas",
+        "coordinator destination create nas",
+        "coordinator key derive vault --role restore",
+    ] {
+        assert!(writes(line), "{line}");
+    }
+    for line in [
+        "coordinator prune web1 --dry-run",
+        "coordinator prune web1 --simulate 2y",
+        "coordinator pin ls",
+        "coordinator hold ls",
+        "coordinator lease ls",
+        "coordinator audit head",
+        "coordinator host trust web1",
+        "coordinator scan --full --verify",
+        "coordinator destination ls",
+        "coordinator key verify-kit kit.txt",
+        "coordinator snapshots",
+        "coordinator restore web1 latest --to OUT",
+        "coordinator verify web1",
+    ] {
+        assert!(!writes(line), "{line}");
+    }
 }

@@ -1,11 +1,13 @@
-//! `key`: writes the recovery kit again, and proves that a copy of it is good. Never shows a key.
+//! `key`: writes the recovery kit again, proves that a copy of it is good, and derives keys that only read. Never shows a key.
+
+pub mod derive;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use formats::config::CONFIG_BYTES;
 use formats::ids::RepositoryId;
-use formats::object::ObjectName;
+use formats::object::{ObjectName, UserName};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -15,8 +17,9 @@ use crate::config::replace_file::replace_file;
 use crate::keyring::kit::{self, KitFacts, write_kit};
 use crate::keyring::unlock::UnlockFrom;
 use crate::keyring::{Keyring, KeyringError};
+use crate::repository::RepositoryError;
+use crate::repository::checked_config::check_config;
 use crate::repository::store::{ObjectStore, StoreError};
-use crate::repository::{RepositoryError, check_config};
 
 /// Why a kit could not be written or proved.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,31 @@ pub enum KeyCommandError {
         /// Why.
         source: io::Error,
     },
+    /// A user that is the coordinator's own.
+    #[error("user {user} is the coordinator's own: choose another name")]
+    OwnUser {
+        /// The name.
+        user: UserName,
+    },
+    /// A user that has keys.
+    #[error(
+        "{} is there already: without --out the keys of user {user} are put where they are missing; for new ones choose \
+         another name", bundle.display()
+    )]
+    HasKeys {
+        /// The name.
+        user: UserName,
+        /// The keys.
+        bundle: PathBuf,
+    },
+    /// A file that cannot be looked at.
+    #[error("could not look at {}: run as the user that owns the keys", path.display())]
+    Look {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A repository is not the kit's.
     #[error("recovery kit {} does not open every repository", kit.display())]
     Repository {
@@ -60,7 +88,11 @@ impl KeyCommandError {
         match self {
             Self::Keyring(error) => error.is_wrong_key(),
             Self::Repository { source, .. } => source.is_wrong_key(),
-            Self::Store { .. } | Self::Record { .. } => false,
+            Self::Store { .. }
+            | Self::Record { .. }
+            | Self::OwnUser { .. }
+            | Self::HasKeys { .. }
+            | Self::Look { .. } => false,
         }
     }
 }
@@ -116,12 +148,14 @@ pub async fn verify_kit<S: ObjectStore>(
             .get(repository, &ObjectName::Config, CONFIG_BYTES as u64)
             .await;
         match config {
-            Ok(bytes) => check_config(&from_kit, &name, repository, &bytes).map_err(|source| {
-                KeyCommandError::Repository {
-                    kit: kit.to_owned(),
-                    source: Box::new(source),
-                }
-            })?,
+            Ok(bytes) => {
+                check_config(&from_kit, &name, repository, &bytes, None).map_err(|source| {
+                    KeyCommandError::Repository {
+                        kit: kit.to_owned(),
+                        source: Box::new(source),
+                    }
+                })?
+            }
             Err(source) => {
                 return Err(KeyCommandError::Store {
                     name,

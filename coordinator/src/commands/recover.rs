@@ -1,6 +1,7 @@
-//! `recover`: builds a coordinator anew from the recovery kit and one destination. Writes nothing to the destination, and
+//! `recover`: builds a coordinator anew from the recovery kit, or a user's key file, and one destination. Writes nothing to the destination, and
 //! nothing into the directory before all of it is made.
 
+mod new_keys;
 mod repositories;
 pub(in crate::commands) mod table;
 
@@ -8,16 +9,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use formats::keys::secret::MasterKey;
+use formats::keys::bundle::Role;
+use formats::object::UserName;
 use serde::Serialize;
 
 use crate::audit::alone;
 use crate::cli::recover::RecoverArgs;
 use crate::clock::SystemClock;
-use crate::commands::init::stage::{Staging, stage_daemon};
+use crate::commands::init::stage::Staging;
 use crate::commands::init::{
     COORDINATOR_TOML, HOSTS_TOML, InitError, KEYS, STATE, exists, refuse_set_up_in,
 };
+use crate::commands::recover::new_keys::NewKeys;
 use crate::commands::recover::repositories::{Recovered, recover_repositories};
 use crate::commands::recover::table::{TableError, coordinator_toml};
 use crate::config::Config;
@@ -29,9 +32,9 @@ use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::keyring::KeyringError;
-use crate::keyring::kit::read_kit;
 use crate::keyring::private_file::{PrivateFileError, create_private};
 use crate::repository::layout::StateDir;
+use crate::repository::store::StoreError;
 use crate::terminal::{Align, count_text, write_json, write_table};
 
 /// The configuration that the recovery itself works with; goes with the staging directory.
@@ -64,6 +67,9 @@ pub enum RecoverError {
     /// The destination does not answer.
     #[error("could not read a repository's config; nothing was recovered, try again")]
     Storage(#[from] crate::storage::error::StorageError),
+    /// The destination does not answer.
+    #[error("could not read the user's keys in a repository; nothing was recovered, try again")]
+    Bundle(#[source] StoreError),
     /// The coordinator that is being built.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -82,9 +88,23 @@ pub enum RecoverError {
         /// Where.
         url: String,
     },
+    /// No such user.
+    #[error(
+        "no repository at {url} has keys of user {user}: correct the name, or make them there with `coordinator key derive`"
+    )]
+    NoSuchUser {
+        /// The name.
+        user: UserName,
+        /// Where.
+        url: String,
+    },
+    /// Neither a kit nor a user's keys.
+    #[error("give --kit, or --user with --key-file")]
+    NoKeys,
     /// Only repositories of others.
     #[error(
-        "there are {count} repositories at {url}, and none is of this kit: use the kit of the coordinator that made them"
+        "there are {count} repositories at {url}, and none is of this kit or user: use the kit, or keys, of the coordinator \
+         that made them"
     )]
     OtherKit {
         /// Where.
@@ -101,7 +121,8 @@ impl RecoverError {
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NothingThere { .. } => ExitCode::NotFound,
+            Self::NothingThere { .. } | Self::NoSuchUser { .. } => ExitCode::NotFound,
+            Self::NoKeys => ExitCode::Usage,
             Self::OtherKit { .. } => ExitCode::WrongKey,
             Self::Kit(error) if error.is_wrong_key() => ExitCode::WrongKey,
             Self::Open(error) => error.exit_code(),
@@ -134,15 +155,19 @@ pub async fn recover_command(
 struct RecoverReport {
     dir: PathBuf,
     destination: String,
+    /// What the keys are good for.
+    role: String,
+    #[serde(skip)]
+    writes: bool,
     repositories: Vec<Recovered>,
     seconds: f64,
 }
 
 async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
     let began = std::time::Instant::now();
-    let master = read_kit(&args.kit)?;
+    let keys = NewKeys::read(args)?;
     let dir = absolute(&args.dir)?;
-    let config_text = coordinator_toml(&args.destination, &args.set)?;
+    let config_text = coordinator_toml(&args.destination, &args.set, keys.user())?;
     refuse_set_up_in(&dir)?;
     let staging = Staging::begin(&dir)?;
     // Again under the lock: another may have finished in between.
@@ -159,13 +184,13 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
             return Err(InitError::Occupied { path }.into());
         }
     }
-    let made = build(&staging, &dir, &pieces, &master, &config_text).await;
+    let made = build(&staging, &dir, &pieces, &keys, &config_text).await;
     if made.is_err() {
         // What was moved already is of no use without the rest.
         staging.take_back()?;
     }
     staging.finish()?;
-    let repositories = made?;
+    let (role, repositories) = made?;
     let destination = args.destination.clone();
     alone::record(
         &StateDir::new(&dir.join(STATE)),
@@ -175,6 +200,8 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
     Ok(RecoverReport {
         dir,
         destination: args.destination.clone(),
+        role: role.to_string(),
+        writes: role.signs(),
         repositories,
         seconds: began.elapsed().as_secs_f64(),
     })
@@ -185,11 +212,10 @@ async fn build(
     staging: &Staging,
     dir: &Path,
     pieces: &[&str],
-    master: &MasterKey,
+    keys: &NewKeys,
     config_text: &str,
-) -> Result<Vec<Recovered>, RecoverError> {
+) -> Result<(Role, Vec<Recovered>), RecoverError> {
     let has_hosts = !pieces.contains(&HOSTS_TOML);
-    stage_daemon(staging, master)?;
     let config = staging.path(COORDINATOR_TOML);
     create_private(&config, "configuration", config_text.as_bytes())?;
     let hosts = if has_hosts {
@@ -205,21 +231,24 @@ async fn build(
     create_private(&working, "configuration", with_hosts.as_bytes())?;
 
     let config = Config::load(&working)?;
-    let (repositories, hosts_toml) = recover_from(config).await?;
+    keys.stage(staging, &config).await?;
+    let (role, repositories, hosts_toml) = recover_from(config).await?;
     if !has_hosts {
         let path = staging.path(HOSTS_TOML);
         create_private(&path, "hosts file", hosts_toml.as_bytes())?;
     }
     staging.mark_whole(pieces)?;
     staging.move_into_place(pieces)?;
-    Ok(repositories)
+    Ok((role, repositories))
 }
 
-async fn recover_from(config: Config) -> Result<(Vec<Recovered>, String), RecoverError> {
+async fn recover_from(config: Config) -> Result<(Role, Vec<Recovered>, String), RecoverError> {
     let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
+    let role = coordinator.keyring.role();
     let recovered = recover_repositories(&coordinator).await;
     coordinator.close().await;
-    recovered
+    let (repositories, hosts_toml) = recovered?;
+    Ok((role, repositories, hosts_toml))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, InitError> {
@@ -264,16 +293,26 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     let config = report.dir.join(COORDINATOR_TOML);
+    let dir = report.dir.display();
+    if !report.writes {
+        return writeln!(
+            out,
+            "\nA coordinator stands in {dir} whose keys only read (role {}): it restores and verifies, and adds nothing.\n  \
+             coordinator -c {config} scan --full --verify\n  \
+             coordinator -c {config} restore HOST latest --to DIR",
+            report.role,
+            config = config.display()
+        );
+    }
     writeln!(
         out,
-        "\nA coordinator stands in {} again. Look at hosts.toml there: files of private keys are not in backups. Then\n  \
+        "\nA coordinator stands in {dir} again. Look at hosts.toml there: files of private keys are not in backups. Then\n  \
          coordinator -c {config} scan --full\n  \
          coordinator -c {config} restore HOST latest --to DIR\n\
          Every host is on hold, so that nothing of it is dropped until you have looked, for holds of before are not known:\n  \
          coordinator -c {config} hold release '*'\n\
          It backs up once it has the leases, when the coordinator that had them is gone for good:\n  \
          coordinator -c {config} lease take --all",
-        report.dir.display(),
         config = config.display()
     )
 }

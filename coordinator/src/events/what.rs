@@ -279,6 +279,15 @@ events! {
         /// Where to.
         path: String,
     }
+    /// Keys that read were made for a user, or put where they were missing.
+    KeysDerived "keys-derived" {
+        /// Whose.
+        user: String,
+        /// What for.
+        role: String,
+        /// Into how many repositories they were put.
+        repositories: u64,
+    }
     /// A token was made.
     TokenAdded "token-added" {
         /// Its name.

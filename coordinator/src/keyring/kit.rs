@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use formats::keys::bundle::{KeyBundle, Role};
+use formats::keys::certificate::CertifierKey;
 use formats::keys::derive::Use;
 use formats::keys::kit;
 use formats::keys::secret::MasterKey;
@@ -118,7 +119,12 @@ pub fn verify_kit(path: &Path, keyring: &Keyring) -> Result<Keyring, KeyringErro
             Some(from_kit) => bool::from(from_kit.expose().ct_eq(root.expose())),
             None => false,
         });
-    if same {
+    let certifies = held.certifier().is_none_or(|certifier| {
+        derived
+            .root(Use::Signing)
+            .is_some_and(|signing| CertifierKey::of(&signing) == certifier)
+    });
+    if same && certifies {
         Ok(Keyring::from_master(&master, keyring.user().clone()))
     } else {
         Err(KeyringError::OtherKit {

@@ -6,13 +6,15 @@ pub mod password;
 pub mod private_file;
 pub mod unlock;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use append_server::places::secret::SecretError;
 use formats::ids::RepositoryId;
-use formats::keys::bundle::{BundleError, KeyBundle, Role, Unlock};
-use formats::keys::derive::Epoch;
+use formats::keys::bundle::{BundleError, KeyBundle, Role, Unlock, header};
+use formats::keys::certificate::Certificate;
+use formats::keys::derive::{Epoch, Use};
 use formats::keys::kit::KitError;
 use formats::keys::repository::RepositoryKeys;
 use formats::keys::secret::{MasterKey, RandomError};
@@ -27,6 +29,8 @@ const BUNDLE: Kind = Kind {
     remedy: "put it back from a copy, or name the right one in [keys] of coordinator.toml; for a new set-up \
              run `coordinator init`",
 };
+
+const BUNDLE_EXTENSION: &str = "bundle";
 
 /// Why keys could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,17 @@ pub enum KeyringError {
         /// The role that was opened.
         role: Role,
     },
+    /// The bundle does not hold the key that signs.
+    #[error(
+        "the keys of user {user} only read (role {role}), and nothing is written with them: run this on the coordinator that \
+         backs up, or name its keys in [keys] of coordinator.toml"
+    )]
+    ReadOnly {
+        /// Whose keys they are.
+        user: UserName,
+        /// Their role.
+        role: Role,
+    },
     /// The recovery kit's text is damaged or mistyped.
     #[error("recovery kit {}", path.display())]
     Kit {
@@ -109,7 +124,10 @@ impl KeyringError {
     pub fn is_wrong_key(&self) -> bool {
         matches!(
             self,
-            Self::Wrong { .. } | Self::NoMaster { .. } | Self::OtherKit { .. }
+            Self::Wrong { .. }
+                | Self::NoMaster { .. }
+                | Self::ReadOnly { .. }
+                | Self::OtherKit { .. }
         )
     }
 }
@@ -158,6 +176,26 @@ impl Keyring {
         self.bundle.role()
     }
 
+    /// Refuses keys that cannot sign.
+    pub fn may_write(&self) -> Result<(), KeyringError> {
+        refuse_reader(&self.user, self.role())
+    }
+
+    /// A user's sealed bundle as it is stored in a repository whose keys these are: a reader's with a certificate of the
+    /// key that signs there, any other as it is.
+    pub fn stored_bundle(&self, sealed: &[u8], keys: &RepositoryKeys) -> Vec<u8> {
+        let certificate = match (self.bundle.root(Use::Signing), keys.verifying()) {
+            (Some(signing), Ok(verifying)) => Some(Certificate::issue(
+                &signing,
+                keys.repository,
+                keys.epoch,
+                &verifying,
+            )),
+            _ => None,
+        };
+        header::with_certificate(sealed, certificate.as_ref()).unwrap_or_else(|_| sealed.to_vec())
+    }
+
     /// A repository's keys, as far as the role reaches.
     pub fn repository(&self, repository: RepositoryId, epoch: Epoch) -> RepositoryKeys {
         RepositoryKeys::derive(&self.bundle, repository, epoch)
@@ -175,7 +213,65 @@ impl Keyring {
     }
 }
 
-/// A sealed bundle's bytes, to be stored in a repository as they are.
+fn refuse_reader(user: &UserName, role: Role) -> Result<(), KeyringError> {
+    match role.signs() {
+        true => Ok(()),
+        false => Err(KeyringError::ReadOnly {
+            user: user.clone(),
+            role,
+        }),
+    }
+}
+
+/// Refuses a bundle whose keys cannot sign, before it is unlocked. One that cannot be read is refused by whoever unlocks it.
+pub fn refuse_readers_bundle(path: &Path) -> Result<(), KeyringError> {
+    let Ok(sealed) = read_private(path, BUNDLE) else {
+        return Ok(());
+    };
+    match header::owner(&sealed) {
+        Ok((user, role)) => refuse_reader(&user, role),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The sealed bundles of users that were derived to read, from the directory of the coordinator's own. What cannot be read is
+/// told and left out: backups go on without it.
+pub fn readers_bundles(directory: &Path) -> Vec<(UserName, Zeroizing<Vec<u8>>)> {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.unwrap_or_else(|error| {
+        tracing::warn!(%error, directory = %directory.display(), "no user's keys are looked for");
+        Vec::new()
+    });
+    let mut bundles = Vec::new();
+    for path in entries.into_iter().map(|entry| entry.path()) {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != BUNDLE_EXTENSION)
+        {
+            continue;
+        }
+        let sealed = match read_private(&path, BUNDLE) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                tracing::warn!(%error, "a user's keys are left out of new repositories");
+                continue;
+            }
+        };
+        if let Ok((user, Role::Read)) = header::owner(&sealed)
+            && path == bundle_path(directory, &user)
+        {
+            bundles.push((user, sealed));
+        }
+    }
+    bundles
+}
+
+/// Where a user's bundle is, in the directory of the coordinator's own.
+pub fn bundle_path(directory: &Path, user: &UserName) -> PathBuf {
+    directory.join(format!("{user}.{BUNDLE_EXTENSION}"))
+}
+
+/// A sealed bundle's bytes, to be stored in a repository.
 pub fn read_sealed_bundle(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     Ok(read_private(path, BUNDLE)?)
 }

@@ -15,7 +15,7 @@ use crate::keyring::kit::{KitFacts, read_kit, verify_kit, write_kit};
 use crate::keyring::password::{cost_for_memory, random_password};
 use crate::keyring::private_file::{PrivateFileError, create_private};
 use crate::keyring::unlock::{UnlockFrom, create_key_file};
-use crate::keyring::{Keyring, KeyringError};
+use crate::keyring::{Keyring, KeyringError, readers_bundles, refuse_readers_bundle};
 
 struct Keys {
     dir: TempDir,
@@ -84,6 +84,45 @@ fn the_daemons_bundle_opens_with_its_key_file() {
         keyring.master(),
         Err(KeyringError::NoMaster { role: Role::Data })
     ));
+}
+
+#[test]
+fn keys_that_only_read_are_told_before_they_are_unlocked_and_go_into_new_repositories() {
+    let keys = Keys::new();
+    let file = FileKey::from_bytes([4; 32]);
+    keys.seal("vault", Role::Read, &Lock::File(&file));
+    keys.seal("list", Role::Log, &Lock::File(&file));
+    fs::copy(keys.path("vault.bundle"), keys.path("copy.bundle")).unwrap();
+    keys.write("note.bundle", "no bundle");
+    fs::copy(keys.path("vault.bundle"), keys.path("open.bundle")).unwrap();
+    chmod(&keys.path("open.bundle"), 0o644);
+    let found = readers_bundles(keys.dir.path());
+    let users: Vec<&str> = found.iter().map(|(user, _)| user.as_str()).collect();
+    assert_eq!(users, ["vault"]);
+
+    keys.unlock().unwrap().may_write().unwrap();
+    for (name, reads_only) in [
+        ("daemon", false),
+        ("vault", true),
+        ("list", true),
+        ("note", false),
+    ] {
+        let refused = refuse_readers_bundle(&keys.path(&format!("{name}.bundle")));
+        assert_eq!(refused.is_err(), reads_only, "{name}");
+        if let Err(error) = refused {
+            assert!(
+                error.is_wrong_key() && error.to_string().contains(name),
+                "{error}"
+            );
+        }
+    }
+    let from = UnlockFrom::KeyFile(keys.path("daemon.key"));
+    let vault = Keyring::unlock(&keys.path("vault.bundle"), &from).unwrap();
+    assert!(matches!(
+        vault.may_write(),
+        Err(KeyringError::ReadOnly { .. })
+    ));
+    verify_kit(&keys.kit(), &vault).unwrap();
 }
 
 #[test]

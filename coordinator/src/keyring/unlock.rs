@@ -91,7 +91,8 @@ pub fn read_password_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringErro
     Ok(bytes)
 }
 
-fn read_key_file(path: &Path) -> Result<FileKey, KeyringError> {
+/// Reads a key file.
+pub fn read_key_file(path: &Path) -> Result<FileKey, KeyringError> {
     let bytes = read_private(path, KEY_FILE)?;
     let text = std::str::from_utf8(&bytes[..line_end(&bytes)]).unwrap_or_default();
     match parse_hex(text) {

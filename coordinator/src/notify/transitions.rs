@@ -486,6 +486,10 @@ fn to_be_known(record: &AuditRecord) -> Option<(Level, String, String)> {
             let title = format!("the recovery kit was written out by {by}");
             (Level::Warning, title, told("path"))
         }
+        "keys-derived" => {
+            let title = format!("keys of user {} were given out by {by}", told("user"));
+            (Level::Warning, title, told("role"))
+        }
         "token-added" => {
             let title = format!("token {} was made by {by}", told("name"));
             (Level::Ok, title, told("scopes"))

@@ -2,6 +2,7 @@
 //! a config or a key bundle, never makes a new repository where one was established and is gone.
 
 pub mod catch_up;
+pub mod checked_config;
 pub mod layout;
 pub mod memory;
 pub mod packs;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use formats::config::{CONFIG_BYTES, ConfigError, RepositoryConfig};
 use formats::ids::RepositoryId;
 use formats::keys::derive::Epoch;
-use formats::keys::repository::{MissingKeyError, RepositoryKeys};
+use formats::keys::repository::{CertificateError, MissingKeyError, RepositoryKeys};
 use formats::keys::secret::{RandomError, random};
 use formats::object::{ObjectName, UserName};
 use futures_util::future::try_join_all;
@@ -29,6 +30,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::database::DatabaseError;
 use crate::index::{Index, IndexError};
 use crate::keyring::Keyring;
+use crate::repository::checked_config::{check_config, own_bundle};
 use crate::repository::layout::StateDir;
 use crate::repository::store::{ObjectStore, Put, StoreError, tell_bad_copy};
 
@@ -88,6 +90,34 @@ pub enum RepositoryError {
         /// The object.
         object: String,
     },
+    /// Nothing there says to these keys which key signs it.
+    #[error(
+        "repository {repository} of {name} does not have the keys of user {user} with its certificate: run `coordinator key \
+         derive {user} --role restore` on the coordinator that backs up; it puts them where they are missing"
+    )]
+    NotCertified {
+        /// The host or group.
+        name: String,
+        /// The repository.
+        repository: RepositoryId,
+        /// Whose keys they are.
+        user: UserName,
+        /// Why a certificate that is there is refused.
+        source: Option<CertificateError>,
+    },
+    /// Another user had the name.
+    #[error(
+        "repository {repository} of {name} has other keys of a user {user} already, and nothing is overwritten: choose \
+         another name for the user"
+    )]
+    OtherUser {
+        /// The host or group.
+        name: String,
+        /// The repository.
+        repository: RepositoryId,
+        /// The name.
+        user: UserName,
+    },
     /// The role does not hold the keys.
     #[error(transparent)]
     MissingKey(#[from] MissingKeyError),
@@ -119,6 +149,7 @@ impl RepositoryError {
         matches!(
             self,
             Self::OtherKeys { .. }
+                | Self::NotCertified { .. }
                 | Self::MissingKey(_)
                 | Self::Config {
                     source: ConfigError::OtherKey,
@@ -246,7 +277,8 @@ async fn create<S: ObjectStore>(
     };
     let bundles = request.bundles.iter().map(|(user, sealed)| {
         let name = ObjectName::Keys(user.clone());
-        put(request, store, repository, name, sealed.clone())
+        let stored = request.keyring.stored_bundle(sealed, &keys);
+        put(request, store, repository, name, stored.into())
     });
     try_join_all(bundles).await?;
     let sealed = Bytes::from(config.seal(&keys)?);
@@ -271,6 +303,34 @@ async fn place<S: ObjectStore>(
         name: request.name.to_owned(),
         source,
     })
+}
+
+/// Stores a user's sealed bundle in a repository that was made before; says whether it was missing there.
+pub async fn add_user<S: ObjectStore>(
+    keyring: &Keyring,
+    store: &S,
+    known: &KnownRepository,
+    user: &UserName,
+    sealed: &[u8],
+) -> Result<bool, RepositoryError> {
+    let repository = known.repository;
+    let keys = keyring.repository(repository, FIRST_EPOCH);
+    let stored = keyring.stored_bundle(sealed, &keys);
+    let object = ObjectName::Keys(user.clone());
+    let name = || known.name.clone();
+    match store.put_new(repository, &object, stored.into()).await {
+        Ok(Put::Created) => Ok(true),
+        Ok(Put::Existed) => Ok(false),
+        Ok(Put::Conflict) => Err(RepositoryError::OtherUser {
+            name: name(),
+            repository,
+            user: user.clone(),
+        }),
+        Err(source) => Err(RepositoryError::Store {
+            name: name(),
+            source,
+        }),
+    }
 }
 
 async fn put<S: ObjectStore>(
@@ -333,45 +393,18 @@ async fn open_copy<S: ObjectStore>(
             });
         }
     };
-    let (config, keys) = check_config(keyring, &known.name, repository, &bytes)?;
+    let own = own_bundle(keyring, store, repository).await;
+    let own = own.map_err(|source| RepositoryError::Store {
+        name: name(),
+        source,
+    })?;
+    let (config, keys) = check_config(keyring, &known.name, repository, &bytes, own.as_deref())?;
     Ok(Repository {
         name: known.name.clone(),
         config,
         keys,
         created: false,
     })
-}
-
-/// Checks a stored config against keys: signature, id, and every public key that can be derived.
-pub fn check_config(
-    keyring: &Keyring,
-    name: &str,
-    repository: RepositoryId,
-    bytes: &[u8],
-) -> Result<(RepositoryConfig, RepositoryKeys), RepositoryError> {
-    let keys = keyring.repository(repository, FIRST_EPOCH);
-    let config =
-        RepositoryConfig::open(bytes, repository, &keys.verifying()?).map_err(|source| {
-            RepositoryError::Config {
-                name: name.to_owned(),
-                repository,
-                source,
-            }
-        })?;
-    // A role without the private halves cannot derive the public ones: the signature stands for them.
-    let same = match keys.public() {
-        Ok(public) => public == config.public,
-        Err(MissingKeyError { .. }) => true,
-    };
-    if same && config.epoch == FIRST_EPOCH {
-        Ok((config, keys))
-    } else {
-        Err(RepositoryError::OtherKeys {
-            name: name.to_owned(),
-            repository,
-            epoch: config.epoch,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -8,17 +8,22 @@ use append_server::fan_out::queue::placing::KeptAt;
 use bytes::Bytes;
 use formats::config::ConfigError;
 use formats::ids::RepositoryId;
-use formats::keys::secret::MasterKey;
+use formats::keys::bundle::{KeyBundle, Lock, Role};
+use formats::keys::secret::{FileKey, MasterKey};
 use formats::object::{ObjectKind, ObjectName, UserName};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
 use crate::catalog::state::State;
 use crate::keyring::Keyring;
+use crate::keyring::private_file::create_private;
+use crate::keyring::unlock::{UnlockFrom, create_key_file};
 use crate::repository::layout::StateDir;
 use crate::repository::memory::MemoryStore;
 use crate::repository::store::{ObjectStore, Put, StoreError};
-use crate::repository::{Repository, RepositoryError, RepositoryRequest, create_or_open, open};
+use crate::repository::{
+    Repository, RepositoryError, RepositoryRequest, add_user, create_or_open, open,
+};
 
 /// Storage that fails after so many puts, each time before or after doing it.
 struct Failing<'a> {
@@ -248,6 +253,112 @@ async fn a_config_with_swapped_public_keys_is_refused_even_when_it_is_signed() {
         matches!(refused, RepositoryError::OtherKeys { .. }),
         "{refused}"
     );
+}
+
+/// A reader under a master key, and its sealed bundle.
+fn reader(dir: &TempDir, master: u8) -> (Keyring, Bytes) {
+    let key = FileKey::from_bytes([5; 32]);
+    let path = |name: &str| dir.path().join(format!("{master}-{name}"));
+    let sealed = KeyBundle::new(&MasterKey::from_bytes([master; 32]), Role::Read)
+        .seal(&"vault".parse().unwrap(), &Lock::File(&key))
+        .unwrap();
+    create_key_file(&path("key"), &key).unwrap();
+    create_private(&path("bundle"), "key bundle", &sealed).unwrap();
+    let from = UnlockFrom::KeyFile(path("key"));
+    let keyring = Keyring::unlock(&path("bundle"), &from).unwrap();
+    (keyring, Bytes::from(sealed))
+}
+
+#[tokio::test]
+async fn a_reader_opens_what_was_there_and_what_is_made_later_and_makes_nothing() {
+    let mut set_up = SetUp::new();
+    let user: UserName = "vault".parse().unwrap();
+    let before = set_up.open("web1").await.unwrap();
+    let (keyring, sealed) = reader(&set_up.dir, 1);
+    let known = set_up.state.repository("web1").unwrap().unwrap();
+    let add = |sealed: Bytes| {
+        let (set_up, known, user) = (&set_up, &known, &user);
+        async move { add_user(&set_up.keyring, &set_up.store, known, user, &sealed).await }
+    };
+    assert!(add(sealed.clone()).await.unwrap());
+    assert!(!add(sealed.clone()).await.unwrap());
+    let taken = add(reader(&TempDir::new().unwrap(), 1).1)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(taken, RepositoryError::OtherUser { .. }),
+        "{taken}"
+    );
+
+    set_up.bundles.push((user, sealed));
+    let later = set_up.open("web2").await.unwrap();
+    let admin = std::mem::replace(&mut set_up.keyring, keyring);
+    for (name, made) in [("web1", &before), ("web2", &later)] {
+        let found = set_up.find(name).await.unwrap().unwrap();
+        assert_eq!(found.config, made.config);
+        assert_eq!(found.keys.public().unwrap(), made.keys.public().unwrap());
+        assert!(found.keys.sign(b"a record").is_err());
+    }
+    let stored = set_up.store.keys().len();
+    let refused = set_up.open("web3").await.unwrap_err();
+    assert!(refused.is_wrong_key(), "{refused}");
+    assert_eq!(set_up.store.keys().len(), stored);
+
+    set_up.keyring = admin;
+    assert!(set_up.find("web2").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_reader_believes_no_config_that_its_certificate_does_not_vouch_for() {
+    let mut set_up = SetUp::new();
+    let (keyring, sealed) = reader(&set_up.dir, 1);
+    let user: UserName = "vault".parse().unwrap();
+    set_up.bundles = vec![(user.clone(), sealed.clone())];
+    let made = set_up.open("web1").await.unwrap();
+    let other = set_up.open("web2").await.unwrap();
+    set_up.keyring = keyring;
+    assert!(set_up.find("web1").await.unwrap().is_some());
+    let own = ObjectName::Keys(user.clone());
+    let good = set_up.store.get(made.id(), &own, 4096).await.unwrap();
+
+    // Signed anew by a thief who knows every public key, and certified by the thief.
+    let thief = self::keyring(2);
+    let keys = thief.repository(made.id(), made.config.epoch);
+    let mut forged = made.config.clone();
+    forged.public.verifying = keys.verifying().unwrap();
+    let config = set_up.store.get(made.id(), &ObjectName::Config, 1 << 20);
+    let config = config.await.unwrap();
+    let forged = forged.seal(&keys).unwrap();
+    set_up.store.tamper(made.id(), ObjectName::Config, forged);
+    let thiefs = thief.stored_bundle(&sealed, &keys);
+    let others = set_up.store.get(other.id(), &own, 4096).await.unwrap();
+    for bundle in [good.clone(), thiefs.into(), others.clone()] {
+        set_up.store.tamper(made.id(), own.clone(), bundle);
+        let refused = set_up.find("web1").await.unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                RepositoryError::NotCertified {
+                    source: Some(_),
+                    ..
+                }
+            ),
+            "{refused}"
+        );
+    }
+
+    // The right config without the certificate, or with another repository's.
+    set_up.store.tamper(made.id(), ObjectName::Config, config);
+    for bundle in [sealed, others] {
+        set_up.store.tamper(made.id(), own.clone(), bundle);
+        let refused = set_up.find("web1").await.unwrap_err();
+        assert!(refused.is_wrong_key(), "{refused}");
+    }
+    set_up.store.lose(made.id(), own.clone());
+    let refused = set_up.find("web1").await.unwrap_err().to_string();
+    assert!(refused.contains("key derive vault"), "{refused}");
+    set_up.store.tamper(made.id(), own, good);
+    assert!(set_up.find("web1").await.unwrap().is_some());
 }
 
 #[tokio::test]

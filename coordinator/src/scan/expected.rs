@@ -11,7 +11,7 @@ use formats::seal::run_header::Purpose;
 
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::index::{Index, NamedPack};
-use crate::repository::check_config;
+use crate::repository::checked_config::check_config_with;
 use crate::repository::packs::pack_name;
 use crate::scan::ScanError;
 use crate::storage::ReadRange;
@@ -160,7 +160,7 @@ async fn config_digest(coordinator: &Coordinator, opened: &HostRepository) -> Op
         let bytes_max = SMALL_BODY_BYTES_MAX as u64;
         let read = storage.get(repository, &ObjectName::Config, ReadRange::All, bytes_max);
         if let Ok(bytes) = read.await
-            && check_config(&coordinator.keyring, "", repository, &bytes).is_ok()
+            && check_config_with(&opened.repository.keys, "", &bytes).is_ok()
         {
             return Some(PackId(*blake3::hash(&bytes).as_bytes()));
         }
@@ -205,7 +205,9 @@ impl Bundles {
         }
         let mut known = Self::default();
         for (user, sealed) in coordinator.bundles() {
-            let digest = PackId(*blake3::hash(sealed).as_bytes());
+            let keys = &opened.repository.keys;
+            let stored = coordinator.keyring.stored_bundle(sealed, keys);
+            let digest = PackId(*blake3::hash(&stored).as_bytes());
             let name = ObjectName::Keys(user.clone());
             // After a change of password the file is another than what is stored.
             if seen.get(&name).is_some_and(|found| found.contains(&digest)) {

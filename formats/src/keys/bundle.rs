@@ -1,24 +1,26 @@
 //! Key bundles: the roots of one role, sealed under a password (Argon2id, RFC 9106) or a key file.
 //! Parameters read from a bundle are bounded before any memory is taken.
 
+pub mod header;
+mod stretch;
+
 use std::fmt;
 use std::str::FromStr;
 
-use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-use crate::codec::{DecodeError, Put, Reader, read_magic};
-use crate::keys::derive::{Use, context, root};
+use crate::codec::{DecodeError, Put, Reader};
+use crate::keys::bundle::header::Header;
+use crate::keys::bundle::stretch::{check_cost, file_bundle_key, stretch};
+use crate::keys::certificate::CertifierKey;
+use crate::keys::derive::{Use, root};
 use crate::keys::secret::{FileKey, MasterKey, RandomError, RootKey, random};
-use crate::limits::{
-    ARGON2_LANES_MAX, ARGON2_MEMORY_KIB_MAX, ARGON2_MEMORY_KIB_MIN, ARGON2_PASSES_MAX,
-    KEY_BUNDLE_BYTES_MAX,
-};
 use crate::object::UserName;
 use crate::seal::aead;
 
 const MAGIC: &[u8; 8] = b"CAPSKEYS";
-const VERSION: u16 = 1;
+/// Version 1 has every role but `read`, version 2 that one alone.
+const VERSION: u16 = 2;
 const PROTECTION_PASSWORD: u8 = 1;
 const PROTECTION_FILE: u8 = 2;
 
@@ -33,11 +35,18 @@ pub enum Role {
     Write,
     /// Lists snapshots only.
     Log,
+    /// Reads everything back, and verifies it; can sign nothing, so it adds no snapshot.
+    Read,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 4] = [Self::Admin, Self::Data, Self::Write, Self::Log];
+    pub const ALL: [Self; 5] = [Self::Admin, Self::Data, Self::Write, Self::Log, Self::Read];
+
+    /// Whether it holds the key that signs the log, without which nothing is added to a repository.
+    pub fn signs(self) -> bool {
+        self.uses().contains(&Use::Signing)
+    }
 
     fn tag(self) -> u8 {
         match self {
@@ -45,6 +54,7 @@ impl Role {
             Self::Data => 2,
             Self::Write => 3,
             Self::Log => 4,
+            Self::Read => 5,
         }
     }
 
@@ -58,11 +68,19 @@ impl Role {
             })
     }
 
+    fn version(self) -> u16 {
+        match self {
+            Self::Admin | Self::Data | Self::Write | Self::Log => 1,
+            Self::Read => VERSION,
+        }
+    }
+
     fn uses(self) -> &'static [Use] {
         match self {
             Self::Admin | Self::Data => &Use::ALL,
             Self::Write => &[Use::Id, Use::Chunking, Use::Signing],
             Self::Log => &[Use::Log],
+            Self::Read => &[Use::Data, Use::Meta, Use::Log, Use::Id],
         }
     }
 }
@@ -74,6 +92,7 @@ impl fmt::Display for Role {
             Self::Data => "data",
             Self::Write => "write",
             Self::Log => "log",
+            Self::Read => "read",
         })
     }
 }
@@ -87,7 +106,7 @@ impl FromStr for Role {
             .find(|role| role.to_string() == text)
             .ok_or(DecodeError::Invalid {
                 what: "role",
-                rule: "must be admin, data, write or log",
+                rule: "must be admin, data, write, log or read",
             })
     }
 }
@@ -98,6 +117,7 @@ pub struct KeyBundle {
     role: Role,
     master: Option<MasterKey>,
     roots: Vec<(Use, RootKey)>,
+    certifier: Option<CertifierKey>,
 }
 
 /// Argon2id's cost: memory in KiB, passes, lanes.
@@ -188,6 +208,7 @@ impl KeyBundle {
                 .iter()
                 .map(|use_| (*use_, root(master, *use_)))
                 .collect(),
+            certifier: (role == Role::Read).then(|| CertifierKey::of(&root(master, Use::Signing))),
         }
     }
 
@@ -209,12 +230,17 @@ impl KeyBundle {
             .map(|(_, root)| root.clone())
     }
 
+    /// What checks certificates, in a reader's bundle alone.
+    pub fn certifier(&self) -> Option<CertifierKey> {
+        self.certifier
+    }
+
     /// Seals it for `user`.
     pub fn seal(&self, user: &UserName, lock: &Lock<'_>) -> Result<Vec<u8>, BundleError> {
         let salt: [u8; 16] = random()?;
         let mut bytes = Vec::new();
         bytes.put(MAGIC);
-        bytes.put_u16(VERSION);
+        bytes.put_u16(self.role.version());
         bytes.put_prefixed(user.as_str().as_bytes());
         bytes.put_u8(self.role.tag());
         let key = match lock {
@@ -247,6 +273,9 @@ impl KeyBundle {
             None => {
                 for (_, root) in &self.roots {
                     plain.put(root.expose());
+                }
+                if let Some(certifier) = &self.certifier {
+                    plain.put(&certifier.0);
                 }
             }
         }
@@ -291,193 +320,18 @@ impl KeyBundle {
         for use_ in role.uses() {
             roots.push((*use_, RootKey::from_bytes(reader.array("root key")?)));
         }
+        let certifier = match role {
+            Role::Read => Some(CertifierKey(reader.array("certifier's key")?)),
+            _ => None,
+        };
         Ok(Self {
             role,
             master: None,
             roots,
+            certifier,
         })
     }
-}
-
-struct Header<'a> {
-    user: UserName,
-    role: Role,
-    cost: Option<PasswordCost>,
-    salt: [u8; 16],
-    associated: &'a [u8],
-    sealed: &'a [u8],
-}
-
-impl<'a> Header<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if bytes.len() as u64 > KEY_BUNDLE_BYTES_MAX {
-            return Err(DecodeError::AboveLimit {
-                what: "key bundle",
-                found: bytes.len() as u64,
-                limit: KEY_BUNDLE_BYTES_MAX,
-            });
-        }
-        let mut reader = Reader::new(bytes);
-        read_magic(&mut reader, "key bundle", MAGIC, VERSION)?;
-        let user = reader
-            .text("user", crate::limits::USER_NAME_BYTES_MAX)?
-            .parse()
-            .map_err(|_| DecodeError::Invalid {
-                what: "user",
-                rule: "must be a user name",
-            })?;
-        let role = Role::from_tag(reader.u8("role")?)?;
-        let cost = match reader.u8("protection")? {
-            PROTECTION_PASSWORD => Some(read_cost(&mut reader)?),
-            PROTECTION_FILE => None,
-            tag => {
-                return Err(DecodeError::UnknownTag {
-                    what: "protection",
-                    tag: tag.into(),
-                });
-            }
-        };
-        let salt = reader.array("salt")?;
-        let (associated, sealed) = bytes.split_at(bytes.len() - reader.remaining());
-        Ok(Self {
-            user,
-            role,
-            cost,
-            salt,
-            associated,
-            sealed,
-        })
-    }
-}
-
-fn read_cost(reader: &mut Reader<'_>) -> Result<PasswordCost, DecodeError> {
-    let cost = PasswordCost {
-        memory_kib: reader.u32("Argon2id memory")?,
-        passes: reader.u32("Argon2id passes")?,
-        lanes: reader.u32("Argon2id lanes")?,
-    };
-    check_cost(&cost)?;
-    Ok(cost)
-}
-
-fn check_cost(cost: &PasswordCost) -> Result<(), DecodeError> {
-    let ranges = [
-        (
-            "Argon2id memory",
-            cost.memory_kib,
-            ARGON2_MEMORY_KIB_MIN..=ARGON2_MEMORY_KIB_MAX,
-        ),
-        ("Argon2id passes", cost.passes, 1..=ARGON2_PASSES_MAX),
-        ("Argon2id lanes", cost.lanes, 1..=ARGON2_LANES_MAX),
-    ];
-    for (what, found, range) in ranges {
-        if found > *range.end() {
-            return Err(DecodeError::AboveLimit {
-                what,
-                found: found.into(),
-                limit: (*range.end()).into(),
-            });
-        }
-        if found < *range.start() {
-            return Err(DecodeError::Invalid {
-                what,
-                rule: "is below the least that is accepted",
-            });
-        }
-    }
-    Ok(())
-}
-
-fn stretch(
-    password: &[u8],
-    salt: &[u8; 16],
-    cost: PasswordCost,
-) -> Result<Zeroizing<[u8; 32]>, BundleError> {
-    let fail = |_| BundleError::Stretch {
-        memory_kib: cost.memory_kib,
-    };
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).map_err(fail)?;
-    let mut key = Zeroizing::new([0u8; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(password, salt, key.as_mut())
-        .map_err(fail)?;
-    Ok(key)
-}
-
-fn file_bundle_key(file: &FileKey, salt: &[u8; 16]) -> Zeroizing<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new_derive_key(context::FILE_KEY);
-    hasher.update(file.expose());
-    hasher.update(salt);
-    Zeroizing::new(hasher.finalize().into())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{BundleError, KeyBundle, Lock, PasswordCost, Role, Unlock};
-    use crate::keys::derive::Use;
-    use crate::keys::secret::{FileKey, MasterKey};
-
-    #[test]
-    fn each_role_holds_its_keys_and_no_other() {
-        let master = MasterKey::from_bytes([7; 32]);
-        let file = FileKey::from_bytes([9; 32]);
-        let user = "someone".parse().expect("a good name");
-        for role in Role::ALL {
-            let sealed = KeyBundle::new(&master, role)
-                .seal(&user, &Lock::File(&file))
-                .expect("sealing works");
-            let (opened_user, bundle) =
-                KeyBundle::open(&sealed, &Unlock::File(&file)).expect("opening works");
-            assert_eq!((opened_user, bundle.role()), (user.clone(), role));
-            assert_eq!(bundle.master().is_some(), role == Role::Admin);
-            for use_ in Use::ALL {
-                assert_eq!(
-                    bundle.root(use_).is_some(),
-                    role.uses().contains(&use_),
-                    "{role} {use_:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_wrong_secret_and_hostile_parameters_are_refused() {
-        let bundle = KeyBundle::new(&MasterKey::from_bytes([7; 32]), Role::Data);
-        let user = "u".parse().expect("a good name");
-        let mut sealed = bundle
-            .seal(&user, &Lock::Password(b"right", PasswordCost::SMALL))
-            .expect("sealing works");
-        assert!(KeyBundle::open(&sealed, &Unlock::Password(b"right")).is_ok());
-        assert!(matches!(
-            KeyBundle::open(&sealed, &Unlock::Password(b"wrong")),
-            Err(BundleError::Wrong { .. })
-        ));
-        let file = FileKey::from_bytes([1; 32]);
-        assert!(matches!(
-            KeyBundle::open(&sealed, &Unlock::File(&file)),
-            Err(BundleError::OtherProtection { .. })
-        ));
-        // Memory stands after magic, version, name length, name, role and protection.
-        let memory = 8 + 2 + 2 + 1 + 1;
-        sealed[memory..memory + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(matches!(
-            KeyBundle::open(&sealed, &Unlock::Password(b"right")),
-            Err(BundleError::Decode(_))
-        ));
-    }
-
-    #[test]
-    fn a_bundle_that_no_reader_would_open_is_not_made() {
-        let bundle = KeyBundle::new(&MasterKey::from_bytes([7; 32]), Role::Log);
-        let user = "u".parse().expect("a good name");
-        for (memory_kib, passes, lanes) in [(1 << 10, 3, 4), (64 << 10, 17, 4), (64 << 10, 1, 17)] {
-            let cost = PasswordCost {
-                memory_kib,
-                passes,
-                lanes,
-            };
-            let sealed = bundle.seal(&user, &Lock::Password(b"right", cost));
-            assert!(matches!(sealed, Err(BundleError::Stretch { .. })));
-        }
-    }
-}
+mod tests;

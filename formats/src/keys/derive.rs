@@ -96,6 +96,8 @@ pub mod context {
     pub const REPOSITORY_CHUNKING: &str = "capstan 2026-11 repository chunking";
     /// Signing root, repository and epoch to the Ed25519 seed.
     pub const REPOSITORY_SIGNING: &str = "capstan 2026-11 repository signing";
+    /// Signing root to the Ed25519 seed of the certifier.
+    pub const CERTIFIER: &str = "capstan 2026-11 certifier";
     /// Chunking key to the gear table.
     pub const GEAR_TABLE: &str = "capstan 2026-11 gear table";
     /// Chunking key to the key of page and list cuts.
@@ -112,7 +114,7 @@ pub mod context {
     pub const PROOF_AGENT: &str = "capstan 2026-11 tunnel proof agent";
 
     /// All of them, for the test that they differ and are documented.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 20] = [
         ROOT_DATA,
         ROOT_META,
         ROOT_LOG,
@@ -125,6 +127,7 @@ pub mod context {
         REPOSITORY_ID,
         REPOSITORY_CHUNKING,
         REPOSITORY_SIGNING,
+        CERTIFIER,
         GEAR_TABLE,
         PAGE_CUT,
         COMMITMENT,

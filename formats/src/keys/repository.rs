@@ -4,6 +4,7 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
 use crate::ids::RepositoryId;
 use crate::keys::bundle::KeyBundle;
+use crate::keys::certificate::{Certificate, CertifierKey};
 use crate::keys::derive::{Epoch, Use, repository_bytes};
 use crate::keys::secret::{ChunkingKey, IdKey, KemSeed, SigningSeed};
 use crate::seal::kem::{self, KemPublic};
@@ -31,6 +32,13 @@ pub struct MissingKeyError {
     pub use_: Use,
 }
 
+/// A certificate that is another repository's, another key's, or forged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the certificate does not say that this key signs the repository: forged, altered or another's"
+)]
+pub struct CertificateError;
+
 /// The secrets of one repository and epoch that a bundle gives.
 #[derive(Debug, Clone)]
 pub struct RepositoryKeys {
@@ -44,6 +52,10 @@ pub struct RepositoryKeys {
     id: Option<IdKey>,
     chunking: Option<ChunkingKey>,
     signing: Option<SigningSeed>,
+    /// Checks certificates, where nothing signs.
+    certifier: Option<CertifierKey>,
+    /// The key that a certificate vouched for.
+    certified: Option<[u8; 32]>,
 }
 
 impl RepositoryKeys {
@@ -63,6 +75,32 @@ impl RepositoryKeys {
             id: bytes(Use::Id).map(IdKey::from_bytes),
             chunking: bytes(Use::Chunking).map(ChunkingKey::from_bytes),
             signing: bytes(Use::Signing).map(SigningSeed::from_bytes),
+            certifier: bundle.certifier(),
+            certified: None,
+        }
+    }
+
+    /// Whether the key that checks this repository's signatures comes by a certificate, and has yet to.
+    pub fn wants_certificate(&self) -> bool {
+        self.certifier.is_some() && self.certified.is_none()
+    }
+
+    /// Takes the key that checks this repository's signatures from a certificate.
+    pub fn certified(
+        self,
+        verifying: [u8; 32],
+        certificate: &Certificate,
+    ) -> Result<Self, CertificateError> {
+        let (repository, epoch) = (self.repository, self.epoch);
+        let vouched = self
+            .certifier
+            .is_some_and(|certifier| certifier.vouches(certificate, repository, epoch, &verifying));
+        match vouched {
+            true => Ok(Self {
+                certified: Some(verifying),
+                ..self
+            }),
+            false => Err(CertificateError),
         }
     }
 
@@ -112,10 +150,13 @@ impl RepositoryKeys {
 
     /// The key that checks this repository's signatures.
     pub fn verifying(&self) -> Result<[u8; 32], MissingKeyError> {
+        if let (None, Some(certified)) = (&self.signing, self.certified) {
+            return Ok(certified);
+        }
         Ok(self.signing_key()?.verifying_key().to_bytes())
     }
 
-    /// All public keys; only a role that holds every secret can derive them.
+    /// All public keys; only a role that holds the secrets can derive them.
     pub fn public(&self) -> Result<PublicKeys, MissingKeyError> {
         Ok(PublicKeys {
             data: kem::public(self.data()?),

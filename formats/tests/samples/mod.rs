@@ -11,7 +11,9 @@ use formats::chunk::{ChunkKind, chunk_id};
 use formats::codec::Put as _;
 use formats::config::RepositoryConfig;
 use formats::ids::{ActId, AuditId, ChunkId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
-use formats::keys::bundle::{KeyBundle, Role};
+use formats::keys::bundle::{KeyBundle, Role, Unlock, header};
+use formats::keys::certificate::Certificate;
+use formats::keys::derive::{Use, root};
 use formats::keys::repository::{PublicKeys, RepositoryKeys};
 use formats::keys::secret::{FileKey, IdKey, MasterKey};
 use formats::listing::content::{Content, ContentPage, Extent};
@@ -58,6 +60,24 @@ pub fn file_key() -> FileKey {
 
 pub fn keys() -> RepositoryKeys {
     RepositoryKeys::derive(&KeyBundle::new(&master(), Role::Admin), repository(), EPOCH)
+}
+
+/// What says to a reader which key signs the sample repository.
+pub fn certificate() -> Certificate {
+    let signing = root(&master(), Use::Signing);
+    Certificate::issue(&signing, repository(), EPOCH, &public().verifying)
+}
+
+/// The keys of a reader's bundle as it stands in the sample repository; none where it is refused.
+pub fn reader_keys(stored: &[u8]) -> Option<RepositoryKeys> {
+    let (user, bundle) = KeyBundle::open(stored, &Unlock::File(&file_key())).ok()?;
+    let certificate = header::certificate(stored).ok()??;
+    if user.as_str() != "box" || bundle.role() != Role::Read {
+        return None;
+    }
+    RepositoryKeys::derive(&bundle, repository(), EPOCH)
+        .certified(public().verifying, &certificate)
+        .ok()
 }
 
 pub fn id_key() -> IdKey {

@@ -15,11 +15,11 @@ use crate::commands::init::{
     ADMIN_USER, AdminPassword, AdminReport, COORDINATOR_TOML, DAEMON_USER, HOSTS_TOML, InitError,
     InitOptions, KEYS, PIECES, RECOVERY_KIT, STATE, exists,
 };
-use crate::keyring::KeyringError;
 use crate::keyring::kit::{KitFacts, write_kit};
 use crate::keyring::password::random_password;
 use crate::keyring::private_file::create_private;
 use crate::keyring::unlock::{create_key_file, read_password_file};
+use crate::keyring::{KeyringError, bundle_path};
 
 const STAGING: &str = ".init";
 /// Made inside the staging directory when everything is in it; nothing was moved before.
@@ -163,12 +163,33 @@ pub(in crate::commands) fn stage_daemon(
     staging: &Staging,
     master: &MasterKey,
 ) -> Result<PathBuf, InitError> {
-    make_dir(&staging.path(STATE), "create the directory")?;
-    let keys = staging.path(KEYS);
-    make_dir(&keys, "create the directory")?;
+    let keys = stage_dirs(staging)?;
     let key = FileKey::random()?;
     create_key_file(&keys.join("daemon.key"), &key)?;
     store_bundle(&keys, master, Role::Data, DAEMON_USER, &Lock::File(&key))?;
+    Ok(keys)
+}
+
+/// Makes the directories of state and keys, with the keys of a user that were made elsewhere.
+pub(in crate::commands) fn stage_user(
+    staging: &Staging,
+    user: &UserName,
+    key: &FileKey,
+    sealed: &[u8],
+) -> Result<(), InitError> {
+    let keys = stage_dirs(staging)?;
+    create_key_file(&keys.join(format!("{user}.key")), key)?;
+    Ok(create_private(
+        &bundle_path(&keys, user),
+        "key bundle",
+        sealed,
+    )?)
+}
+
+fn stage_dirs(staging: &Staging) -> Result<PathBuf, InitError> {
+    make_dir(&staging.path(STATE), "create the directory")?;
+    let keys = staging.path(KEYS);
+    make_dir(&keys, "create the directory")?;
     Ok(keys)
 }
 

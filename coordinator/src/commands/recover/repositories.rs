@@ -17,7 +17,9 @@ use crate::clock::utc;
 use crate::commands::recover::RecoverError;
 use crate::config::name::HostName;
 use crate::coordinator::{Coordinator, HostRepository};
-use crate::repository::{RepositoryError, check_config};
+use crate::repository::RepositoryError;
+use crate::repository::checked_config::{check_config, own_bundle};
+use crate::repository::store::StoreError;
 use crate::retention::holds::hold;
 use crate::storage::ReadRange;
 use crate::storage::error::StorageError;
@@ -135,7 +137,12 @@ async fn recover_one(
         // It may answer in a minute, and half of a recovery is worse than none.
         Err(error) => return Err(error.into()),
     };
-    if let Err(error) = check_config(&coordinator.keyring, &hex, id, &config) {
+    let own = match own_bundle(&coordinator.keyring, &coordinator.storage, id).await {
+        Ok(own) => own,
+        Err(error @ StoreError::TooLarge { .. }) => return refused(false, &error),
+        Err(error) => return Err(RecoverError::Bundle(error)),
+    };
+    if let Err(error) = check_config(&coordinator.keyring, &hex, id, &config, own.as_deref()) {
         let is_stranger =
             matches!(error, RepositoryError::OtherKeys { .. }) || error.is_wrong_key();
         return refused(is_stranger, &error);
@@ -150,7 +157,10 @@ async fn recover_one(
         Err(error) => return Err(error.into()),
     };
     note_results(coordinator, &opened.0).await?;
-    hold_hosts(coordinator, &opened.0).await?;
+    // Keys that only read drop nothing.
+    if coordinator.keyring.role().signs() {
+        hold_hosts(coordinator, &opened.0).await?;
+    }
     Ok(Ok(describe(coordinator, id, opened)?))
 }
 

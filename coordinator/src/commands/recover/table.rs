@@ -28,12 +28,16 @@ pub enum TableError {
 }
 
 /// The sample coordinator.toml over this one destination. Paths become absolute: the file is written elsewhere.
-pub(super) fn coordinator_toml(url: &str, settings: &[String]) -> Result<String, TableError> {
+pub(super) fn coordinator_toml(
+    url: &str,
+    settings: &[String],
+    user: &str,
+) -> Result<String, TableError> {
     let text = sample(&InitValues {
         state_dir: Path::new("state"),
         destination: Path::new("/"),
-        bundle: "keys/daemon.bundle",
-        key_file: "keys/daemon.key",
+        bundle: &format!("keys/{user}.bundle"),
+        key_file: &format!("keys/{user}.key"),
         socket_dir: None,
     })?;
     let mut document: DocumentMut = text.parse()?;

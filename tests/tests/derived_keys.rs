@@ -1,0 +1,338 @@
+//! Keys that only read: a second machine restores and verifies with them everything that there is and that comes later, and every
+//! command that would write is refused there before it begins.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+use tests::compare::expect_equal;
+use tests::coordinator_process::{Finished, Running, binary};
+use tests::corpus::bytes::incompressible;
+use tests::places::{Stored, repository_in};
+use tests::shapes::{SnapshotLine, exit};
+use tests::world::{HOST, World, WorldOptions, below, copy_tree};
+
+const PASSWORD: &str = "correct horse battery staple";
+const USER: &str = "vault";
+
+/// What reading keys are good for, beside `restore` and `cat`.
+const READING: &[&[&str]] = &[
+    &["ls", HOST, "latest", "/"],
+    &["show", HOST, "latest"],
+    &["diff", HOST, "latest~1"],
+    &["verify", HOST],
+    &["scan", "--full", "--verify"],
+    &["export", HOST, "latest"],
+    &["hold", "ls"],
+    &["pin", "ls"],
+    &["lease", "ls"],
+    &["audit", "head"],
+    &["destination", "ls"],
+];
+
+/// What they are refused for.
+const WRITING: &[&[&str]] = &[
+    &["run", HOST],
+    &["daemon"],
+    &["prune", "--all", "--yes"],
+    &["forget", HOST, "latest"],
+    &["undelete", HOST],
+    &["pin", "add", HOST, "latest"],
+    &["hold", "add", HOST, "--reason", "x"],
+    &["lease", "take", "--all"],
+    &["host", "accept-identity", HOST],
+    &["scan", "--full", "--repair"],
+    &["scan", "--extend-locks"],
+    &["key", "derive", "another", "--role", "verify"],
+];
+
+/// What `key derive --json` prints.
+#[derive(Debug, Deserialize)]
+struct DeriveReport {
+    user: String,
+    key_file: Option<PathBuf>,
+    repositories: u64,
+    added: u64,
+}
+
+/// What `recover --json` prints of what this looks at.
+#[derive(Debug, Deserialize)]
+struct RecoverReport {
+    role: String,
+    repositories: Vec<Recovered>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Recovered {
+    name: Option<String>,
+    problems: Vec<String>,
+}
+
+/// A world with an admin, whose password is in a file.
+fn world_with_admin() -> Result<(World, PathBuf)> {
+    let outside = tests::world::temporary_directory()?;
+    let file = outside.path().join("password");
+    write_private(&file, PASSWORD)?;
+    let world = World::with(WorldOptions {
+        init_arguments: vec!["--admin-password-file".into(), file.display().to_string()],
+        ..WorldOptions::default()
+    })?;
+    let password = world.directory().join("password");
+    write_private(&password, PASSWORD)?;
+    Ok((world, password))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(())
+}
+
+/// `coordinator -c CONFIG …` with the admin's password in a file.
+fn coordinator(config: &Path, password: &Path, arguments: &[&str]) -> Result<Finished> {
+    let mut all: Vec<&OsStr> = vec![OsStr::new("-c"), config.as_os_str()];
+    all.extend(arguments.iter().map(OsStr::new));
+    let password = password.display().to_string();
+    let environment = [("COORDINATOR_PASSWORD_FILE", password.as_str())];
+    Running::spawn(&binary("coordinator")?, &all, &environment)?
+        .finish(tests::coordinator_process::DEADLINE)
+}
+
+fn recover(world: &World, dir: &Path, user: &str, key: &Path) -> Result<Finished> {
+    let url = format!("file://{}", world.repository().display());
+    let arguments: Vec<OsString> = vec![
+        "recover".into(),
+        "--json".into(),
+        "--dir".into(),
+        dir.into(),
+        "--user".into(),
+        user.into(),
+        "--key-file".into(),
+        key.into(),
+        "--destination".into(),
+        url.into(),
+    ];
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    world.coordinator_raw(&arguments)
+}
+
+/// A snapshot with some content; the tree as it was.
+fn back_up(world: &World, number: u8) -> Result<PathBuf> {
+    let directory = world.source().join(format!("dir-{number}"));
+    fs::create_dir(&directory)?;
+    fs::write(
+        directory.join("big"),
+        incompressible(u64::from(number), 3 << 20),
+    )?;
+    fs::write(directory.join("small"), format!("run {number}"))?;
+    world.run()?;
+    let kept = world.directory().join(format!("tree-{number}"));
+    copy_tree(&world.source(), &kept)?;
+    Ok(kept)
+}
+
+/// Everything below a directory that a refused command could have touched, with its bytes.
+fn contents(directory: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for path in tests::places::files_below(directory)? {
+        let bytes = fs::read(&path)?;
+        found.push((path, bytes));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Derives a reader's keys; the key file.
+fn derive_to_file(world: &World, password: &Path) -> Result<PathBuf> {
+    let key = world.directory().join("vault.key");
+    let out = key.display().to_string();
+    let derive = [
+        "key", "derive", USER, "--role", "restore", "--json", "--out", &out,
+    ];
+    let derived: DeriveReport = coordinator(&world.config(), password, &derive)?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(
+        derived.user == USER && derived.key_file.as_deref() == Some(key.as_path()),
+        "{derived:?}"
+    );
+    ensure!(
+        derived.repositories == 1 && derived.added == 1,
+        "{derived:?}"
+    );
+    ensure!(fs::metadata(&key)?.permissions().mode() & 0o777 == 0o600);
+    ensure!(
+        repository_in(&world.repository())?
+            .join("keys/vault")
+            .exists()
+    );
+    Ok(key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_with_reading_keys_restores_everything_and_writes_nothing() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    let before = back_up(&world, 1)?;
+    let key = derive_to_file(&world, &password)?;
+    let after = back_up(&world, 2)?;
+
+    let stored = Stored::Directory(world.repository());
+    let objects = stored.objects().await?;
+    let dir = world.directory().join("vault");
+    let report: RecoverReport = recover(&world, &dir, USER, &key)?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(
+        report.role == "read"
+            && report
+                .repositories
+                .iter()
+                .all(|one| one.problems.is_empty()),
+        "{report:?}"
+    );
+    let config = dir.join("coordinator.toml");
+    let reader = |arguments: &[&str]| coordinator(&config, &password, arguments);
+    let listed: Vec<SnapshotLine> = reader(&["snapshots", HOST, "--json"])?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(listed.len() == 2, "{listed:?}");
+    for (line, tree) in listed.iter().zip([&before, &after]) {
+        let out = world.output(&format!("restored-{}", line.id));
+        let to = out.display().to_string();
+        reader(&["restore", HOST, &line.id, "--to", &to])?.expect_code(exit::OK)?;
+        expect_equal(tree, &below(&out, &world.source()))?;
+    }
+    let small = world.source().join("dir-2/small").display().to_string();
+    let shown = reader(&["cat", HOST, "latest", &small])?.expect_code(exit::OK)?;
+    ensure!(shown.stdout_text() == "run 2");
+    for reading in READING {
+        reader(reading)?.expect_code(exit::OK)?;
+    }
+
+    let state = contents(&dir)?;
+    for writing in WRITING {
+        reader(writing)?
+            .expect_code(exit::WRONG_KEY)?
+            .expect_stderr(&["user vault only read", "coordinator that backs up"])?;
+    }
+    ensure!(
+        contents(&dir)? == state,
+        "a refused command changed something"
+    );
+    ensure!(
+        stored.objects().await? == objects,
+        "a reader wrote to the destination"
+    );
+
+    // The one that backs up is as it was.
+    world.run()?;
+    reader(&["verify", HOST])?.expect_code(exit::OK)?;
+    Ok(())
+}
+
+#[test]
+fn a_wrong_password_a_taken_name_or_a_taken_file_makes_no_keys() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    let derive = |password: &Path, arguments: &[&str]| -> Result<Finished> {
+        let all: Vec<&str> = ["key", "derive"].iter().chain(arguments).copied().collect();
+        coordinator(&world.config(), password, &all)
+    };
+    let keys = world.coordinator_dir().join("keys");
+    let wrong = world.directory().join("wrong");
+    write_private(&wrong, "another password")?;
+    derive(&wrong, &[USER, "--role", "verify"])?.expect_code(exit::WRONG_KEY)?;
+    derive(&password, &["daemon", "--role", "verify"])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["another name"])?;
+    write_private(&keys.join("vault.key"), "mine")?;
+    derive(&password, &[USER, "--role", "verify"])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["not overwritten"])?;
+    ensure!(fs::read(keys.join("vault.key"))? == b"mine");
+    ensure!(!keys.join("vault.bundle").exists());
+    fs::remove_file(keys.join("vault.key"))?;
+
+    let shown = derive(&password, &[USER, "--role", "verify"])?.expect_code(exit::OK)?;
+    let key = fs::read_to_string(keys.join("vault.key"))?;
+    ensure!(!shown.stdout_text().contains(key.trim()));
+    let out = world.directory().join("new.key");
+    let to = out.display().to_string();
+    derive(&password, &[USER, "--role", "verify", "--out", &to])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["is there already"])?;
+    ensure!(!out.exists());
+    Ok(())
+}
+
+#[test]
+fn readers_get_what_is_made_later_and_believe_nothing_without_their_keys_there() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    let keys = world.coordinator_dir().join("keys");
+    let derive = ["key", "derive", USER, "--role", "verify", "--json"];
+    coordinator(&world.config(), &password, &derive)?.expect_code(exit::OK)?;
+
+    // Made before there is a repository, they are in the first one.
+    let tree = back_up(&world, 1)?;
+    let stored = repository_in(&world.repository())?.join("keys/vault");
+    let in_repository = fs::read(&stored)?;
+    let dir = world.directory().join("first");
+    let key_file = keys.join("vault.key");
+    recover(&world, &dir, USER, &key_file)?.expect_code(exit::OK)?;
+
+    // Where they are missing they are put again, the same ones, without a password; until then nothing is believed.
+    fs::remove_file(&stored)?;
+    let refused = world.directory().join("refused");
+    let snapshots = |dir: &Path| {
+        coordinator(
+            &dir.join("coordinator.toml"),
+            &password,
+            &["snapshots", HOST],
+        )
+    };
+    snapshots(&dir)?
+        .expect_code(exit::WRONG_KEY)?
+        .expect_stderr(&["key derive vault"])?;
+    recover(&world, &refused, USER, &key_file)?
+        .expect_code(exit::NOT_FOUND)?
+        .expect_stderr(&["no repository", "vault"])?;
+    ensure!(!refused.join("coordinator.toml").exists());
+    let wrong = world.directory().join("wrong");
+    write_private(&wrong, "another password")?;
+    let derived: DeriveReport = coordinator(&world.config(), &wrong, &derive)?
+        .expect_code(exit::OK)?
+        .json()?;
+    ensure!(
+        derived.key_file.is_none() && derived.added == 1,
+        "{derived:?}"
+    );
+    ensure!(fs::read(&stored)? == in_repository);
+    snapshots(&dir)?.expect_code(exit::OK)?;
+
+    // Another key file opens nothing.
+    let other = world.directory().join("other.key");
+    write_private(&other, &format!("{}\n", "0".repeat(64)))?;
+    recover(&world, &refused, USER, &other)?.expect_code(exit::WRONG_KEY)?;
+    let second = world.directory().join("second");
+    let report: RecoverReport = recover(&world, &second, USER, &key_file)?
+        .expect_code(exit::OK)?
+        .json()?;
+    let names: Vec<_> = report
+        .repositories
+        .iter()
+        .map(|one| one.name.as_deref())
+        .collect();
+    ensure!(names == [Some(HOST)], "{names:?}");
+    let out = world.output("restored");
+    let to = out.display().to_string();
+    coordinator(
+        &second.join("coordinator.toml"),
+        &password,
+        &["restore", HOST, "latest", "--to", &to],
+    )?
+    .expect_code(exit::OK)?;
+    expect_equal(&tree, &below(&out, &world.source()))?;
+    Ok(())
+}
