@@ -303,3 +303,39 @@ impl ScanState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use formats::ids::{PackId, RepositoryId};
+    use formats::object::ObjectName;
+    use rusqlite::Connection;
+
+    use super::ScanState;
+
+    #[test]
+    fn a_file_of_the_version_before_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scan.db");
+        let (repository, nas) = (RepositoryId([7; 16]), "nas".parse().unwrap());
+        let name = ObjectName::Pack(PackId([3; 32]));
+        let mut state = ScanState::open(&path).unwrap();
+        state.note_position(repository, &nas, &name).unwrap();
+        state.note_rows_read(repository, &nas, 5).unwrap();
+        drop(state);
+        let before = "ALTER TABLE progress ADD COLUMN whole_at INTEGER; PRAGMA user_version = 3;";
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(before).unwrap();
+        drop(connection);
+        for _ in 0..2 {
+            let state = ScanState::open(&path).unwrap();
+            let position = state.position(repository, &nas).unwrap();
+            assert_eq!(position.as_ref(), Some(&name));
+            assert_eq!(state.rows_read(repository, &nas).unwrap(), 5);
+        }
+        let connection = Connection::open(&path).unwrap();
+        let left = connection.prepare("SELECT whole_at FROM progress");
+        assert!(left.is_err());
+    }
+}
