@@ -67,11 +67,35 @@ pub struct LogTimes {
     pub leap: Option<(Timestamp, Timestamp)>,
 }
 
+/// What the clocks said when a prune looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenClock {
+    /// That.
+    pub reading: Reading,
+    /// Since when the machine's clock went on as the kernel counted, in seconds since 1970: without a step or a start of the
+    /// machine, as far as prunes looked.
+    pub unbroken_since_unix_secs: u64,
+}
+
+impl SeenClock {
+    /// What is known once a prune has looked again.
+    pub fn after(before: Option<&Self>, reading: Reading) -> Self {
+        let unbroken = before.filter(|before| {
+            stepped_secs(&before.reading, &reading).is_some_and(|secs| secs <= STEP_MAX_SECS)
+        });
+        Self {
+            unbroken_since_unix_secs: unbroken
+                .map_or(reading.unix_secs, |before| before.unbroken_since_unix_secs),
+            reading,
+        }
+    }
+}
+
 /// Looks at the clock from all sides.
 pub fn doubt(
     now: Timestamp,
     log: LogTimes,
-    last_reading: Option<&Reading>,
+    last: Option<&SeenClock>,
     reading: &Reading,
 ) -> Option<ClockDoubt> {
     if let Some(recorded) = log.latest {
@@ -88,7 +112,7 @@ pub fn doubt(
             });
         }
     }
-    let stepped = last_reading.and_then(|before| stepped_secs(before, reading));
+    let stepped = last.and_then(|before| stepped_secs(&before.reading, reading));
     if let Some(secs) = stepped.filter(|secs| *secs > STEP_MAX_SECS) {
         return Some(ClockDoubt::Stepped { secs });
     }
@@ -98,7 +122,7 @@ pub fn doubt(
     let began = u64::try_from(before.as_second()).unwrap_or(0);
     // The kernel counted all of it.
     let is_counted =
-        stepped.is_some() && last_reading.is_some_and(|reading| reading.unix_secs <= began);
+        stepped.is_some() && last.is_some_and(|last| last.unbroken_since_unix_secs <= began);
     (is_fresh && !is_counted).then(|| ClockDoubt::Leap {
         before: utc(before),
         recorded: utc(after),
@@ -110,9 +134,9 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
     use append_server::age_clock::Reading;
-    use jiff::Timestamp;
+    use jiff::{SignedDuration, Timestamp};
 
-    use super::{ClockDoubt, LogTimes, doubt};
+    use super::{ClockDoubt, LogTimes, SeenClock, doubt};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -163,7 +187,7 @@ mod tests {
     #[test]
     fn a_step_since_the_last_look_is_found_and_sleep_is_none() {
         let last = at("2026-11-28T01:00:00Z");
-        let before = reading(1_000, last);
+        let before = SeenClock::after(None, reading(1_000, last));
         let now = at("2026-12-01T01:00:00Z");
         let days = 3 * 86_400;
         let slept = reading(1_000 + days, now);
@@ -182,11 +206,11 @@ mod tests {
             latest: Some(after),
             leap: Some((before, after)),
         };
-        let told = |now, last_reading: Option<&Reading>, boot: &str| {
+        let told = |now, last: Option<&SeenClock>, boot: &str| {
             let now = at(now);
             let mut reading = reading(20 * 365 * 86_400, now);
             reading.boot = boot.to_owned();
-            doubt(now, log, last_reading, &reading)
+            doubt(now, log, last, &reading)
         };
         let soon = "2036-11-28T02:00:00Z";
         assert!(matches!(
@@ -196,7 +220,7 @@ mod tests {
         // The machine was started anew in between, so that its clock may have been set.
         let since = at(soon).as_second() - at("2026-11-26T01:00:00Z").as_second();
         let since = 20 * 365 * 86_400 - since.unsigned_abs();
-        let noted = reading(since, at("2026-11-26T01:00:00Z"));
+        let noted = SeenClock::after(None, reading(since, at("2026-11-26T01:00:00Z")));
         assert!(matches!(
             told(soon, Some(&noted), "two"),
             Some(ClockDoubt::Leap { .. })
@@ -209,5 +233,39 @@ mod tests {
         };
         let now = at("2037-01-10T02:00:00Z");
         assert_eq!(doubt(now, late, None, &reading(0, now)), None);
+    }
+
+    #[test]
+    fn a_host_that_was_off_for_long_is_pruned_where_prunes_of_others_saw_the_clock_go_on() {
+        const DAY: u64 = 86_400;
+        let off = at("2026-09-01T01:00:00Z");
+        let on = at("2026-11-01T01:00:00Z");
+        let log = LogTimes {
+            latest: Some(on),
+            leap: Some((off, on)),
+        };
+        let nightly = |first: Timestamp, boots: &dyn Fn(u64) -> &'static str| {
+            let mut seen: Option<SeenClock> = None;
+            for night in 0..70 {
+                let mut clock = reading(
+                    night * DAY,
+                    first + SignedDuration::from_hours(24 * night.cast_signed()),
+                );
+                clock.boot = boots(night).to_owned();
+                seen = Some(SeenClock::after(seen.as_ref(), clock));
+            }
+            let seen = seen.unwrap();
+            let now = at("2026-11-01T02:00:00Z");
+            let mut clock = reading(0, now);
+            clock.boot.clone_from(&seen.reading.boot);
+            clock.since_boot_secs =
+                seen.reading.since_boot_secs + clock.unix_secs - seen.reading.unix_secs;
+            doubt(now, log, Some(&seen), &clock)
+        };
+        let before = at("2026-08-23T01:00:00Z");
+        assert_eq!(nightly(before, &|_| "one"), None);
+        // Started anew while the host was off, the machine may have come up with another clock.
+        let anew = nightly(before, &|night| if night < 30 { "one" } else { "two" });
+        assert!(matches!(anew, Some(ClockDoubt::Leap { .. })));
     }
 }

@@ -27,7 +27,7 @@ use crate::events::what::What;
 use crate::index::LiveFrames;
 use crate::retention::acts::fresh_act;
 use crate::retention::brakes::{self, Force};
-use crate::retention::clock_doubt::{self, LogTimes, SILENCE_MAX};
+use crate::retention::clock_doubt::{self, LogTimes, SILENCE_MAX, SeenClock};
 use crate::retention::condemn::{self, Plan};
 use crate::retention::decide::{Candidate, Decision, Policy, decide};
 use crate::retention::error::PruneError;
@@ -298,11 +298,11 @@ async fn clock_doubt(
         latest: opened.catalog.latest_time_after(after)?.max(at),
         leap: opened.catalog.last_leap_after((after, at), SILENCE_MAX)?,
     };
-    let before = state.clock_reading()?;
+    let before = state.clock_seen()?;
     let doubt = clock_doubt::doubt(now, log, before.as_ref(), &reading);
     let settles = options.force.clock && options.execute;
     if doubt.is_none() || settles {
-        state.note_clock(&reading)?;
+        state.note_clock(&SeenClock::after(before.as_ref(), reading))?;
     }
     if doubt.is_some() && settles {
         let sequence = opened.catalog.last()?.map_or(0, |(sequence, _)| sequence);

@@ -12,6 +12,7 @@ use rusqlite::{OptionalExtension as _, params};
 use crate::catalog::state::State;
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::DatabaseError;
+use crate::retention::clock_doubt::SeenClock;
 
 macro_rules! retention_tables {
     () => {
@@ -89,17 +90,20 @@ impl State {
     }
 
     /// What the clocks said when a prune last looked.
-    pub fn clock_reading(&self) -> Result<Option<Reading>, DatabaseError> {
+    pub fn clock_seen(&self) -> Result<Option<SeenClock>, DatabaseError> {
         self.database.read(|connection| {
             connection
                 .query_row(
-                    "SELECT boot, since_boot, unix FROM clock_reading",
+                    "SELECT boot, since_boot, unix, coalesce(unbroken_since, unix) FROM clock_reading",
                     [],
                     |row| {
-                        Ok(Reading {
-                            boot: row.get(0)?,
-                            since_boot_secs: row.get::<_, i64>(1)?.unsigned_abs(),
-                            unix_secs: row.get::<_, i64>(2)?.unsigned_abs(),
+                        Ok(SeenClock {
+                            reading: Reading {
+                                boot: row.get(0)?,
+                                since_boot_secs: row.get::<_, i64>(1)?.unsigned_abs(),
+                                unix_secs: row.get::<_, i64>(2)?.unsigned_abs(),
+                            },
+                            unbroken_since_unix_secs: row.get::<_, i64>(3)?.unsigned_abs(),
                         })
                     },
                 )
@@ -108,15 +112,17 @@ impl State {
     }
 
     /// Notes what the clocks say.
-    pub fn note_clock(&mut self, reading: &Reading) -> Result<(), DatabaseError> {
+    pub fn note_clock(&mut self, seen: &SeenClock) -> Result<(), DatabaseError> {
+        let reading = &seen.reading;
         self.database.write(|transaction| {
             transaction.execute(
-                "INSERT INTO clock_reading (one, boot, since_boot, unix) VALUES (1, ?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET boot = ?1, since_boot = ?2, unix = ?3",
+                "INSERT INTO clock_reading (one, boot, since_boot, unix, unbroken_since) VALUES (1, ?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET boot = ?1, since_boot = ?2, unix = ?3, unbroken_since = ?4",
                 params![
                     reading.boot,
                     i64::try_from(reading.since_boot_secs).unwrap_or(i64::MAX),
-                    i64::try_from(reading.unix_secs).unwrap_or(i64::MAX)
+                    i64::try_from(reading.unix_secs).unwrap_or(i64::MAX),
+                    i64::try_from(seen.unbroken_since_unix_secs).unwrap_or(i64::MAX)
                 ],
             )?;
             Ok(())

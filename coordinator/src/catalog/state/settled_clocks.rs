@@ -16,6 +16,8 @@ CREATE TABLE settled_clocks (
     sequence INTEGER NOT NULL,    -- the log's last record then
     at INTEGER NOT NULL           -- nanoseconds since 1970, by the clock that is right
 ) STRICT, WITHOUT ROWID;
+-- Seconds since 1970: from when on the clock went as the kernel counted.
+ALTER TABLE clock_reading ADD COLUMN unbroken_since INTEGER;
 "
     };
 }
