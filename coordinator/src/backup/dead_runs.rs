@@ -22,18 +22,20 @@ pub async fn note_dead_of(coordinator: &Coordinator, host: &str) -> Result<(), D
     let deadline = Instant::now() + LOGS_ASKED_MAX;
     let open = coordinator.state.lock().await.open_runs()?;
     for run in open.iter().filter(|run| run.host == host) {
-        let ended = note_dead(coordinator, run, deadline).await?;
-        coordinator.events.tell(ended);
+        if let Some(ended) = note_dead(coordinator, run, deadline).await? {
+            coordinator.events.tell(ended);
+        }
     }
     Ok(())
 }
 
-/// Notes what became of a run that nobody is at any more, with what the log has of it until `deadline`. Gives what is to be told.
+/// Notes what became of a run that nobody is at any more, with what the log has of it until `deadline`. Gives what is to be told:
+/// nothing when another process was faster.
 pub async fn note_dead(
     coordinator: &Coordinator,
     run: &RunRow,
     deadline: Instant,
-) -> Result<Event, DatabaseError> {
+) -> Result<Option<Event>, DatabaseError> {
     let now = coordinator.clock.now();
     let may_be_committed = coordinator.state.lock().await.may_be_committed(run.run)?;
     if may_be_committed && let Some(found) = ask_log(coordinator, run, deadline).await {
@@ -41,7 +43,9 @@ pub async fn note_dead(
         state.note_result(&run.host, run.run, &found)?;
     }
     let mut state = coordinator.state.lock().await;
-    let outcome = state.run_died(run.run, now)?;
+    let Some(outcome) = state.run_died(run.run, now)? else {
+        return Ok(None);
+    };
     let result = state.result(run.run)?;
     let why = state.run(run.run)?.and_then(|row| row.error);
     drop(state);
@@ -50,7 +54,7 @@ pub async fn note_dead(
     let totals = result.map(|result| result.totals);
     let ended = What::run_ended(outcome, totals, took, why);
     let ended = Event::of_host(&run.host, ended);
-    Ok(ended.in_run(run.run))
+    Ok(Some(ended.in_run(run.run)))
 }
 
 /// What the log has of a run that was about to be committed.

@@ -484,8 +484,12 @@ impl State {
         })
     }
 
-    /// Notes that nobody is at a run any more that never ended; gives what it came to.
-    pub fn run_died(&mut self, run: RunId, found: Timestamp) -> Result<Outcome, DatabaseError> {
+    /// Notes that nobody is at a run any more that never ended; gives what it came to, or nothing once somebody has noted that.
+    pub fn run_died(
+        &mut self,
+        run: RunId,
+        found: Timestamp,
+    ) -> Result<Option<Outcome>, DatabaseError> {
         self.database
             .write(|transaction| end_dead_run(transaction, run, found))
     }
@@ -508,7 +512,7 @@ fn end_dead_run(
     transaction: &Transaction<'_>,
     run: RunId,
     found: Timestamp,
-) -> rusqlite::Result<Outcome> {
+) -> rusqlite::Result<Option<Outcome>> {
     let good: Option<bool> = transaction
         .prepare_cached("SELECT good FROM run_results WHERE run = ?1")?
         .query_row([run.as_bytes()], |row| row.get(0))
@@ -518,15 +522,17 @@ fn end_dead_run(
         Some(false) => (Outcome::Held, DIED_LATE),
         None => (Outcome::Died, DIED_EARLY),
     };
-    transaction
-        .prepare_cached("UPDATE runs SET finished = ?2, outcome = ?3, error = ?4 WHERE run = ?1")?
+    let noted = transaction
+        .prepare_cached(
+            "UPDATE runs SET finished = ?2, outcome = ?3, error = ?4 WHERE run = ?1 AND finished IS NULL",
+        )?
         .execute(params![
             run.as_bytes(),
             to_nanos(found),
             outcome.as_str(),
             why
         ])?;
-    Ok(outcome)
+    Ok((noted > 0).then_some(outcome))
 }
 
 fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<KnownRepository>> {

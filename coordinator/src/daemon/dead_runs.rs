@@ -25,7 +25,7 @@ pub async fn note_the_dead(coordinator: &Coordinator) -> Result<Vec<Event>, Data
             Err(_) => true,
         };
         if !may_go_on {
-            told.push(note_dead(coordinator, &run, deadline).await?);
+            told.extend(note_dead(coordinator, &run, deadline).await?);
         }
     }
     let mut state = coordinator.state.lock().await;

@@ -310,7 +310,9 @@ impl Daemon {
             (End::Aborted, None) if state.may_be_committed(run.run)? => return Ok(None),
             // What is committed stays so, whatever of its end is missing.
             (End::Aborted | End::Panicked, None) if state.result(run.run)?.is_some() => {
-                AttemptResult::Ran(state.run_died(run.run, now)?)
+                state.run_died(run.run, now)?;
+                let noted = state.run(run.run)?.and_then(|row| row.finished);
+                AttemptResult::Ran(noted.map_or(Outcome::Died, |(_, outcome)| outcome))
             }
             (End::Aborted, None) => {
                 let why = "the daemon ended before the run did";

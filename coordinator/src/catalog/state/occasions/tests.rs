@@ -93,7 +93,10 @@ fn what_a_run_came_to_before_its_coordinator_died_is_what_the_occasion_came_to()
             state.run_finished(run, at(102), outcome, None).unwrap();
         }
         for open in state.open_runs().unwrap() {
-            state.run_died(open.run, at(110)).unwrap();
+            let died = state.run_died(open.run, at(110)).unwrap();
+            assert_eq!(died.map(AttemptResult::Ran), Some(expected));
+            // Another process that finds the same out tells nothing.
+            assert_eq!(state.run_died(open.run, at(111)).unwrap(), None);
         }
         assert_eq!(state.occasions_died(at(110)).unwrap(), 1);
         let last = state.last_occasion(&host, at(200)).unwrap().unwrap();
