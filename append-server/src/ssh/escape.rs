@@ -45,6 +45,17 @@ pub fn escape_within(bytes: &[u8], escaped_bytes_max: usize) -> (String, usize) 
     (out, taken)
 }
 
+/// Bytes in no more than so many escaped ones, with how many there are more.
+#[must_use]
+pub fn escape_cut(bytes: &[u8], escaped_bytes_max: usize) -> String {
+    let (mut text, taken) = escape_within(bytes, escaped_bytes_max);
+    let more = bytes.len() - taken;
+    if more > 0 {
+        write!(text, "[and {more} bytes more]").expect("writing to a String cannot fail");
+    }
+    text
+}
+
 fn push_escaped(out: &mut String, c: char) {
     match c {
         '\n' => out.push_str("\\n"),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use append_server::ssh::escape::escape_cut;
 use formats::ids::ChunkId;
 use formats::keys::secret::ChunkingKey;
 use formats::limits::{BATCHES_IN_FLIGHT_MAX, SNAPSHOT_NAMES_MAX, SNAPSHOT_PROBLEMS_MAX};
@@ -24,7 +25,7 @@ use crate::backup::before::Before;
 use crate::backup::carrier::{Carrier, Kept};
 use crate::backup::comparison::content_bytes;
 use crate::backup::control::{Incoming, Outgoing};
-use crate::backup::error::RunError;
+use crate::backup::error::{RunError, TOLD_BYTES_MAX};
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::parent::Parent;
 use crate::backup::pending::{CutPage, Judged, Pending, PendingBlock, PendingEntry, Waiting};
@@ -675,9 +676,9 @@ fn note_problem(conversation: &mut Conversation, problem: Problem) {
     outcome.sources_missing += u64::from(problem.kind == ProblemKind::SourceMissing);
     if room && (outcome.problems.len() as u64) < SNAPSHOT_PROBLEMS_MAX {
         tracing::warn!(
-            path = %problem.path.escape_ascii(),
+            path = escape_cut(&problem.path, TOLD_BYTES_MAX),
             errno = problem.errno,
-            text = %problem.text.escape_debug(),
+            text = escape_cut(problem.text.as_bytes(), TOLD_BYTES_MAX),
             "problem"
         );
         outcome.problems.push(problem);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use append_server::ssh::error::SshError;
+use append_server::ssh::escape::escape_cut;
 use formats::ids::{ChunkId, PackId};
 use formats::keys::repository::MissingKeyError;
 use formats::keys::secret::RandomError;
@@ -32,6 +33,10 @@ use crate::ssh::deploy::DeployError;
 use crate::ssh::exec::ExecError;
 use crate::ssh::tunnel::TunnelError;
 use crate::storage::StorageError;
+
+/// Bytes that are told of a path or a text of a host's: journald takes lines of more than 48 KiB apart, and what follows would be
+/// one of its own.
+pub const TOLD_BYTES_MAX: usize = 4 << 10;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +204,7 @@ pub enum RunError {
         source: PackError,
     },
     /// An entry outside what was asked for.
-    #[error("the agent sent {}, which is in no path of the configuration", .path.escape_ascii())]
+    #[error("the agent sent {}, which is in no path of the configuration", escape_cut(.path, TOLD_BYTES_MAX))]
     NotAsked {
         /// The path.
         path: Vec<u8>,
