@@ -122,7 +122,8 @@ impl Window {
             })
         });
         let after = zone.following(at).take(1);
-        let before = zone.preceding(at).take(1);
+        // What is at this very instant is before the next one.
+        let before = zone.preceding(just_after(at)).take(1);
         let changes = after.chain(before).map(|change| change.timestamp());
         times.chain(changes)
     }
@@ -132,6 +133,11 @@ impl Window {
 pub fn just_before(at: Timestamp) -> Timestamp {
     at.checked_sub(SignedDuration::from_nanos(1))
         .unwrap_or(Timestamp::MIN)
+}
+
+fn just_after(at: Timestamp) -> Timestamp {
+    at.checked_add(SignedDuration::from_nanos(1))
+        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Windows by day, over midnight, and on days that are longer or shorter.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::select;
 
 use crate::clock::local;
@@ -89,6 +89,12 @@ fn a_window_in_a_repeated_hour_is_open_twice_and_one_within_a_gap_not_at_all() {
             "2026-10-25T02:30:00+01:00",
         ]
     );
+    // At the very instant of the change.
+    let closed = window("02:30-05:00").closed(at("2026-10-25T02:00:00+01:00"), &zone);
+    assert_eq!(
+        closed.map(|closed| local(closed, &zone)),
+        Some("2026-10-25T02:00:00+01:00".to_owned())
+    );
     assert_eq!(
         edges("02:10-02:50", "2026-03-29T00:00:00+01:00", 1),
         ["2026-03-30T02:10:00+02:00"]
@@ -115,14 +121,25 @@ fn what_is_no_window_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 4_096,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn a_window_opens_when_it_says_and_is_shut_from_its_close_on(
         zone in select(vec!["UTC", "Europe/Zurich", "America/New_York", "Pacific/Apia"]),
         from in 0..1440_u16, to in 0..1440_u16,
         now in (1_104_537_600_i64..2_840_140_800).prop_map(|secs| Timestamp::from_second(secs).unwrap()),
+        minutes_from_change in proptest::option::of(-90..90_i64),
     ) {
         if from != to {
             let zone = TimeZone::get(zone).unwrap();
+            let change = zone.following(now).next().map(|change| change.timestamp());
+            let now = match (change, minutes_from_change) {
+                (Some(change), Some(minutes)) => change + SignedDuration::from_mins(minutes),
+                _ => now,
+            };
             let text = format!("{}:{:02}-{}:{:02}", from / 60, from % 60, to / 60, to % 60);
             let window = window(&text);
             let (opens, closes) = (window.opens(now, &zone).unwrap(), window.closes(now, &zone).unwrap());
