@@ -13,6 +13,7 @@ use crate::clock::{local, utc};
 use crate::commands::hosts_meant::{hosts_meant, is_pattern};
 use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
+use crate::config::exclude::compile;
 use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
@@ -187,24 +188,26 @@ async fn end(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, HoldError> {
-    let hosts: Option<BTreeSet<String>> = match is_pattern(&args.host) {
+    // Of a tag, hosts.toml says whose it is.
+    let tagged: BTreeSet<String> = match args.host.starts_with('@') {
         true => {
             let hosts = hosts_meant(std::slice::from_ref(&args.host), &config)?;
-            Some(hosts.iter().map(|host| host.name.to_string()).collect())
+            hosts.iter().map(|host| host.name.to_string()).collect()
         }
-        false => None,
+        false => BTreeSet::new(),
     };
+    let are_several = is_pattern(&args.host);
     let coordinator = open_coordinator(config, None).await?;
     let holds = coordinator.state.lock().await.holds(None)?;
-    let meant = match &hosts {
-        Some(hosts) => each_of(&holds, hosts, args)?,
-        None => vec![which(&holds, &args.host, args.number)?],
+    let meant = match are_several {
+        true => each_of(&holds, &tagged, args)?,
+        false => vec![which(&holds, &args.host, args.number)?],
     };
     let mut released = Vec::new();
     for hold in meant {
         released.extend(release(&coordinator, hold.number).await?);
     }
-    if json && hosts.is_some() {
+    if json && are_several {
         let released: Vec<HoldJson> = released.iter().map(HoldJson::of).collect();
         write_json(out, &released)?;
     } else {
@@ -240,17 +243,21 @@ fn which<'a>(holds: &'a [Hold], host: &str, number: Option<u64>) -> Result<&'a H
     }
 }
 
-/// The only hold of each of these hosts that has one; before any of them ends, each is known to be clear.
+/// The only hold of each host that is meant: one of those with the tag, or any that the glob matches, in hosts.toml or not. Before
+/// any of them ends, each is known to be clear.
 fn each_of<'a>(
     holds: &'a [Hold],
-    hosts: &BTreeSet<String>,
+    tagged: &BTreeSet<String>,
     args: &HoldReleaseArgs,
 ) -> Result<Vec<&'a Hold>, HoldError> {
+    let glob = compile(&args.host).map_err(|source| CommandError::BadGlob {
+        glob: args.host.clone(),
+        source,
+    })?;
+    let glob = glob.compile_matcher();
     let held: BTreeSet<&String> = holds.iter().map(|hold| &hold.host).collect();
-    let held: Vec<&String> = held
-        .into_iter()
-        .filter(|host| hosts.contains(*host))
-        .collect();
+    let meant = |host: &&String| tagged.contains(*host) || glob.is_match(host.as_str());
+    let held: Vec<&String> = held.into_iter().filter(meant).collect();
     if held.is_empty() {
         let host = args.host.clone();
         return Err(HoldError::NotHeld { host });
@@ -282,8 +289,9 @@ fn tell(
 mod tests {
     use jiff::Timestamp;
 
-    use super::{HoldError, which};
+    use super::{HoldError, each_of, which};
     use crate::catalog::state::holds::{Hold, HoldKind};
+    use crate::cli::hold::HoldReleaseArgs;
 
     fn hold(number: u64) -> Hold {
         Hold {
@@ -296,6 +304,31 @@ mod tests {
             run: None,
             released: None,
         }
+    }
+
+    #[test]
+    fn a_glob_means_every_host_that_is_held_and_each_must_be_clear() {
+        let of = |number, host: &str| Hold {
+            host: host.to_owned(),
+            ..hold(number)
+        };
+        let args = |host: &str| HoldReleaseArgs {
+            host: host.to_owned(),
+            number: None,
+        };
+        let holds = [of(1, "web1"), of(2, "web2"), of(3, "db1"), of(4, "db1")];
+        let numbers = |glob: &str, tagged: &[&str]| {
+            let tagged = tagged.iter().map(|host| (*host).to_owned()).collect();
+            let meant = each_of(&holds, &tagged, &args(glob))?;
+            Ok::<_, HoldError>(meant.iter().map(|hold| hold.number).collect::<Vec<_>>())
+        };
+        assert_eq!(numbers("web*", &[]).ok(), Some(vec![1, 2]));
+        assert_eq!(numbers("@prod", &["web2", "mail"]).ok(), Some(vec![2]));
+        assert!(matches!(
+            numbers("*", &[]),
+            Err(HoldError::Several { count: 2, .. })
+        ));
+        assert!(matches!(numbers("x*", &[]), Err(HoldError::NotHeld { .. })));
     }
 
     #[test]

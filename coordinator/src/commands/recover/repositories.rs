@@ -197,7 +197,11 @@ async fn hold_hosts(
     let mut hosts: BTreeSet<&str> = listed.iter().map(|row| row.host.as_str()).collect();
     hosts.extend(forgotten.iter().map(|row| row.snapshot.host.as_str()));
     for host in hosts {
-        hold(coordinator, host, HoldKind::Manual, WHY_HELD, None).await?;
+        // It may have snapshots in another repository, too.
+        let is_held = !coordinator.state.lock().await.holds(Some(host))?.is_empty();
+        if !is_held {
+            hold(coordinator, host, HoldKind::Manual, WHY_HELD, None).await?;
+        }
     }
     Ok(())
 }
