@@ -88,12 +88,27 @@ fn runs_since_a_snapshot_are_those_of_the_host_that_began_after_it() {
     assert_eq!(since("b", 3, 9), [3], "the last is of another coordinator");
 }
 
+/// Every table and index with its columns.
+fn columns_of(file: &rusqlite::Connection) -> Vec<(String, String, Option<String>)> {
+    let mut columns = file
+        .prepare(
+            "SELECT object.name, object.type, column.name || ' ' || column.type FROM sqlite_schema AS object
+             LEFT JOIN pragma_table_info(object.name) AS column ORDER BY object.name, column.name",
+        )
+        .unwrap();
+    let columns = columns
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap();
+    columns.map(Result::unwrap).collect()
+}
+
 #[test]
 fn a_file_of_the_version_before_is_brought_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.db");
     drop(State::open(&path).unwrap());
     let old = rusqlite::Connection::open(&path).unwrap();
+    let fresh = columns_of(&old);
     let newer: Vec<String> = {
         let mut names = old
             .prepare(
@@ -116,6 +131,11 @@ fn a_file_of_the_version_before_is_brought_up() {
     .unwrap();
     drop(old);
     let mut state = State::open(&path).unwrap();
+    // As a file that is made today.
+    assert_eq!(
+        columns_of(&rusqlite::Connection::open(&path).unwrap()),
+        fresh
+    );
     let repository = RepositoryId([7; 16]);
     assert_eq!(state.foreign(repository).unwrap(), None);
     let records = |first, last| ForeignRecords { first, last };
