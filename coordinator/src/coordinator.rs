@@ -268,8 +268,9 @@ impl Coordinator {
             embedded,
             reading,
         };
-        // A daemon's configuration may be another than what the files say by now.
+        // A daemon's configuration may be another than what the files say by now, and who only reads decides nothing.
         let says_where = opened.reading == Reading::Everywhere
+            && opened.keyring.may_write().is_ok()
             && !answers(&opened.state_dir.daemon_socket()).await;
         if says_where {
             opened.try_place_all().await;
