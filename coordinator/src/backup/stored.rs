@@ -26,10 +26,16 @@ pub async fn stored_bytes(
         foreign.extend(opened.catalog.runs_of(other)?);
     }
     if !others.is_empty() {
+        let own: HashSet<RunId> = opened
+            .catalog
+            .runs_of(host.name.as_str())?
+            .into_iter()
+            .collect();
         let state = coordinator.state.lock().await;
         for (run, _) in &by_run {
             // One that died is in no record.
-            let row = match foreign.contains(run) {
+            let is_known = own.contains(run) || foreign.contains(run);
+            let row = match is_known {
                 true => None,
                 false => state.run(*run)?,
             };
