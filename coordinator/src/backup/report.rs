@@ -88,7 +88,7 @@ pub struct CommittedRun {
     pub problems: Vec<Problem>,
     /// Why it looks wrong, if it does: its host is on hold.
     pub held: Option<String>,
-    /// What changed since the parent; nothing without one, or where its listing is damaged.
+    /// What changed since the parent; nothing without one, where its listing is damaged, or where every file was read.
     pub changes: Option<Changes>,
 }
 
