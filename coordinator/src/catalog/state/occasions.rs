@@ -69,7 +69,8 @@ pub struct OccasionRow {
 }
 
 impl State {
-    /// Since when each host has its schedule, given as host and schedule. Occasions from before are not its.
+    /// Since when each host has its schedule, given as host and schedule. Occasions from before are not its. A time in the future
+    /// is of a clock that was ahead: it would be waited for.
     pub fn scheduled_since(
         &mut self,
         hosts: &[(String, String)],
@@ -79,7 +80,7 @@ impl State {
             let mut note = transaction.prepare_cached(
                 "INSERT INTO scheduled (host, schedule, since) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET schedule = excluded.schedule, since = excluded.since
-                 WHERE schedule <> excluded.schedule",
+                 WHERE schedule <> excluded.schedule OR since > excluded.since",
             )?;
             let mut find =
                 transaction.prepare_cached("SELECT since FROM scheduled WHERE host = ?1")?;
