@@ -11,13 +11,16 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 /// How long a statement waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has, where SQLite itself does not wait.
+const BUSY_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What kind of file this is and how a new one begins.
 #[derive(Debug)]
@@ -277,7 +280,7 @@ fn upgrade(transaction: &Transaction<'_>, schema: &Schema) -> rusqlite::Result<(
 
 fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    begin_wal(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -i64::from(schema.cache_kib))?;
@@ -288,6 +291,22 @@ fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
+}
+
+/// SQLite waits for nobody here: of two processes that begin one file together, one is told at once that it is busy.
+fn begin_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(BUSY_LOOK_EVERY);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn failure(schema: &Schema, path: &Path, source: rusqlite::Error) -> DatabaseError {

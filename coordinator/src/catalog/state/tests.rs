@@ -88,6 +88,28 @@ fn runs_since_a_snapshot_are_those_of_the_host_that_began_after_it() {
     assert_eq!(since("b", 3, 9), [3], "the last is of another coordinator");
 }
 
+#[test]
+fn processes_that_begin_the_file_together_wait_for_one_another() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let together = std::sync::Barrier::new(8);
+        std::thread::scope(|threads| {
+            let opened: Vec<_> = (0..8)
+                .map(|_| {
+                    threads.spawn(|| {
+                        together.wait();
+                        State::open(&path).map(drop)
+                    })
+                })
+                .collect();
+            for opened in opened {
+                opened.join().unwrap().unwrap();
+            }
+        });
+    }
+}
+
 /// Every table and index with its columns.
 fn columns_of(file: &rusqlite::Connection) -> Vec<(String, String, Option<String>)> {
     let mut columns = file
