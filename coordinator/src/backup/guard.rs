@@ -326,7 +326,7 @@ impl<'a> Guard<'a> {
         let figures = Figures {
             files: brought.totals.files.saturating_sub(brought.carried),
             bytes: brought.data_bytes,
-            with_holes: false,
+            bytes_with_holes: Some(brought.totals.bytes),
             new_bytes: brought.new.plain,
             incompressible: brought.new.incompressible,
             compared: comparing.counts,

@@ -5,7 +5,7 @@
 //! Nothing is judged before the host has a history, and no sign about files counts below a number of files or bytes, so that
 //! small hosts and first runs are left alone. A person who ends a hold says that the run was as it should be: it is history then.
 
-use std::fmt;
+use std::{fmt, slice};
 
 use append_server::quantity::Size;
 
@@ -91,8 +91,8 @@ pub struct Figures {
     pub files: u64,
     /// Their bytes, without holes.
     pub bytes: u64,
-    /// Whether holes are counted in `bytes` nevertheless: in runs of an earlier version.
-    pub with_holes: bool,
+    /// The same with holes; nothing for runs of an earlier version, whose `bytes` count holes.
+    pub bytes_with_holes: Option<u64>,
     /// Bytes of chunks that no snapshot had.
     pub new_bytes: u64,
     /// Of those, bytes in frames that did not become smaller.
@@ -105,6 +105,34 @@ pub struct Figures {
     pub streams: Vec<StreamSize>,
     /// What was asked for, as a digest: with other paths or excludes, other files are there.
     pub rules: [u8; 32],
+}
+
+impl Figures {
+    /// Its bytes, without holes or with them.
+    fn counted(&self, counting: Counting) -> u64 {
+        match counting {
+            Counting::WithoutHoles => self.bytes,
+            Counting::WithHoles => self.bytes_with_holes.unwrap_or(self.bytes),
+        }
+    }
+}
+
+/// How the bytes of runs are counted that are compared with each other.
+#[derive(Debug, Clone, Copy)]
+enum Counting {
+    WithoutHoles,
+    WithHoles,
+}
+
+impl Counting {
+    /// Without holes, once none of the runs is of the version that counted them.
+    fn of(now: &Figures, past: &[Figures]) -> Self {
+        let mut runs = past.iter().chain([now]);
+        match runs.all(|run| run.bytes_with_holes.is_some()) {
+            true => Self::WithoutHoles,
+            false => Self::WithHoles,
+        }
+    }
 }
 
 /// One thing that is suspicious, in numbers.
@@ -300,15 +328,10 @@ fn losses(now: &Figures, last: &Figures, limits: &AnomalyLimits) -> Vec<Sign> {
             before: last.files,
         });
     }
-    if now.files > 0
-        && !last.with_holes
-        && last.bytes >= limits.bytes.bytes()
-        && percent(now.bytes, last.bytes) < limits.left
-    {
-        signs.push(Sign::FewerBytes {
-            left: now.bytes,
-            before: last.bytes,
-        });
+    let counting = Counting::of(now, slice::from_ref(last));
+    let (left, before) = (now.counted(counting), last.counted(counting));
+    if now.files > 0 && before >= limits.bytes.bytes() && percent(left, before) < limits.left {
+        signs.push(Sign::FewerBytes { left, before });
     }
     signs
 }
@@ -336,7 +359,7 @@ fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64
     let Compared {
         before, changed, ..
     } = now.compared;
-    let new = percent(now.new_bytes, now.bytes);
+    let new = percent(now.new_bytes, now.counted(Counting::of(now, past)));
     let share = percent(changed, before);
     let usual = median(past, |run| {
         percent(run.compared.changed, run.compared.before)
@@ -353,22 +376,20 @@ fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64
 
 /// New data that neither added files nor growth explain.
 fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Vec<Sign> {
-    let before = past.first().map_or(0, |last| last.bytes);
-    let grown = now.bytes.saturating_sub(before);
+    let counting = Counting::of(now, past);
+    let bytes = now.counted(counting);
+    let before = past.first().map_or(0, |last| last.counted(counting));
+    let grown = bytes.saturating_sub(before);
     let explained = grown.max(now.compared.added_bytes);
     let new = now.new_bytes.saturating_sub(explained);
     if new < limits.bytes.bytes() {
         return Vec::new();
     }
     let mut signs = Vec::new();
-    let share = percent(new, now.bytes);
-    let usual = median(past, |run| percent(run.new_bytes, run.bytes));
+    let share = percent(new, bytes);
+    let usual = median(past, |run| percent(run.new_bytes, run.counted(counting)));
     if share >= threshold(limits.new, usual, TIMES_USUAL, periods) {
-        signs.push(Sign::New {
-            new,
-            bytes: now.bytes,
-            usual,
-        });
+        signs.push(Sign::New { new, bytes, usual });
     }
     // However long it has been: more time makes more new data, and no denser data.
     let dense = percent(now.incompressible, now.new_bytes);

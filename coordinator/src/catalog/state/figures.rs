@@ -41,11 +41,11 @@ CREATE INDEX figures_by_host ON figures (host, at);
 }
 pub(super) use figure_tables;
 
-/// New in version 14: bytes are those of data. Runs before it counted holes.
+/// New in version 14: bytes are those of data, and those with holes beside them. Runs before it counted holes alone.
 macro_rules! figures_without_holes {
     () => {
         "
-ALTER TABLE figures ADD COLUMN with_holes INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE figures ADD COLUMN bytes_with_holes INTEGER; -- nothing where `bytes` count holes
 "
     };
 }
@@ -65,7 +65,7 @@ impl State {
         self.database.write(|transaction| {
             transaction.execute(
                 "INSERT INTO figures (run, host, at, good, files, bytes, new_bytes, incompressible, before,
-                 gone, moved, changed, added, added_bytes, same_inode, rules, with_holes)
+                 gone, moved, changed, added, added_bytes, same_inode, rules, bytes_with_holes)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
                 params![
                     run.as_bytes(),
@@ -84,7 +84,7 @@ impl State {
                     saturated(counts.added_bytes),
                     saturated(counts.same_inode),
                     figures.rules,
-                    figures.with_holes,
+                    figures.bytes_with_holes.map(saturated),
                 ],
             )?;
             transaction.execute(
@@ -101,7 +101,7 @@ impl State {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT files, bytes, new_bytes, incompressible, before, gone, moved, changed, added,
-                 added_bytes, same_inode, rules, with_holes FROM figures WHERE host = ?1 AND good
+                 added_bytes, same_inode, rules, bytes_with_holes FROM figures WHERE host = ?1 AND good
                  ORDER BY at DESC, rowid DESC LIMIT ?2",
             )?;
             let rows = statement.query_map(params![host, RUNS_COMPARED], read_figures)?;
@@ -154,7 +154,10 @@ fn read_figures(row: &Row<'_>) -> rusqlite::Result<Figures> {
         new_ending: None,
         streams: Vec::new(),
         rules: row.get(11)?,
-        with_holes: row.get(12)?,
+        bytes_with_holes: match row.get::<_, Option<i64>>(12)? {
+            Some(_) => Some(unsigned(row, 12)?),
+            None => None,
+        },
     })
 }
 
@@ -173,6 +176,7 @@ mod tests {
         let figures = |files| Figures {
             files,
             bytes: u64::MAX >> 1,
+            bytes_with_holes: Some(7),
             compared: Compared {
                 before: 7,
                 same_inode: 6,
@@ -194,5 +198,36 @@ mod tests {
         state.accept_figures("web1").expect("writes");
         let good = state.good_figures("web1").expect("reads");
         assert_eq!(good, [figures(3), figures(2), figures(1)]);
+    }
+
+    #[test]
+    fn runs_of_a_version_that_counted_holes_alone_are_told_apart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state.db");
+        let note = |state: &mut State, number: u8, figures: &Figures| {
+            let (run, at) = (RunId([number; 16]), from_nanos(number.into()));
+            let noted = state.note_figures("web1", run, at, figures, true);
+            noted.expect("writes");
+        };
+        let figures = |bytes_with_holes| Figures {
+            bytes: 5,
+            bytes_with_holes,
+            ..Figures::default()
+        };
+        let mut state = State::open(&path).expect("opens");
+        note(&mut state, 1, &figures(Some(9)));
+        drop(state);
+        let old = rusqlite::Connection::open(&path).expect("opens");
+        old.execute_batch(
+            "ALTER TABLE figures DROP COLUMN bytes_with_holes;
+             DROP TABLE settled_clocks;
+             PRAGMA user_version = 13",
+        )
+        .expect("goes back to the version before");
+        drop(old);
+        let mut state = State::open(&path).expect("is brought up");
+        note(&mut state, 2, &figures(Some(9)));
+        let good = state.good_figures("web1").expect("reads");
+        assert_eq!(good, [figures(Some(9)), figures(None)]);
     }
 }

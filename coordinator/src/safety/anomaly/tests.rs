@@ -10,7 +10,7 @@ fn usual() -> Figures {
     Figures {
         files: 1_000,
         bytes: 1_024 * MIB,
-        with_holes: false,
+        bytes_with_holes: Some(1_024 * MIB),
         new_bytes: 10 * MIB,
         incompressible: MIB,
         compared: Compared {
@@ -330,19 +330,66 @@ fn files_that_come_and_go_each_night_are_gone_after_weeks() {
     assert_eq!((judged(640, 20), judged(950, 20)), (0, 1));
 }
 
-#[test]
-fn bytes_of_a_version_that_counted_holes_are_no_loss() {
-    let sparse = Figures {
+/// A host with a big sparse file, by the version that counted holes.
+fn counted_with_holes() -> Figures {
+    Figures {
         bytes: 1 << 40,
-        with_holes: true,
+        bytes_with_holes: None,
+        ..usual()
+    }
+}
+
+fn judged_after(last: Figures, now: &Figures) -> Vec<Sign> {
+    let mut past = vec![last];
+    past.extend(vec![counted_with_holes(); 5]);
+    signs(now, &past, &AnomalyLimits::default(), 1)
+}
+
+#[test]
+fn with_runs_of_a_version_that_counted_holes_runs_are_compared_with_holes() {
+    let now = |bytes_with_holes| Figures {
+        bytes_with_holes: Some(bytes_with_holes),
         ..usual()
     };
-    let limits = AnomalyLimits::default();
-    assert_eq!(signs(&usual(), &vec![sparse.clone(); 5], &limits, 1), []);
-    let counted = Figures {
-        with_holes: false,
-        ..sparse
+    assert_eq!(judged_after(counted_with_holes(), &now(1 << 40)), []);
+    let emptied = Figures {
+        bytes: 0,
+        ..now(1 << 20)
     };
-    let found = signs(&usual(), &vec![counted; 5], &limits, 1);
+    let found = judged_after(counted_with_holes(), &emptied);
+    let fewer = Sign::FewerBytes {
+        left: 1 << 20,
+        before: 1 << 40,
+    };
+    assert_eq!(found, [fewer]);
+    // Files that are all holes now are no loss by the old counting, and are one by the new.
+    let hollow = Figures {
+        bytes: MIB,
+        ..now(1 << 40)
+    };
+    assert_eq!(judged_after(counted_with_holes(), &hollow), []);
+    let found = judged_after(now(1 << 40), &hollow);
     assert!(matches!(found[..], [Sign::FewerBytes { .. }]), "{found:?}");
+}
+
+#[test]
+fn with_runs_of_a_version_that_counted_holes_new_data_is_a_share_of_bytes_with_holes() {
+    let lively = Figures {
+        new_bytes: 700 * MIB,
+        incompressible: 70 * MIB,
+        bytes_with_holes: Some(1 << 40),
+        ..usual()
+    };
+    let old = Figures {
+        new_bytes: 700 * MIB,
+        incompressible: 70 * MIB,
+        ..counted_with_holes()
+    };
+    let limits = AnomalyLimits::default();
+    assert_eq!(signs(&lively, &vec![old.clone(); 5], &limits, 1), []);
+    let past = [vec![lively.clone()], vec![old; 5]].concat();
+    assert_eq!(signs(&lively, &past, &limits, 1), []);
+    // Once they are gone, what is new is a share of the data.
+    let found = signs(&lively, &vec![usual(); 5], &limits, 1);
+    assert!(matches!(found[..], [Sign::New { .. }]), "{found:?}");
 }
