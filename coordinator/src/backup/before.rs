@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher as _};
 use formats::listing::entry::{Entry, EntryKind, Timestamp};
 
 use crate::backup::changes::ChangeKind;
+use crate::backup::comparison::data_bytes;
 
 /// What the parent has at a place, until it is known what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Before {
     kind: EntryKind,
     /// A file's bytes.
     pub size: u64,
+    /// The same without holes.
+    pub data_bytes: u64,
     /// When it was changed.
     pub mtime: Timestamp,
     /// Its inode.
@@ -29,6 +32,7 @@ impl Before {
         Self {
             kind: stat.kind,
             size: stat.size,
+            data_bytes: data_bytes(entry),
             mtime: stat.mtime,
             inode: stat.inode,
             digest: (!is_unchanged).then(|| Digest::of(entry)),

@@ -25,6 +25,7 @@ const CHUNK_EXTENT_BYTES_MIN: u64 = 1 + 32;
 #[derive(Debug, Default)]
 pub struct Comparison {
     counts: Compared,
+    grown_bytes: u64,
     changes: Gathering,
     gone_inodes: HashSet<u64>,
     added_inodes: HashSet<u64>,
@@ -63,13 +64,14 @@ impl Comparison {
     }
 
     /// What the host has listed in a directory, and what became of it: an entry of the new listing, or nothing where it vanished.
-    /// The parent has something at the same place or nothing.
+    /// The parent has something at the same place or nothing. So many bytes of what is there now are in new chunks.
     pub fn settled(
         &mut self,
         directory: &[u8],
         name: &[u8],
         now: Option<&Entry>,
         was: Option<Before>,
+        new_bytes: u64,
     ) {
         let change = match (now, &was) {
             (Some(now), Some(was)) => was.difference(now),
@@ -89,12 +91,14 @@ impl Comparison {
             return;
         };
         let Some(was) = was else {
-            self.added(now);
+            self.added(now, new_bytes);
             return;
         };
         let is = &now.stat;
         self.counts.same_inode += u64::from(was.inode == is.inode);
         self.counts.changed += u64::from(was.size != is.size || was.mtime != is.mtime);
+        let grown = data_bytes(now).saturating_sub(was.data_bytes);
+        self.grown_bytes = self.grown_bytes.saturating_add(grown.min(new_bytes));
     }
 
     fn before(&mut self, name: &[u8]) {
@@ -107,9 +111,10 @@ impl Comparison {
         }
     }
 
-    fn added(&mut self, entry: &Entry) {
+    fn added(&mut self, entry: &Entry, new_bytes: u64) {
         self.counts.added += 1;
-        self.counts.added_bytes = self.counts.added_bytes.saturating_add(data_bytes(entry));
+        let added = data_bytes(entry).min(new_bytes);
+        self.counts.added_bytes = self.counts.added_bytes.saturating_add(added);
         if self.added_inodes.len() < INODES_MAX {
             self.added_inodes.insert(entry.stat.inode);
         }
@@ -135,6 +140,7 @@ impl Comparison {
         Comparing {
             counts: Compared {
                 moved,
+                grown_bytes: Some(self.grown_bytes),
                 ..self.counts
             },
             new_ending: new
@@ -231,7 +237,7 @@ mod tests {
     /// An entry of the new listing, and what the parent has in its place.
     fn settle(comparison: &mut Comparison, now: &Entry, was: Option<&Entry>) {
         let was = was.map(|was| Before::of(was, was == now));
-        comparison.settled(b"d", &now.name, Some(now), was);
+        comparison.settled(b"d", &now.name, Some(now), was, data_bytes(now));
     }
 
     #[test]
@@ -300,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn what_files_add_and_grow_by_counts_as_far_as_it_is_in_new_chunks() {
+        let mut comparison = Comparison::default();
+        let mut repeated = entry("added", 1, 1_000);
+        repeated.content = Content::Extents(vec![chunk(10); 100]);
+        comparison.settled(b"d", b"added", Some(&repeated), None, 10);
+        let was = Before::of(&entry("grown", 2, 400), false);
+        for (bytes, new_bytes) in [(1_000, 500), (1_000, 700), (450, 450), (300, 300)] {
+            let grown = entry("grown", 2, bytes);
+            comparison.settled(b"d", b"grown", Some(&grown), Some(was), new_bytes);
+        }
+        let counts = comparison.finish().counts;
+        assert_eq!(counts.added_bytes, 10);
+        assert_eq!(counts.grown_bytes, Some(500 + 600 + 50));
+    }
+
+    #[test]
     fn what_is_no_file_any_more_is_gone() {
         let mut comparison = Comparison::default();
         let mut directory = entry("x", 1, 0);
@@ -313,8 +335,8 @@ mod tests {
     fn what_is_listed_and_vanishes_is_gone_and_what_has_no_content_adds_no_bytes() {
         let mut comparison = Comparison::default();
         let was = Before::of(&entry("x", 1, 5), false);
-        comparison.settled(b"d", b"x", None, Some(was));
-        comparison.settled(b"d", b"y", None, None);
+        comparison.settled(b"d", b"x", None, Some(was), 0);
+        comparison.settled(b"d", b"y", None, None, 0);
         let mut missing = entry("claimed", 2, u64::MAX);
         missing.content = Content::Missing;
         settle(&mut comparison, &missing, None);

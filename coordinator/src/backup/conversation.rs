@@ -27,6 +27,7 @@ use crate::backup::comparison::content_bytes;
 use crate::backup::control::{Incoming, Outgoing};
 use crate::backup::error::{RunError, TOLD_BYTES_MAX};
 use crate::backup::listing_writer::ListingWriter;
+use crate::backup::new_chunks::NewChunks;
 use crate::backup::parent::Parent;
 use crate::backup::pending::{CutPage, Judged, Pending, PendingBlock, PendingEntry, Waiting};
 use crate::backup::progress::Progress;
@@ -89,6 +90,8 @@ pub struct Conversation {
     pub verifier: Verifier,
     /// Knows chunks.
     pub index: SharedIndex,
+    /// Tells how much of each file is new.
+    pub new_chunks: NewChunks,
     /// Cuts long content lists.
     pub chunking: ChunkingKey,
     /// Read everything, whatever the parent knows.
@@ -373,7 +376,11 @@ async fn take_entry(
             PendingEntry::Waiting(Box::new(Waiting::new(found.name, found.stat.kind)))
         }
     };
-    Ok(Judged { entry, before })
+    Ok(Judged {
+        entry,
+        before,
+        new_bytes: 0,
+    })
 }
 
 /// Asks for what is unchanged, and of whose content something is lost.
@@ -480,18 +487,25 @@ async fn write_entry(
     directory: &[u8],
     judged: Judged,
 ) -> Result<(), RunError> {
+    let new_bytes = judged.new_bytes;
     match judged.entry {
         PendingEntry::Done(entry) => {
             let entry = without_vanished_link(conversation, directory, *entry);
             let Conversation { state, parent, .. } = conversation;
-            parent.settled(directory, &entry.name, Some(&entry), judged.before);
+            parent.settled(
+                directory,
+                &entry.name,
+                Some(&entry),
+                judged.before,
+                new_bytes,
+            );
             state.written_bytes = state.written_bytes.saturating_add(content_bytes(&entry));
             carry_before(conversation, Some((directory, &entry))).await?;
             conversation.listing.push(directory, &entry).await
         }
         PendingEntry::Gone { name } => {
             let parent = &mut conversation.parent;
-            parent.settled(directory, &name, None, judged.before);
+            parent.settled(directory, &name, None, judged.before, new_bytes);
             if conversation.state.gone.len() < GONE_LINKS_MAX {
                 conversation.state.gone.insert(join(directory, &name));
             }
@@ -537,10 +551,13 @@ fn without_vanished_link(conversation: &mut Conversation, directory: &[u8], entr
 
 async fn take_content(conversation: &mut Conversation, part: ContentPart) -> Result<(), RunError> {
     check_content(conversation, &part.extents).await?;
+    let of = part.of;
+    let new_bytes = conversation.new_chunks.named(&part.extents);
     let cut = conversation
         .state
         .pending
         .add_content(part, &conversation.chunking)?;
+    conversation.state.pending.note_new(of, new_bytes)?;
     for page in cut {
         store_page(conversation, page).await?;
     }
@@ -611,6 +628,7 @@ async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), Ru
     let Conversation {
         state,
         index,
+        new_chunks,
         outgoing,
         ..
     } = conversation;
@@ -621,6 +639,9 @@ async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), Ru
     }
     state.next_query += 1;
     let ids: Vec<ChunkId> = seen.chunks.iter().map(|(id, _)| *id).collect();
+    if new_chunks.may_be_stored() {
+        note_stored(new_chunks, index, &ids).await?;
+    }
     let stored = index.lengths_of(ids).await?;
     if state.known.len() > KNOWN_MAX {
         state.known.clear();
@@ -635,6 +656,9 @@ async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), Ru
             Some(_) => state.known.insert(id, bytes),
             None => state.promised.insert(id, bytes),
         };
+        if known.is_none() {
+            new_chunks.wanted(id, bytes);
+        }
         wanted.push(known.is_none());
     }
     if state.promised.len() > PROMISED_MAX {
@@ -644,6 +668,22 @@ async fn take_seen(conversation: &mut Conversation, seen: Seen) -> Result<(), Ru
     }
     let answer = Bitmap::new(seen.query, wanted.into_iter());
     outgoing.send(FromCoordinator::Wanted(answer)).await?;
+    Ok(())
+}
+
+/// Chunks that earlier runs brought, of which no snapshot came, are stored and new all the same.
+async fn note_stored(
+    new_chunks: &mut NewChunks,
+    index: &SharedIndex,
+    ids: &[ChunkId],
+) -> Result<(), RunError> {
+    let asked = ids.to_vec();
+    let places = index.with(move |index| index.locate_many(&asked)).await?;
+    for (id, place) in ids.iter().zip(places) {
+        if let Some(place) = place {
+            new_chunks.stored(*id, place.bytes, place.pack);
+        }
+    }
     Ok(())
 }
 

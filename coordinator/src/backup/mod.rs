@@ -16,6 +16,7 @@ pub mod comparison;
 pub mod control;
 pub mod conversation;
 pub mod guard;
+pub mod new_chunks;
 pub mod newly_excluded;
 pub mod parent;
 pub mod pending;

@@ -74,16 +74,17 @@ impl Parent {
     }
 
     /// Notes what became of an entry that was found in a directory, beside what the parent had in its place: nothing where it
-    /// vanished.
+    /// vanished. So many bytes of it are in new chunks.
     pub fn settled(
         &mut self,
         directory: &[u8],
         name: &[u8],
         now: Option<&Entry>,
         was: Option<Before>,
+        new_bytes: u64,
     ) {
         if let Some(comparison) = &mut self.comparison {
-            comparison.settled(directory, name, now, was);
+            comparison.settled(directory, name, now, was, new_bytes);
         }
     }
 

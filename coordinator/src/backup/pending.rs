@@ -69,6 +69,8 @@ pub struct Judged {
     pub entry: PendingEntry,
     /// The parent's entry at its place.
     pub before: Option<Before>,
+    /// Bytes of its content that are in new chunks.
+    pub new_bytes: u64,
 }
 
 /// What is known of an entry that waits.
@@ -180,7 +182,7 @@ impl Pending {
         self.batches.pop_front().map(|batch| batch.blocks)
     }
 
-    fn slot(&mut self, of: EntryRef) -> Result<(&mut PendingEntry, &mut u64), PendingError> {
+    fn slot(&mut self, of: EntryRef) -> Result<(&mut Judged, &mut u64), PendingError> {
         let missing = PendingError::NotWaiting {
             batch: of.batch,
             entry: of.entry,
@@ -193,7 +195,9 @@ impl Pending {
             .and_then(|place| self.batches.get_mut(place))
             .ok_or(missing.clone())?;
         match entry_at(&mut batch.blocks, of.entry as usize) {
-            Some(slot @ PendingEntry::Waiting(_)) => Ok((slot, &mut batch.waiting)),
+            Some(judged) if matches!(judged.entry, PendingEntry::Waiting(_)) => {
+                Ok((judged, &mut batch.waiting))
+            }
             _ => Err(missing),
         }
     }
@@ -210,7 +214,7 @@ impl Pending {
             entry: of.entry,
             rule,
         };
-        let (PendingEntry::Waiting(waiting), _) = self.slot(of)? else {
+        let PendingEntry::Waiting(waiting) = &mut self.slot(of)?.0.entry else {
             return Ok(Vec::new());
         };
         if waiting.kind != EntryKind::File {
@@ -240,9 +244,16 @@ impl Pending {
             .collect())
     }
 
+    /// Notes that so many bytes of a waiting file's content are in new chunks.
+    pub fn note_new(&mut self, of: EntryRef, bytes: u64) -> Result<(), PendingError> {
+        let (judged, _) = self.slot(of)?;
+        judged.new_bytes = judged.new_bytes.saturating_add(bytes);
+        Ok(())
+    }
+
     /// The last content page of a waiting file, if it has pages; to be stored before [`Self::close`].
     pub fn last_page(&mut self, of: EntryRef) -> Result<Option<CutPage>, PendingError> {
-        let (PendingEntry::Waiting(waiting), _) = self.slot(of)? else {
+        let PendingEntry::Waiting(waiting) = &mut self.slot(of)?.0.entry else {
             return Ok(None);
         };
         let extents = match &mut waiting.pages {
@@ -254,7 +265,7 @@ impl Pending {
 
     /// Notes a stored content page of a waiting file.
     pub fn add_page(&mut self, of: EntryRef, page: ContentPage) -> Result<(), PendingError> {
-        if let (PendingEntry::Waiting(waiting), _) = self.slot(of)?
+        if let PendingEntry::Waiting(waiting) = &mut self.slot(of)?.0.entry
             && let Some((_, pages)) = &mut waiting.pages
         {
             pages.push(page);
@@ -271,7 +282,7 @@ impl Pending {
             rule,
         };
         let (slot, waiting_count) = self.slot(of)?;
-        let PendingEntry::Waiting(waiting) = slot else {
+        let PendingEntry::Waiting(waiting) = &mut slot.entry else {
             return Ok(());
         };
         let name = std::mem::take(&mut waiting.name);
@@ -306,19 +317,19 @@ impl Pending {
                 }))
             }
         };
-        *slot = closed;
+        slot.entry = closed;
         *waiting_count -= 1;
         Ok(())
     }
 }
 
 /// An entry by its number among those of all blocks.
-fn entry_at(blocks: &mut [PendingBlock], number: usize) -> Option<&mut PendingEntry> {
+fn entry_at(blocks: &mut [PendingBlock], number: usize) -> Option<&mut Judged> {
     let mut left = number;
     for block in blocks {
         let entries = block.entries.len();
         if left < entries {
-            return block.entries.get_mut(left).map(|judged| &mut judged.entry);
+            return block.entries.get_mut(left);
         }
         left -= entries;
     }

@@ -27,6 +27,7 @@ use crate::backup::hooks::Hooks;
 use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::ssh_target;
 use crate::backup::meta_writer::MetaWriter;
+use crate::backup::new_chunks::NewChunks;
 use crate::backup::newly_excluded::NewlyExcluded;
 use crate::backup::parent::{Parent, tell_damaged};
 use crate::backup::progress::{Progress, Step};
@@ -653,6 +654,7 @@ async fn begin_conversation(
             },
         ),
         index: prepared.opened.index.clone(),
+        new_chunks: new_chunks_of(coordinator, host, prepared).await?,
         chunking,
         full_read: options.full_read,
         sources: Sources::new(&sources(host)),
@@ -662,6 +664,23 @@ async fn begin_conversation(
         progress: Arc::clone(progress),
         state: State::default(),
     })
+}
+
+/// What runs brought since the parent, and no snapshot has, is new.
+async fn new_chunks_of(
+    coordinator: &Coordinator,
+    host: &Host,
+    prepared: &Prepared,
+) -> Result<NewChunks, RunError> {
+    let Some((_, parent)) = &prepared.parent else {
+        return Ok(NewChunks::default()); // Everything of a first run is new, and nobody asks.
+    };
+    let state = coordinator.state.lock().await;
+    let mut runs = state.runs_since_snapshot(host.name.as_str(), prepared.run, parent.run)?;
+    drop(state);
+    runs.retain(|run| *run != prepared.run);
+    let earlier = prepared.opened.index.brought_earlier(runs).await?;
+    Ok(NewChunks::new(earlier))
 }
 
 /// Only an index that may lack something is asked for what unchanged files consist of.

@@ -1,6 +1,7 @@
 //! One repository's index, shared by the tasks of a run. Its calls are SQLite's and block, so each goes to a
 //! blocking thread; one at a time, so that a pack being taken in and a question never meet in a lock's time-out.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use formats::ids::{ChunkId, PackId, RunId};
@@ -9,6 +10,7 @@ use formats::pack::table::Table;
 use formats::seal::run_header::Purpose;
 
 use crate::backup::error::RunError;
+use crate::backup::new_chunks::BroughtEarlier;
 use crate::clock::Clock;
 use crate::index::{Index, IndexError, PackFacts};
 use crate::snapshot::place::{ChunkLocator, ChunkPlace, LocateError};
@@ -150,15 +152,23 @@ impl SharedIndex {
     pub async fn new_data(&self, runs: Vec<RunId>) -> Result<NewData, RunError> {
         self.with(move |index| {
             let mut new = NewData::default();
-            for run in runs {
-                for pack in index.packs_of_run(run)? {
-                    let pack = pack?;
-                    if pack.facts.purpose == Purpose::Data {
-                        new.add(&pack.table);
-                    }
-                }
-            }
+            each_data_pack(index, &runs, |_, table| new.add(table))?;
             Ok(new)
+        })
+        .await
+    }
+
+    /// The data packs of these runs, and how much is in them.
+    pub async fn brought_earlier(&self, runs: Vec<RunId>) -> Result<BroughtEarlier, RunError> {
+        self.with(move |index| {
+            let mut new = NewData::default();
+            let mut packs = HashSet::new();
+            each_data_pack(index, &runs, |pack, table| {
+                new.add(table);
+                packs.insert(pack);
+            })?;
+            let bytes = new.plain;
+            Ok(BroughtEarlier { packs, bytes })
         })
         .await
     }
@@ -188,6 +198,22 @@ impl SharedIndex {
         })
         .await
     }
+}
+
+fn each_data_pack(
+    index: &Index,
+    runs: &[RunId],
+    mut work: impl FnMut(PackId, &Table),
+) -> Result<(), IndexError> {
+    for run in runs {
+        for pack in index.packs_of_run(*run)? {
+            let pack = pack?;
+            if pack.facts.purpose == Purpose::Data {
+                work(pack.facts.pack, &pack.table);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl ChunkLocator for SharedIndex {

@@ -78,8 +78,11 @@ pub struct Compared {
     pub changed: u64,
     /// Files at places where there was none.
     pub added: u64,
-    /// Bytes of those.
+    /// Bytes of those in chunks that no snapshot had, each counted once.
     pub added_bytes: u64,
+    /// Such bytes of files that were there before, as far as they have grown; nothing where the parent was not read, and of
+    /// earlier runs.
+    pub grown_bytes: Option<u64>,
     /// Files of the parent that are the same inode still.
     pub same_inode: u64,
 }
@@ -359,7 +362,8 @@ fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64
     let Compared {
         before, changed, ..
     } = now.compared;
-    let new = percent(now.new_bytes, now.counted(Counting::of(now, past)));
+    let grown = Growth::of(now, past, Counting::of(now, past));
+    let new = percent(now.new_bytes, grown.bytes);
     let share = percent(changed, before);
     let usual = median(past, |run| {
         percent(run.compared.changed, run.compared.before)
@@ -377,10 +381,7 @@ fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64
 /// New data that neither added files nor growth explain.
 fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Vec<Sign> {
     let counting = Counting::of(now, past);
-    let bytes = now.counted(counting);
-    let before = past.first().map_or(0, |last| last.counted(counting));
-    let grown = bytes.saturating_sub(before);
-    let explained = grown.max(now.compared.added_bytes);
+    let Growth { explained, bytes } = Growth::of(now, past, counting);
     let new = now.new_bytes.saturating_sub(explained);
     if new < limits.bytes.bytes() {
         return Vec::new();
@@ -406,6 +407,31 @@ fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u6
         });
     }
     signs
+}
+
+/// What became more. What was stored before explains nothing and makes no share less, however often a host repeats it.
+struct Growth {
+    /// New data that added files and growth explain.
+    explained: u64,
+    /// The bytes that shares are of: those before, and what is explained of more.
+    bytes: u64,
+}
+
+impl Growth {
+    fn of(now: &Figures, past: &[Figures], counting: Counting) -> Self {
+        let before = past.first().map_or(0, |last| last.counted(counting));
+        let bytes = now.counted(counting);
+        let grown = bytes.saturating_sub(before);
+        let added = now.compared.added_bytes;
+        let explained = match now.compared.grown_bytes {
+            Some(by_new) => grown.min(by_new.saturating_add(added)).max(added),
+            None => grown.max(added),
+        };
+        Self {
+            explained,
+            bytes: bytes.min(before.saturating_add(explained)),
+        }
+    }
 }
 
 fn ending(now: &Figures, limits: &AnomalyLimits) -> Option<Sign> {

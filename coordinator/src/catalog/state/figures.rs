@@ -149,6 +149,7 @@ fn read_figures(row: &Row<'_>) -> rusqlite::Result<Figures> {
             changed: unsigned(row, 7)?,
             added: unsigned(row, 8)?,
             added_bytes: unsigned(row, 9)?,
+            grown_bytes: None,
             same_inode: unsigned(row, 10)?,
         },
         new_ending: None,

@@ -393,3 +393,61 @@ fn with_runs_of_a_version_that_counted_holes_new_data_is_a_share_of_bytes_with_h
     let found = signs(&lively, &vec![usual(); 5], &limits, 1);
     assert!(matches!(found[..], [Sign::New { .. }]), "{found:?}");
 }
+
+/// A host that was encrypted in place, with so many bytes of what was stored before repeated in another file.
+fn encrypted_and_padded(padding: u64) -> Figures {
+    Figures {
+        bytes: 1_024 * MIB + padding,
+        bytes_with_holes: Some(1_024 * MIB + padding),
+        new_bytes: 1_000 * MIB,
+        incompressible: 1_000 * MIB,
+        compared: Compared {
+            changed: 950,
+            added: 1,
+            grown_bytes: Some(0),
+            ..usual().compared
+        },
+        ..usual()
+    }
+}
+
+#[test]
+fn nothing_that_was_stored_before_explains_new_data() {
+    for padding in [0, 1_024 * MIB, 1 << 50] {
+        let found = judged(&encrypted_and_padded(padding));
+        assert!(
+            matches!(
+                found[..],
+                [
+                    Sign::Changed { .. },
+                    Sign::New { .. },
+                    Sign::Incompressible { .. }
+                ]
+            ),
+            "{padding}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn files_that_grow_by_new_data_are_not_suspicious() {
+    let grown = |by_new| Figures {
+        bytes: 9_000 * MIB,
+        bytes_with_holes: Some(9_000 * MIB),
+        new_bytes: 8_000 * MIB,
+        incompressible: 8_000 * MIB,
+        compared: Compared {
+            grown_bytes: Some(by_new),
+            ..usual().compared
+        },
+        ..usual()
+    };
+    assert_eq!(judged(&grown(7_976 * MIB)), []);
+    assert_eq!(judged(&grown(0)).len(), 2);
+    // Growth counts for no more than all files have grown together.
+    let rewritten = Figures {
+        bytes: 1_024 * MIB,
+        ..grown(7_976 * MIB)
+    };
+    assert_eq!(judged(&rewritten).len(), 2);
+}
