@@ -2,7 +2,9 @@
 //! Carries out no command itself.
 
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -69,6 +71,8 @@ use coordinator::terminal::{write_error, write_json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Threads on which tasks go on. Some of them wait for the state file: where its disk hangs, the others still answer.
+const WORKERS_MIN: usize = 8;
 /// How long work on other threads may go on after a command has ended.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
@@ -150,7 +154,9 @@ fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.command.writes() {
         refuse_readers(&cli.global)?;
     }
+    let cores = thread::available_parallelism().map_or(WORKERS_MIN, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(WORKERS_MIN))
         .enable_all()
         .build()
         .context("cannot start the threads")?;
