@@ -31,7 +31,7 @@ use figures::{figure_tables, figures_without_holes};
 use holds::hold_tables;
 use hooks::hooks_tables;
 use identities::identity_tables;
-use notifications::notification_tables;
+use notifications::{notification_tables, refusals};
 use occasions::occasions_tables;
 use results::results_tables;
 use retention::retention_tables;
@@ -88,7 +88,7 @@ const SCHEMA: Schema = Schema {
     what: "state file",
     remedy: "put back a copy of it; it alone says which repository is which host's",
     application_id: 0x4361_5354, // "CaST"
-    version: 15,
+    version: 16,
     cache_kib: 2 << 10,
     upgrades: &[
         (1, foreign_records!()),
@@ -105,6 +105,7 @@ const SCHEMA: Schema = Schema {
         (12, change_tables!()),
         (13, figures_without_holes!()),
         (14, settled_clock_tables!()),
+        (15, refusals!()),
     ],
     sql: concat!(
         "
@@ -139,7 +140,8 @@ CREATE INDEX runs_by_host ON runs (host, started);
         stream_size_tables!(),
         change_tables!(),
         figures_without_holes!(),
-        settled_clock_tables!()
+        settled_clock_tables!(),
+        refusals!()
     ),
 };
 

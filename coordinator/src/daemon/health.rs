@@ -30,6 +30,8 @@ struct Facts {
     moved: Instant,
     services: BTreeMap<&'static str, String>,
     targets: BTreeMap<String, String>,
+    /// What was given up last, by target.
+    given_up: BTreeMap<String, String>,
 }
 
 impl Health {
@@ -39,6 +41,7 @@ impl Health {
             moved: now,
             services: BTreeMap::new(),
             targets: BTreeMap::new(),
+            given_up: BTreeMap::new(),
         })))
     }
 
@@ -62,6 +65,12 @@ impl Health {
         self.facts().targets.insert(name.to_owned(), problem);
     }
 
+    /// A message to a target was given up, and somebody must hear of it otherwise: it is told until the daemon ends, whatever
+    /// the target takes.
+    pub fn target_lost(&self, name: &str, problem: String) {
+        self.facts().given_up.insert(name.to_owned(), problem);
+    }
+
     /// A target of notifications took something.
     pub fn target_took(&self, name: &str) {
         self.facts().targets.remove(name);
@@ -69,7 +78,9 @@ impl Health {
 
     /// Forgets targets that are not there any more.
     pub fn keep_targets(&self, is_there: impl Fn(&str) -> bool) {
-        self.facts().targets.retain(|name, _| is_there(name));
+        let mut facts = self.facts();
+        facts.targets.retain(|name, _| is_there(name));
+        facts.given_up.retain(|name, _| is_there(name));
     }
 
     /// The names of what does not work of the daemon itself: with any of them it needs a person.
@@ -93,7 +104,8 @@ impl Health {
             what: format!("service {name}"),
             problem: problem.clone(),
         });
-        let targets = facts.targets.iter().map(|(name, problem)| Trouble {
+        let targets = facts.targets.iter().chain(&facts.given_up);
+        let targets = targets.map(|(name, problem)| Trouble {
             what: format!("notify target {name}"),
             problem: problem.clone(),
         });
@@ -138,6 +150,10 @@ mod tests {
         health.service_up("notifier");
         // A target that cannot be reached is no fault of the daemon's.
         assert!(health.down(after(began, 2)).is_empty());
+        health.target_lost("hook", "given up".to_owned());
+        health.target_took("hook");
+        let troubles = health.troubles(after(began, 2));
+        assert_eq!(troubles[0].problem, "given up");
         health.keep_targets(|name| name != "hook");
         assert!(health.troubles(after(began, 2)).is_empty());
     }

@@ -15,6 +15,8 @@ use crate::terminal::visible;
 const ALERTS_SHOWN_MAX: usize = 50;
 /// The longest text of an alert: errors quote what hosts say.
 const DETAIL_CHARS_MAX: usize = 2_000;
+/// How much of a text is told where many are told together.
+pub const SHORT_CHARS_MAX: usize = 200;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +80,7 @@ impl Alert {
             "subject": self.subject,
             "what": self.facet,
             "title": self.title,
-            "detail": shortened(&self.detail),
+            "detail": shortened(&self.detail, DETAIL_CHARS_MAX),
             "run": self.run.map(|run| run.to_string()),
         })
     }
@@ -181,7 +183,10 @@ fn paragraph(alert: &Alert) -> String {
         visible(&alert.title)
     );
     if !alert.detail.is_empty() {
-        text.push_str(&format!("  {}\n", visible(&shortened(&alert.detail))));
+        text.push_str(&format!(
+            "  {}\n",
+            visible(&shortened(&alert.detail, DETAIL_CHARS_MAX))
+        ));
     }
     if let Some(run) = alert.run {
         text.push_str(&format!("  run {run}\n"));
@@ -189,8 +194,9 @@ fn paragraph(alert: &Alert) -> String {
     text
 }
 
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(DETAIL_CHARS_MAX) {
+/// A text, or its beginning where it is longer.
+pub fn shortened(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }

@@ -34,6 +34,18 @@ pub enum DeliverError {
     Command(#[from] CommandError),
 }
 
+impl DeliverError {
+    /// Whether the target refused this message for what it is, for good: it may take the next one. What a program thinks is not
+    /// known.
+    pub fn is_of_the_message(&self) -> bool {
+        match self {
+            Self::Http(error) => error.is_of_what_was_posted(),
+            Self::Mail(error) => matches!(error, MailError::Refused { .. }),
+            Self::Secret(_) | Self::Command(_) => false,
+        }
+    }
+}
+
 /// What a dead-man switch is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ping {

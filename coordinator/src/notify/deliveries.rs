@@ -14,7 +14,7 @@ use crate::coordinator::Coordinator;
 use crate::daemon::health::Health;
 use crate::notify::http::Poster;
 use crate::notify::switch::Call;
-use crate::notify::turn::{Ended, OutboxError, Turn, Unnoted, on_state};
+use crate::notify::turn::{Ended, Outbox, OutboxError, Turn, Unnoted};
 
 /// How long a turn may go on once the daemon ends: what a target is just taking is written down in that time.
 const END_MAX: Duration = Duration::from_secs(3);
@@ -64,16 +64,17 @@ impl Deliveries {
         for target in targets {
             self.call_if_due(target, current);
         }
-        let due = on_state(current, |state, now| state.due_targets(now)).await?;
+        let outbox = Outbox::of(current);
+        let due = outbox.with(|state, now| state.due_targets(now)).await?;
         for name in due {
             if self.is_busy(&name) {
                 continue;
             }
             match find(&name) {
-                Some(target) => self.begin_turn(target, current),
+                Some(target) => self.begin_turn(target, &outbox),
                 None => {
                     let gone = name.clone();
-                    let dropped = on_state(current, move |state, _| state.drop_messages(&gone));
+                    let dropped = outbox.with(move |state, _| state.drop_messages(&gone));
                     let dropped = dropped.await?;
                     tracing::warn!(to = %name, dropped, "messages to a target that is not there any more");
                 }
@@ -151,10 +152,10 @@ impl Deliveries {
         self.busy.insert(task.id(), target.name.clone());
     }
 
-    fn begin_turn(&mut self, target: &Target, current: &Arc<Coordinator>) {
+    fn begin_turn(&mut self, target: &Target, outbox: &Outbox) {
         let turn = Turn {
             target: target.clone(),
-            current: Arc::clone(current),
+            outbox: outbox.clone(),
             machine: Arc::clone(&self.machine),
             poster: Arc::clone(&self.poster),
             health: self.health.clone(),

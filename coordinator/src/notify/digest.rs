@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 
 use crate::catalog::state::notifications::Condition;
 use crate::clock::{local, utc};
-use crate::notify::alert::{Level, Message};
+use crate::notify::alert::{Level, Message, SHORT_CHARS_MAX, shortened};
 use crate::status::json::{DestinationJson, HostStatusJson};
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, HostStatus};
 use crate::terminal::{Align, duration_text, size_text, visible, write_table};
+
+/// The most conditions that are told, and how long that is at most.
+const WRONG_LINES_MAX: usize = 200;
+const WRONG_BYTES_MAX: usize = 64 << 10;
 
 /// The end of a repository's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,15 @@ pub struct Digest<'a> {
     pub due: Timestamp,
     /// The time now.
     pub now: Timestamp,
+}
+
+/// How much of conditions is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Details {
+    /// What more is known, shortened.
+    Short,
+    /// Nothing of what hosts and others say.
+    None,
 }
 
 /// When a digest was due last, at or before `now`.
@@ -114,7 +127,7 @@ impl Digest<'_> {
     fn body(&self) -> String {
         let mut out = format!("{}\n\n", local(self.now, self.zone));
         out.push_str(&self.hosts_table());
-        let wrong = wrong_now(self.conditions, self.zone);
+        let wrong = wrong_now(self.conditions, self.zone, Details::Short);
         if !wrong.is_empty() {
             out.push_str("\nWhat is not as it should be:\n");
             out.push_str(&wrong);
@@ -179,15 +192,27 @@ impl Digest<'_> {
 }
 
 /// What is not as it should be, a line for each that says more than since when.
-pub fn wrong_now(conditions: &[Condition], zone: &TimeZone) -> String {
+/// There is an end to it, however much is wrong.
+pub fn wrong_now(conditions: &[Condition], zone: &TimeZone, details: Details) -> String {
     let told = conditions.iter().filter(|one| !one.detail.is_empty());
-    told.map(|condition| {
+    let told: Vec<&Condition> = told.collect();
+    let mut out = String::new();
+    for (number, condition) in told.iter().enumerate() {
         let subject = condition.subject.trim_start_matches("host:");
         let since = local(condition.since, zone);
-        let line = format!("{subject} {}: {}", condition.facet, condition.detail);
-        format!("  since {since} {}\n", visible(&line))
-    })
-    .collect()
+        let detail = match details {
+            Details::Short => format!(": {}", shortened(&condition.detail, SHORT_CHARS_MAX)),
+            Details::None => String::new(),
+        };
+        let line = format!("{subject} {}{detail}", condition.facet);
+        let line = format!("  since {since} {}\n", visible(&line));
+        if number == WRONG_LINES_MAX || out.len() + line.len() > WRONG_BYTES_MAX {
+            out.push_str(&format!("  and {} more\n", told.len() - number));
+            break;
+        }
+        out.push_str(&line);
+    }
+    out
 }
 
 fn host_json(host: &HostStatus, now: Timestamp) -> Value {
@@ -213,13 +238,44 @@ mod tests {
     use jiff::civil::time;
     use jiff::tz::TimeZone;
 
-    use super::last_due;
+    use super::{Details, SHORT_CHARS_MAX, WRONG_BYTES_MAX, WRONG_LINES_MAX, last_due, wrong_now};
+    use crate::catalog::state::notifications::Condition;
 
     fn due(now: &str) -> String {
         let zone = TimeZone::get("Europe/Zurich").expect("a zone");
         let now: Timestamp = now.parse().expect("a time");
         let due = last_due(time(2, 30, 0, 0), &zone, now).expect("there is always one");
         due.to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_has_an_end_however_much_and_whatever_it_is() {
+        let wrong = |count: usize, detail: &str| {
+            let one = |number| Condition {
+                subject: format!("host:web{number}"),
+                facet: "run".to_owned(),
+                since: Timestamp::UNIX_EPOCH,
+                detail: detail.to_owned(),
+                run: None,
+            };
+            (0..count).map(one).collect::<Vec<_>>()
+        };
+        let told = |wrong: &[Condition], details| wrong_now(wrong, &TimeZone::UTC, details);
+        let long = told(&wrong(1, &"x".repeat(5_000)), Details::Short);
+        assert!(long.ends_with("x...\n"), "{long}");
+        assert!(long.len() < SHORT_CHARS_MAX + 100, "{long}");
+        let many = told(&wrong(WRONG_LINES_MAX + 3, "x"), Details::Short);
+        assert_eq!(many.lines().count(), WRONG_LINES_MAX + 1);
+        assert!(many.ends_with("web199 run: x\n  and 3 more\n"), "{many}");
+        // What is shown of a control character is longer than it.
+        let wide = told(
+            &wrong(WRONG_LINES_MAX, &"\u{9b}".repeat(500)),
+            Details::Short,
+        );
+        assert!(wide.len() < WRONG_BYTES_MAX + 100);
+        assert!(wide.ends_with(" more\n"));
+        let bare = told(&wrong(1, "x"), Details::None);
+        assert!(bare.ends_with(" web0 run\n"), "{bare}");
     }
 
     #[test]

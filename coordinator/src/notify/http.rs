@@ -65,6 +65,25 @@ pub enum HttpError {
     },
 }
 
+impl HttpError {
+    /// Whether it was refused for what was posted, so that something else may be taken: not where somebody else must show a
+    /// token first, the URL is wrong, or one only came too late or too soon.
+    pub fn is_of_what_was_posted(&self) -> bool {
+        let Self::Refused { status, .. } = self else {
+            return false;
+        };
+        let is_of_the_target = matches!(
+            *status,
+            StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND
+                | StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_MANY_REQUESTS
+        );
+        status.is_client_error() && !is_of_the_target
+    }
+}
+
 /// What goes with a request.
 #[derive(Debug, Default)]
 pub struct Extra {

@@ -1,5 +1,7 @@
 //! What becomes of messages that a target did not take for long. What they told is over by the time it takes some again: one
-//! message in their place says how many there were and names them, and what is still so is told in full. Pure.
+//! message in their place says how many there were and names them, and what is still so is told in full. So it is with messages
+//! that a target refuses for what they are; where it refuses the one in their place too, there is another one with nothing in it
+//! that hosts say, and in the end none. Pure.
 
 use formats::ids::RunId;
 use jiff::tz::TimeZone;
@@ -8,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::catalog::state::notifications::{Condition, Waiting};
 use crate::clock::{local, utc};
-use crate::notify::alert::{Level, Message};
-use crate::notify::digest::wrong_now;
+use crate::notify::alert::{Level, Message, SHORT_CHARS_MAX, shortened};
+use crate::notify::digest::{Details, wrong_now};
 use crate::terminal::visible;
 
 /// A message that waits for longer has missed its time.
@@ -21,6 +23,11 @@ pub const WAITING_MAX: u32 = 500;
 /// What missed its time and was refused as often counts as missed although it is still so: perhaps it is this very message that
 /// the target does not take.
 const ATTEMPTS_MAX: u32 = 10;
+/// What was refused as often for what it is counts as missed: perhaps it is something in it that the target does not take. One
+/// in the place of such messages is made anew when it was refused as often once more.
+pub const REFUSED_MAX: u32 = 3;
+/// What says nothing of what hosts say and was refused as often is given up.
+const REFUSED_BRIEF_MAX: u32 = 10;
 /// The most things that are named; the oldest of more are only counted.
 const LINES_MAX: usize = 50;
 /// The kind of such a message, in its JSON.
@@ -32,6 +39,10 @@ pub struct Old {
     id: i64,
     /// Whether it is one in the place of others.
     is_summary: bool,
+    /// Whether that has no details.
+    is_brief: bool,
+    /// How often it was refused for what it is.
+    refused: u32,
     is_digest: bool,
     created: Timestamp,
     /// Whether it counts as missed whatever it tells.
@@ -60,6 +71,14 @@ pub struct Summary {
     pub ids: Vec<i64>,
     /// The message.
     pub message: Message,
+    /// How often it counts as refused: once to begin with where one of those was, so that it holds up nothing either.
+    pub refused: u32,
+}
+
+/// Whether a message that was refused once more is given up: the shortest one that there could be.
+pub fn is_given_up(waiting: &Waiting) -> bool {
+    let json: Value = serde_json::from_str(&waiting.message.json).unwrap_or_default();
+    json["brief"] == true && waiting.refused >= REFUSED_BRIEF_MAX
 }
 
 impl Old {
@@ -70,6 +89,7 @@ impl Old {
             message,
             created,
             attempts,
+            refused,
         } = waiting;
         let json: Value = serde_json::from_str(&message.json).unwrap_or_default();
         let is_summary = json["kind"] == KIND;
@@ -90,9 +110,11 @@ impl Old {
         Self {
             id,
             is_summary,
+            is_brief: json["brief"] == true,
+            refused,
             is_digest: json["kind"] == "digest",
             created,
-            is_given_up: is_too_many || attempts >= ATTEMPTS_MAX,
+            is_given_up: is_too_many || attempts >= ATTEMPTS_MAX || refused >= REFUSED_MAX,
             count: json["count"].as_u64().filter(|_| is_summary).unwrap_or(1),
             since: since.filter(|_| is_summary).unwrap_or(created),
             lines,
@@ -105,6 +127,11 @@ impl Old {
             false => !self.lines.iter().any(|line| line.is_so(conditions)),
         };
         self.is_summary || self.is_given_up || is_over
+    }
+
+    /// Whether it is to be summed up anew, with less.
+    fn is_to_be_brief(&self) -> bool {
+        self.is_summary && !self.is_brief && self.refused > REFUSED_MAX
     }
 }
 
@@ -150,12 +177,16 @@ impl Line {
             false => "",
         };
         let at = local(self.at, &TimeZone::UTC);
-        format!("{at} {}: {}{still}\n", self.level, visible(&self.title))
+        format!(
+            "{at} {}: {}{still}\n",
+            self.level,
+            visible(&shortened(&self.title, SHORT_CHARS_MAX))
+        )
     }
 }
 
-/// The message in the place of those that are missed; nothing where there is none but such a message already. `old` is a
-/// target's, the oldest first; `conditions` hold now.
+/// The message in the place of those that are missed; nothing where there is none but such a message already, unless that is to
+/// be made anew with less in it. `old` is a target's, the oldest first; `conditions` hold now.
 pub fn summary(
     old: &[Old],
     conditions: &[Condition],
@@ -164,7 +195,11 @@ pub fn summary(
 ) -> Option<Summary> {
     let missed = old.iter().filter(|one| one.is_missed(conditions, now));
     let missed: Vec<&Old> = missed.collect();
-    if missed.iter().all(|one| one.is_summary) {
+    let is_brief = missed
+        .iter()
+        .any(|one| one.is_brief || one.is_to_be_brief());
+    let is_new = |one: &&Old| !one.is_summary || one.is_to_be_brief();
+    if !missed.iter().any(is_new) {
         return None;
     }
     let count: u64 = missed.iter().map(|one| one.count).sum();
@@ -177,24 +212,29 @@ pub fn summary(
     let level = is_so.map(|line| line.level).max();
     // Whoever is not told for hours should look why, whatever it was.
     let level = level.unwrap_or(Level::Warning).max(Level::Warning);
-    let (messages, were) = match count {
-        1 => ("message", "was"),
-        _ => ("messages", "were"),
-    };
-    let since_text = local(since, &TimeZone::UTC);
-    let title = format!("{count} {messages} {were} not delivered since {since_text}");
+    let title = title(count, since);
     let mut body = format!("{title}, in short:\n");
     if named.len() < lines.len() {
         body.push_str("(the last ones)\n");
     }
     body.extend(named.iter().map(|line| line.text(conditions)));
     let at = local(now, &TimeZone::UTC);
-    match wrong_now(conditions, &TimeZone::UTC) {
+    let details = match is_brief {
+        true => Details::None,
+        false => Details::Short,
+    };
+    match wrong_now(conditions, &TimeZone::UTC, details) {
         wrong if wrong.is_empty() => body.push_str(&format!("\nAt {at} nothing was wrong.\n")),
         wrong => body.push_str(&format!("\nWhat was not as it should be at {at}:\n{wrong}")),
     }
     let ids: Vec<i64> = missed.iter().map(|one| one.id).collect();
-    let key = format!("{coordinator} {KIND} {} {}", ids.first()?, ids.last()?);
+    // One with less in it is another message.
+    let brief = if is_brief { " brief" } else { "" };
+    let key = format!(
+        "{coordinator} {KIND} {} {}{brief}",
+        ids.first()?,
+        ids.last()?
+    );
     let json = json!({
         "id": key,
         "kind": KIND,
@@ -205,6 +245,7 @@ pub fn summary(
         "text": body,
         "count": count,
         "since": utc(since),
+        "brief": is_brief,
         "alerts": named.iter().map(|line| line.json(conditions)).collect::<Value>(),
     });
     Some(Summary {
@@ -216,7 +257,30 @@ pub fn summary(
             body,
             json,
         },
+        refused: counted_refusals(&missed, is_brief),
     })
+}
+
+fn title(count: u64, since: Timestamp) -> String {
+    let (messages, were) = match count {
+        1 => ("message", "was"),
+        _ => ("messages", "were"),
+    };
+    let since = local(since, &TimeZone::UTC);
+    format!("{count} {messages} {were} not delivered since {since}")
+}
+
+/// How often a message in the place of others counts as refused: a brief one begins anew, and another one goes on where such a
+/// message was before.
+fn counted_refusals(missed: &[&Old], is_brief: bool) -> u32 {
+    if is_brief {
+        return 1;
+    }
+    let of_one = |one: &&Old| match one.is_summary {
+        true => one.refused,
+        false => one.refused.min(1),
+    };
+    missed.iter().map(of_one).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -260,6 +324,7 @@ mod tests {
             },
             created: minute(id),
             attempts,
+            refused: 0,
         }
     }
 

@@ -1,6 +1,8 @@
-//! A target's turn: what waits for it is delivered one after the other, in its order, until the target fails. What came of each
-//! message is written down before the next one, so that whoever goes on later gives it to nobody again.
+//! A target's turn: what waits for it is delivered one after the other, in its order, until the target fails. A message that it
+//! refuses for what it is holds up no other one. What came of each message is written down before the next one, so that whoever
+//! goes on later gives it to nobody again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,6 +10,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::state::State;
+use crate::catalog::state::notifications::{OldLimits, Waiting};
+use crate::clock::Clock;
 use crate::config::notify_settings::Target;
 use crate::coordinator::Coordinator;
 use crate::daemon::health::Health;
@@ -15,7 +19,9 @@ use crate::database::DatabaseError;
 use crate::notify::alert::Message;
 use crate::notify::deliver::{DeliverError, deliver};
 use crate::notify::http::Poster;
-use crate::notify::missed::{MISSED_AFTER, Old, Summary, WAITING_MAX, summary};
+use crate::notify::missed::{
+    MISSED_AFTER, Old, REFUSED_MAX, Summary, WAITING_MAX, is_given_up, summary,
+};
 use crate::terminal::error_line;
 
 /// The most messages of one turn; then the next one begins, with the configuration that is in force by then.
@@ -53,8 +59,12 @@ pub enum TurnError {
 pub enum Outcome {
     /// It was taken.
     Taken,
-    /// It is given again then.
+    /// It is given again then, and what comes after it waits.
     Again(Timestamp),
+    /// It was refused for what it is; it is given again then, and nothing waits for it.
+    Refused(Timestamp),
+    /// It was refused so often that it is not given again.
+    GivenUp,
 }
 
 /// What came of a message and is not written down yet.
@@ -75,13 +85,42 @@ pub struct Ended {
     pub goes_on: bool,
 }
 
+/// Where what waits is kept.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// The state file.
+    pub file: PathBuf,
+    /// By what time it is used.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Outbox {
+    /// A coordinator's.
+    pub fn of(current: &Coordinator) -> Self {
+        Self {
+            file: current.state_dir.state_file(),
+            clock: Arc::clone(&current.clock),
+        }
+    }
+
+    /// Does something with the state on a thread that may wait.
+    pub async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State, Timestamp) -> Result<T, DatabaseError> + Send + 'static,
+    ) -> Result<T, OutboxError> {
+        let (file, now) = (self.file.clone(), self.clock.now());
+        let done = spawn_blocking(move || work(&mut State::open(&file)?, now));
+        Ok(done.await??)
+    }
+}
+
 /// A target, and what its turn needs.
 #[derive(Debug)]
 pub struct Turn {
     /// Whose turn it is.
     pub target: Target,
-    /// With the configuration in force.
-    pub current: Arc<Coordinator>,
+    /// Where what waits for it is.
+    pub outbox: Outbox,
     /// What this machine is called.
     pub machine: Arc<str>,
     /// Makes requests.
@@ -114,33 +153,59 @@ impl Turn {
     async fn deliver_waiting(&mut self) -> Result<(), TurnError> {
         self.note().await?;
         self.sum_up_missed().await?;
+        let mut refusal = None;
         for _ in 0..TURN_MESSAGES_MAX {
             if self.stop.is_cancelled() {
                 break;
             }
             let name = self.target.name.clone();
-            let next = on_state(&self.current, move |state, now| {
-                state.next_message(&name, now)
-            });
+            let next = self
+                .outbox
+                .with(move |state, now| state.next_message(&name, now));
             let Some(waiting) = next.await? else {
                 break;
             };
-            let message = Message::from(waiting.message);
+            let message = Message::from(waiting.message.clone());
             let delivered = deliver(&self.target, &message, &self.machine, &self.poster).await;
             let outcome = match &delivered {
                 Ok(()) => {
                     tracing::info!(to = %self.target.name, title = %message.title, "told");
                     Outcome::Taken
                 }
-                Err(_) => Outcome::Again(self.current.clock.now() + retry_after(waiting.attempts)),
+                Err(error) => self.after_failure(&waiting, error),
             };
             let id = waiting.id;
             self.unnoted = Some(Unnoted { id, outcome });
             self.note().await?;
-            delivered?;
-            self.health.target_took(&self.target.name);
+            match delivered {
+                Ok(()) => self.health.target_took(&self.target.name),
+                // The target may take the next one.
+                Err(error) if error.is_of_the_message() => refusal = Some(error),
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(())
+        match refusal {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn after_failure(&self, waiting: &Waiting, error: &DeliverError) -> Outcome {
+        let due = self.outbox.clock.now() + retry_after(waiting.attempts);
+        if !error.is_of_the_message() {
+            return Outcome::Again(due);
+        }
+        let (to, title) = (&self.target.name, &waiting.message.title);
+        if !is_given_up(waiting) {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(%to, title, error, "a message is refused, and the next one is tried");
+            return Outcome::Refused(due);
+        }
+        let problem = format!("given up: {title}: {}", error_line(error));
+        self.health.target_lost(to, problem);
+        let error = error as &dyn std::error::Error;
+        tracing::error!(%to, title, error, "a message is given up: it was refused all the time");
+        Outcome::GivenUp
     }
 
     /// Writes down what came of a message; until it is, it is kept.
@@ -148,9 +213,10 @@ impl Turn {
         let Some(Unnoted { id, outcome }) = self.unnoted else {
             return Ok(());
         };
-        let noted = on_state(&self.current, move |state, _| match outcome {
-            Outcome::Taken => state.message_done(id),
+        let noted = self.outbox.with(move |state, _| match outcome {
+            Outcome::Taken | Outcome::GivenUp => state.message_done(id),
             Outcome::Again(due) => state.message_failed(id, due),
+            Outcome::Refused(due) => state.message_refused(id, due),
         });
         noted.await?;
         self.unnoted = None;
@@ -160,17 +226,25 @@ impl Turn {
     /// Puts one message in the place of those that missed their time.
     async fn sum_up_missed(&self) -> Result<(), OutboxError> {
         let (name, machine) = (self.target.name.clone(), Arc::clone(&self.machine));
-        let summed_up = on_state(&self.current, move |state, now| {
-            let before = now - MISSED_AFTER;
-            let old = state.old_messages(&name, before, WAITING_MAX, Old::of)?;
+        let summed_up = self.outbox.with(move |state, now| {
+            let limits = OldLimits {
+                before: now - MISSED_AFTER,
+                newest: WAITING_MAX,
+                refused: REFUSED_MAX,
+            };
+            let old = state.old_messages(&name, limits, Old::of)?;
             if old.is_empty() {
                 return Ok(None);
             }
             let Some(summary) = summary(&old, &state.conditions()?, &machine, now) else {
                 return Ok(None);
             };
-            let Summary { ids, message } = summary;
-            state.replace_messages(&ids, &message.to(&name))?;
+            let Summary {
+                ids,
+                message,
+                refused,
+            } = summary;
+            state.replace_messages(&ids, &message.to(&name), refused)?;
             Ok(Some(message.title))
         });
         if let Some(title) = summed_up.await? {
@@ -180,16 +254,6 @@ impl Turn {
     }
 }
 
-/// Does something with the state on a thread that may wait.
-pub async fn on_state<T: Send + 'static>(
-    current: &Coordinator,
-    work: impl FnOnce(&mut State, Timestamp) -> Result<T, DatabaseError> + Send + 'static,
-) -> Result<T, OutboxError> {
-    let (file, now) = (current.state_dir.state_file(), current.clock.now());
-    let done = spawn_blocking(move || work(&mut State::open(&file)?, now));
-    Ok(done.await??)
-}
-
 fn retry_after(attempts: u32) -> SignedDuration {
     let factor = 1_i64.checked_shl(attempts.min(16)).unwrap_or(i64::MAX);
     let secs = RETRY_FIRST_SECS.saturating_mul(factor).min(RETRY_SECS_MAX);
@@ -197,15 +261,4 @@ fn retry_after(attempts: u32) -> SignedDuration {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-
-    use super::{RETRY_MAX, retry_after};
-
-    #[test]
-    fn what_fails_is_tried_again_ever_more_seldom_and_never_not_at_all() {
-        assert_eq!(retry_after(0), SignedDuration::from_secs(15));
-        assert_eq!(retry_after(2), SignedDuration::from_secs(60));
-        assert_eq!(retry_after(u32::MAX), RETRY_MAX);
-    }
-}
+mod tests;

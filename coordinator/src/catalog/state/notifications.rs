@@ -43,6 +43,16 @@ CREATE TABLE outbox (
 }
 pub(super) use notification_tables;
 
+/// New in version 16.
+macro_rules! refusals {
+    () => {
+        "
+ALTER TABLE outbox ADD COLUMN refused INTEGER NOT NULL DEFAULT 0; -- attempts that the target refused for what it was given
+"
+    };
+}
+pub(super) use refusals;
+
 /// Something that is wrong, and of which was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
@@ -95,6 +105,19 @@ pub struct Waiting {
     pub created: Timestamp,
     /// How often it was tried.
     pub attempts: u32,
+    /// How often the target refused it for what it is: that many of the attempts.
+    pub refused: u32,
+}
+
+/// Which messages count as old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldLimits {
+    /// Those made before.
+    pub before: Timestamp,
+    /// Those that are not among the last so many.
+    pub newest: u32,
+    /// Those that were refused so often.
+    pub refused: u32,
 }
 
 /// What one step changes.
@@ -180,19 +203,23 @@ impl State {
         })
     }
 
-    /// The targets whose first message is due.
+    /// The targets for which [`State::next_message`] has one.
     pub fn due_targets(&self, now: Timestamp) -> Result<Vec<String>, DatabaseError> {
         self.database.read(|connection| {
-            // Beside min(), SQLite takes the other columns from the row that has it.
+            // Beside min(), SQLite takes the other columns from the row that has it. What the target refused has its own time.
             let mut statement = connection.prepare_cached(
-                "SELECT target, due, min(id) FROM outbox GROUP BY target HAVING due <= ?1",
+                "SELECT target FROM outbox WHERE refused > 0 AND due <= ?1
+                 UNION
+                 SELECT target FROM (SELECT target, due, min(id) FROM outbox WHERE refused = 0
+                                     GROUP BY target HAVING due <= ?1)",
             )?;
             let rows = statement.query_map([to_nanos(now)], |row| row.get(0))?;
             rows.collect()
         })
     }
 
-    /// The first message that waits for a target, if it is due: none goes before it.
+    /// The first message that waits for a target, if it is due: none goes before it. What the target refused for what it is
+    /// holds up nothing: it has its own time, and comes after what was not refused.
     pub fn next_message(
         &self,
         target: &str,
@@ -201,21 +228,21 @@ impl State {
         self.database.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT id, key, target, level, title, body, json, created, attempts FROM outbox
-                     WHERE id = (SELECT min(id) FROM outbox WHERE target = ?1) AND due <= ?2",
+                    "SELECT id, key, target, level, title, body, json, created, attempts, refused FROM outbox
+                     WHERE target = ?1 AND due <= ?2 AND (refused > 0 OR id =
+                         (SELECT min(id) FROM outbox WHERE target = ?1 AND refused = 0))
+                     ORDER BY refused > 0, id LIMIT 1",
                 )?
                 .query_row(params![target, to_nanos(now)], read_waiting)
                 .optional()
         })
     }
 
-    /// What `take` makes of a target's messages that are older than `before`, or that are not among the last `newest`; the
-    /// oldest first. It is told which ones are too many.
+    /// What `take` makes of a target's old messages, the oldest first. It is told which ones are too many.
     pub fn old_messages<T>(
         &self,
         target: &str,
-        before: Timestamp,
-        newest: u32,
+        limits: OldLimits,
         take: impl Fn(Waiting, bool) -> T,
     ) -> Result<Vec<T>, DatabaseError> {
         self.database.read(|connection| {
@@ -223,27 +250,30 @@ impl State {
                 .prepare_cached(
                     "SELECT id FROM outbox WHERE target = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2",
                 )?
-                .query_row(params![target, newest], |row| row.get(0))
+                .query_row(params![target, limits.newest], |row| row.get(0))
                 .optional()?;
             let mut statement = connection.prepare_cached(
-                "SELECT id, key, target, level, title, body, json, created, attempts FROM outbox
-                 WHERE target = ?1 AND (created < ?2 OR id <= ?3) ORDER BY id",
+                "SELECT id, key, target, level, title, body, json, created, attempts, refused FROM outbox
+                 WHERE target = ?1 AND (created < ?2 OR id <= ?3 OR refused >= ?4) ORDER BY id",
             )?;
-            let rows =
-                statement.query_map(params![target, to_nanos(before), last_too_many], |row| {
-                    let waiting = read_waiting(row)?;
-                    let is_too_many = last_too_many.is_some_and(|last| waiting.id <= last);
-                    Ok(take(waiting, is_too_many))
-                })?;
+            let before = to_nanos(limits.before);
+            let old = params![target, before, last_too_many, limits.refused];
+            let rows = statement.query_map(old, |row| {
+                let waiting = read_waiting(row)?;
+                let is_too_many = last_too_many.is_some_and(|last| waiting.id <= last);
+                Ok(take(waiting, is_too_many))
+            })?;
             rows.collect()
         })
     }
 
-    /// Puts one message in the place of others: that of the first of them, with its age and its attempts.
+    /// Puts one message in the place of others: that of the first of them, with its age and its attempts. It counts as refused
+    /// so often.
     pub fn replace_messages(
         &mut self,
         ids: &[i64],
         message: &Outgoing,
+        refused: u32,
     ) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {
             let Some((first, others)) = ids.split_first() else {
@@ -255,14 +285,16 @@ impl State {
                     .execute([id])?;
             }
             transaction.execute(
-                "UPDATE outbox SET key = ?2, level = ?3, title = ?4, body = ?5, json = ?6 WHERE id = ?1",
+                "UPDATE outbox SET key = ?2, level = ?3, title = ?4, body = ?5, json = ?6, refused = ?7
+                 WHERE id = ?1",
                 params![
                     first,
                     message.key,
                     message.level,
                     message.title,
                     message.body,
-                    message.json
+                    message.json,
+                    refused
                 ],
             )?;
             Ok(())
@@ -300,7 +332,7 @@ impl State {
         })
     }
 
-    /// A message was delivered.
+    /// A message was delivered, or is given up.
     pub fn message_done(&mut self, id: i64) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {
             transaction.execute("DELETE FROM outbox WHERE id = ?1", [id])?;
@@ -313,6 +345,17 @@ impl State {
         self.database.write(|transaction| {
             transaction.execute(
                 "UPDATE outbox SET attempts = attempts + 1, due = ?2 WHERE id = ?1",
+                params![id, to_nanos(due)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// A message was refused for what it is, and is tried again.
+    pub fn message_refused(&mut self, id: i64, due: Timestamp) -> Result<(), DatabaseError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "UPDATE outbox SET attempts = attempts + 1, refused = refused + 1, due = ?2 WHERE id = ?1",
                 params![id, to_nanos(due)],
             )?;
             Ok(())
@@ -356,6 +399,7 @@ fn read_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         },
         created: from_nanos(row.get(7)?),
         attempts: row.get(8)?,
+        refused: row.get(9)?,
     })
 }
 
@@ -365,7 +409,7 @@ mod tests {
 
     use jiff::{SignedDuration, Timestamp};
 
-    use super::{Condition, NotifyStep, Outgoing, Position};
+    use super::{Condition, NotifyStep, OldLimits, Outgoing, Position};
     use crate::catalog::state::State;
 
     const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -433,14 +477,21 @@ mod tests {
         state.message_failed(first.id, now + HOUR).unwrap();
         let old = |state: &State, before, newest| {
             let keys = |waiting: super::Waiting, is_too_many| (waiting.message.key, is_too_many);
-            state.old_messages("dead", before, newest, keys).unwrap()
+            let limits = OldLimits {
+                before,
+                newest,
+                refused: 3,
+            };
+            state.old_messages("dead", limits, keys).unwrap()
         };
         assert_eq!(old(&state, now, 5), []);
         let too_many = [("0".to_owned(), true), ("1".to_owned(), true)];
         assert_eq!(old(&state, now, 3), too_many);
         assert_eq!(old(&state, now + HOUR, 5).len(), 5);
         let ids = [first.id, first.id + 2];
-        state.replace_messages(&ids, &message("dead", 9)).unwrap();
+        state
+            .replace_messages(&ids, &message("dead", 9), 0)
+            .unwrap();
         assert_eq!(state.next_message("dead", now).unwrap(), None);
         let next = state.next_message("dead", now + HOUR).unwrap().unwrap();
         assert_eq!((next.message.key.as_str(), next.attempts), ("9", 1));
@@ -449,6 +500,37 @@ mod tests {
             .map(|(key, _)| key)
             .collect();
         assert_eq!(keys, ["9", "1", "3", "4"]);
+    }
+
+    #[test]
+    fn what_a_target_refuses_holds_up_nothing_and_is_old_when_it_was_refused_often() {
+        let messages = (1..=3).map(|number| message("mail", number)).collect();
+        let (_dir, mut state, now) = with_messages(messages);
+        let first = state.next_message("mail", now).unwrap().unwrap();
+        state.message_refused(first.id, now + HOUR).unwrap();
+        assert_eq!(state.due_targets(now).unwrap(), ["mail"]);
+        // The order among the others stays, and the refused one comes after them although its time has come.
+        let second = state.next_message("mail", now + HOUR).unwrap().unwrap();
+        assert_eq!((second.message.key.as_str(), second.refused), ("2", 0));
+        // One that is held up by the target holds up those after it, and not the refused one.
+        state.message_failed(second.id, now + HOUR * 2).unwrap();
+        assert_eq!(state.next_message("mail", now).unwrap(), None);
+        assert!(state.due_targets(now).unwrap().is_empty());
+        assert_eq!(state.due_targets(now + HOUR).unwrap(), ["mail"]);
+        let again = state.next_message("mail", now + HOUR).unwrap().unwrap();
+        assert_eq!((again.id, again.attempts, again.refused), (first.id, 1, 1));
+        let old = |state: &State| {
+            let limits = OldLimits {
+                before: now,
+                newest: 9,
+                refused: 2,
+            };
+            let ids = state.old_messages("mail", limits, |waiting, _| waiting.id);
+            ids.unwrap()
+        };
+        assert!(old(&state).is_empty());
+        state.message_refused(first.id, now + HOUR).unwrap();
+        assert_eq!(old(&state), [first.id]);
     }
 
     #[test]
