@@ -3,6 +3,8 @@
 //! that a target refuses for what they are; where it refuses the one in their place too, there is another one with nothing in it
 //! that hosts say, and in the end none. Pure.
 
+use std::collections::HashMap;
+
 use formats::ids::RunId;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -61,7 +63,18 @@ struct Line {
     subject: String,
     facet: String,
     title: String,
+    detail: String,
     run: Option<RunId>,
+}
+
+/// How things are that lines tell.
+#[derive(Debug)]
+struct Known<'a> {
+    /// What is wrong now.
+    conditions: &'a [Condition],
+    /// When something was told last to be right again, by subject and facet.
+    ended: HashMap<(&'a str, &'a str), Timestamp>,
+    details: Details,
 }
 
 /// One message, and those in whose place it goes.
@@ -103,6 +116,7 @@ impl Old {
                 subject: String::new(),
                 facet: String::new(),
                 title: message.title,
+                detail: String::new(),
                 run: None,
             });
         }
@@ -144,8 +158,14 @@ impl Line {
             subject: text("subject"),
             facet: text("what"),
             title: text("title"),
+            detail: shortened(&text("detail"), SHORT_CHARS_MAX),
             run: text("run").parse().ok(),
         }
+    }
+
+    /// What it is about.
+    fn place(&self) -> (&str, &str) {
+        (&self.subject, &self.facet)
     }
 
     /// Whether what it tells began then and lasts. What was wrong, ended, and is wrong again is told by a later one.
@@ -158,30 +178,62 @@ impl Line {
             })
     }
 
-    fn json(&self, conditions: &[Condition]) -> Value {
+    fn json(&self, known: &Known<'_>) -> Value {
         json!({
             "at": utc(self.at),
             "level": self.level.as_str(),
             "subject": self.subject,
             "what": self.facet,
             "title": self.title,
-            "detail": "",
+            "detail": known.detail(self),
             "run": self.run.map(|run| run.to_string()),
-            "still": self.is_so(conditions),
+            "still": self.is_so(known.conditions),
         })
     }
 
-    fn text(&self, conditions: &[Condition]) -> String {
-        let still = match self.is_so(conditions) {
+    fn text(&self, known: &Known<'_>) -> String {
+        let still = match self.is_so(known.conditions) {
             true => " (still so)",
             false => "",
         };
         let at = local(self.at, &TimeZone::UTC);
-        format!(
-            "{at} {}: {}{still}\n",
-            self.level,
-            visible(&shortened(&self.title, SHORT_CHARS_MAX))
-        )
+        let title = shortened(&self.title, SHORT_CHARS_MAX);
+        let mut text = format!("{at} {}: {}{still}\n", self.level, visible(&title));
+        let detail = known.detail(self);
+        if !detail.is_empty() {
+            text.push_str(&format!("  {}\n", visible(detail)));
+        }
+        text
+    }
+}
+
+impl<'a> Known<'a> {
+    fn of(lines: &[&'a Line], conditions: &'a [Condition], details: Details) -> Self {
+        let mut ended: HashMap<(&str, &str), Timestamp> = HashMap::new();
+        for line in lines.iter().filter(|line| line.level == Level::Ok) {
+            let last = ended.entry(line.place()).or_insert(line.at);
+            *last = line.at.max(*last);
+        }
+        Self {
+            conditions,
+            ended,
+            details,
+        }
+    }
+
+    /// Whether nobody was told that it is over. What happens once and does not last is never over.
+    fn is_open(&self, line: &Line) -> bool {
+        let ended = self.ended.get(&line.place());
+        line.level != Level::Ok && ended.is_none_or(|ended| *ended < line.at)
+    }
+
+    /// What more is to be said of a line: of what is still so the conditions say it.
+    fn detail<'l>(&self, line: &'l Line) -> &'l str {
+        let is_said = line.is_so(self.conditions) || !self.is_open(line);
+        match self.details {
+            Details::Short if !is_said => &line.detail,
+            Details::Short | Details::None => "",
+        }
     }
 }
 
@@ -208,8 +260,13 @@ pub fn summary(
     let named = lines
         .get(lines.len().saturating_sub(LINES_MAX)..)
         .unwrap_or_default();
-    let is_so = lines.iter().filter(|line| line.is_so(conditions));
-    let level = is_so.map(|line| line.level).max();
+    let details = match is_brief {
+        true => Details::None,
+        false => Details::Short,
+    };
+    let known = Known::of(&lines, conditions, details);
+    let is_bad = |line: &&&Line| line.is_so(conditions) || known.is_open(line);
+    let level = lines.iter().filter(is_bad).map(|line| line.level).max();
     // Whoever is not told for hours should look why, whatever it was.
     let level = level.unwrap_or(Level::Warning).max(Level::Warning);
     let title = title(count, since);
@@ -217,12 +274,8 @@ pub fn summary(
     if named.len() < lines.len() {
         body.push_str("(the last ones)\n");
     }
-    body.extend(named.iter().map(|line| line.text(conditions)));
+    body.extend(named.iter().map(|line| line.text(&known)));
     let at = local(now, &TimeZone::UTC);
-    let details = match is_brief {
-        true => Details::None,
-        false => Details::Short,
-    };
     match wrong_now(conditions, &TimeZone::UTC, details) {
         wrong if wrong.is_empty() => body.push_str(&format!("\nAt {at} nothing was wrong.\n")),
         wrong => body.push_str(&format!("\nWhat was not as it should be at {at}:\n{wrong}")),
@@ -246,7 +299,7 @@ pub fn summary(
         "count": count,
         "since": utc(since),
         "brief": is_brief,
-        "alerts": named.iter().map(|line| line.json(conditions)).collect::<Value>(),
+        "alerts": named.iter().map(|line| line.json(&known)).collect::<Value>(),
     });
     Some(Summary {
         ids,
@@ -381,6 +434,42 @@ mod tests {
         assert_eq!(told.message.level, Level::Critical);
         assert!(told.message.body.contains("late 1 (still so)"));
         assert_eq!(told.message.json["alerts"][0]["still"], true);
+    }
+
+    #[test]
+    fn what_happened_once_keeps_its_level_and_its_text_and_what_ended_does_not() {
+        let waits = [
+            old(1, Level::Critical, "audit-damaged", 0),
+            old(2, Level::Critical, "quota", 0),
+            old(3, Level::Ok, "quota", 0),
+        ];
+        let told = summary(&waits, &[], "c", minute(400)).unwrap().message;
+        assert_eq!(told.level, Level::Critical);
+        let lines =
+            "critical: audit-damaged 1\n  why\n1970-01-01T00:02:00+00:00 critical: quota 2\n1970";
+        assert!(told.body.contains(lines), "{}", told.body);
+        assert_eq!(told.json["alerts"][0]["detail"], "why");
+        assert_eq!(told.json["alerts"][1]["detail"], "");
+        let told = summary(&waits[1..], &[], "c", minute(400)).unwrap().message;
+        assert_eq!(told.level, Level::Warning);
+        // What was right and is wrong again is not over.
+        let again = [&waits[2..], &[old(4, Level::Critical, "quota", 0)]].concat();
+        let told = summary(&again, &[], "c", minute(400)).unwrap().message;
+        assert_eq!(told.level, Level::Critical);
+    }
+
+    #[test]
+    fn what_happened_once_is_told_in_full_when_more_is_added() {
+        let once = [old(1, Level::Critical, "audit-damaged", 0)];
+        let first = summary(&once, &[], "c", minute(400)).unwrap();
+        let both = [again(&first), old(2, Level::Ok, "run", 0)];
+        let told = summary(&both, &[], "c", minute(800)).unwrap().message;
+        assert_eq!(told.level, Level::Critical);
+        assert!(
+            told.body.contains("audit-damaged 1\n  why\n"),
+            "{}",
+            told.body
+        );
     }
 
     #[test]
