@@ -7,6 +7,7 @@
 pub mod address_range;
 pub mod answer;
 pub mod failures;
+pub mod looks;
 pub mod metrics;
 pub mod requests;
 pub mod serve;

@@ -19,6 +19,7 @@ use crate::coordinator::Coordinator;
 use crate::daemon::health::Health;
 use crate::database::DatabaseError;
 use crate::listener::failures::Failures;
+use crate::listener::looks::{Looked, Looks};
 use crate::listener::metrics::{Figures, write_metrics};
 use crate::listener::requests::Requests;
 use crate::listener::token::{Refused, Scope, Token, allowed};
@@ -32,6 +33,8 @@ const DESTINATIONS_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the state may take to open for `/healthz`, and for everything else.
 const STATE_DEADLINE: Duration = Duration::from_secs(3);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// The most looks at the state at once, for whoever asks: also without a token, which the state must say is none.
+const LOOKS_MAX: usize = 4;
 /// What everybody may ask, without a token.
 const HEALTHZ: &str = "/healthz";
 /// What the state is called among what is down.
@@ -49,6 +52,8 @@ pub struct Answers {
     requests: Requests,
     /// Held by the one look at the state for `/healthz`: one that hangs takes up one thread, however often somebody asks.
     looking: Arc<tokio::sync::Mutex<()>>,
+    /// Everything else that looks at the state.
+    looks: Looks,
     /// Who failed to show a token.
     failures: Mutex<Failures>,
 }
@@ -119,6 +124,7 @@ impl Answers {
             health,
             requests: Requests::default(),
             looking: Arc::default(),
+            looks: Looks::new(LOOKS_MAX, ANSWER_DEADLINE),
             failures: Mutex::default(),
         }
     }
@@ -151,7 +157,8 @@ impl Answers {
         };
         let (this, token, scope) = (Arc::clone(self), bearer(&request), asked.scope());
         // Whoever has no good token causes no work beyond this.
-        let refused = in_background(move || this.refuse(token.as_ref(), scope, from)).await;
+        let refuse = move || this.refuse(token.as_ref(), scope, from);
+        let refused = answer_of(self.looks.look(refuse).await);
         if let Some(refused) = refused {
             return refused;
         }
@@ -160,7 +167,8 @@ impl Answers {
             Asked::Host(_) => Vec::new(),
         };
         let this = Arc::clone(self);
-        let found = in_background(move || this.look_up(&asked, &destinations).map(Some)).await;
+        let look_up = move || this.look_up(&asked, &destinations).map(Some);
+        let found = answer_of(self.looks.look(look_up).await);
         found.unwrap_or_else(|| no_state("the look at the state file was ended"))
     }
 
@@ -324,29 +332,31 @@ impl HostHealth {
     }
 }
 
-/// Looks at the state on a thread that may wait for it, and no longer than whoever asks waits. What fails there is told, and
-/// makes the listener unhealthy.
-async fn in_background(
-    work: impl FnOnce() -> Result<Option<Answer>, DatabaseError> + Send + 'static,
-) -> Option<Answer> {
-    let looking = tokio::task::spawn_blocking(work);
-    match tokio::time::timeout(ANSWER_DEADLINE, looking).await {
-        Ok(Ok(Ok(answer))) => answer,
-        Ok(Ok(Err(error))) => {
+/// The answer that a look found, if it found one. What fails there is told, and makes the listener unhealthy.
+fn answer_of(looked: Looked<Option<Answer>>) -> Option<Answer> {
+    match looked {
+        Looked::Done(Ok(answer)) => answer,
+        Looked::Done(Err(error)) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the listener cannot read the state");
             Some(no_state(
                 "the state file cannot be read: the daemon's log says why",
             ))
         }
-        Ok(Err(error)) => {
+        Looked::Ended(error) => {
             tracing::error!(%error, "an answer was ended");
             Some(no_state("the look at the state file was ended"))
         }
-        Err(_) => {
+        Looked::Late => {
             tracing::error!("the listener does not get an answer from the state in time");
             Some(no_state(
                 "the state file does not answer in time: is its disk well?",
+            ))
+        }
+        Looked::NoRoom => {
+            tracing::error!("as many look at the state as may, and none is done in time");
+            Some(no_state(
+                "too many look at the state file, and none is done in time: is its disk well?",
             ))
         }
     }
