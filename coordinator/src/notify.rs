@@ -4,7 +4,8 @@
 //! What is told comes from the audit log and from the hosts' status, whoever wrote it: [`transitions`] finds what changed,
 //! [`notifier`] writes that into the state together with how far it went, and [`deliveries`] gives every target its own turn, in
 //! which what waits for it is delivered until it is taken. So nothing is told twice because a daemon was started anew, and nothing
-//! is forgotten. Only what a target was taking when the daemon was killed is given to it once more, with the same id.
+//! is forgotten. What a target took without saying so in time, or was taking when the daemon was killed, comes again; with the
+//! same id until it is summed up.
 
 pub mod alert;
 pub mod command;
