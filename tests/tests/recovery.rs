@@ -273,6 +273,49 @@ fn what_cannot_be_recovered_is_refused_with_its_reason_and_leaves_nothing() -> R
     Ok(())
 }
 
+/// A kept hosts.toml names destinations as they were called once.
+#[test]
+fn hosts_that_are_kept_at_destinations_of_before_are_recovered_from_one_of_them() -> Result<()> {
+    let world = World::new()?;
+    let nas = world.directory().join("nas");
+    let table = format!(
+        "[[destination]]\nname = \"nas\"\nurl = \"file://{}\"\nrequired = false\n",
+        nas.display()
+    );
+    add_to_config(&world, &table)?;
+    world
+        .coordinator(&["destination", "create", "nas"])?
+        .expect_code(exit::OK)?;
+    let sshd = world.sshd();
+    let hosts = world.hosts_toml(&sshd.address().to_string(), &sshd.fingerprint()?)?;
+    world.write_hosts(&format!("{hosts}\ndestinations = [\"nas\"]\n"))?;
+    let trees = back_up_twice(&world)?;
+    let ruin = Ruin::of(world, trees)?;
+    let url = format!("file://{}", nas.display());
+    for (name, settings, is_known) in [
+        ("without-a-name", &[][..], false),
+        ("with-its-name", &["name=nas".to_owned()][..], true),
+    ] {
+        let dir = ruin.world.directory().join(name);
+        fs::create_dir(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        let file = dir.join("hosts.toml");
+        fs::write(&file, &ruin.hosts_toml)?;
+        ruin.drill(name, &url, settings)?;
+        let expected = match is_known {
+            true => ruin.hosts_toml.clone(),
+            false => ruin.hosts_toml.replace("\ndestinations", "\n#destinations"),
+        };
+        ensure!(fs::read_to_string(&file)? == expected, "{name}");
+        let before = fs::read_to_string(dir.join("hosts.toml.before"));
+        ensure!(
+            before.ok() == (!is_known).then(|| ruin.hosts_toml.clone()),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
 /// The coordinator's state as it was a while ago, as from an old image of its disk.
 #[test]
 fn a_coordinator_that_was_rolled_back_refuses_to_write_until_reconciled() -> Result<()> {

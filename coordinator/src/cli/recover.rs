@@ -12,7 +12,9 @@ For a machine that has nothing but this program: makes DIR as `init` does, with 
 from the kit, finds every repository at the destination, checks its log from the first
 record on, and builds catalog and index anew. Nothing is written to the destination.
 A hosts.toml that is in DIR already is kept, and gives repositories their names;
-without one, a hosts.toml with the hosts of the snapshots is written.
+without one, a hosts.toml with the hosts of the snapshots is written. Where hosts
+are kept at destinations, --set name=NAME gives this one the name that it had. A list
+with others becomes a comment: the file as it was is hosts.toml.before then.
 
 With --user and --key-file in the place of the kit, DIR gets that user's keys and what
 they allow: with those of `key derive`, everything is read and nothing is written. What is

@@ -1,6 +1,7 @@
 //! `recover`: builds a coordinator anew from the recovery kit, or a user's key file, and one destination. Writes nothing to the destination, and
 //! nothing into the directory before all of it is made.
 
+mod kept_hosts;
 mod new_keys;
 mod repositories;
 pub(in crate::commands) mod table;
@@ -20,11 +21,12 @@ use crate::commands::init::stage::Staging;
 use crate::commands::init::{
     COORDINATOR_TOML, HOSTS_TOML, InitError, KEYS, STATE, exists, refuse_set_up_in,
 };
+use crate::commands::recover::kept_hosts::{SetAside, set_lists_aside};
 use crate::commands::recover::new_keys::NewKeys;
 use crate::commands::recover::repositories::{Recovered, recover_repositories};
 use crate::commands::recover::table::{TableError, coordinator_toml};
 use crate::config::Config;
-use crate::config::error::ConfigErrors;
+use crate::config::error::{ConfigError, ConfigErrors};
 use crate::coordinator::{Coordinator, OpenError};
 use crate::database::DatabaseError;
 use crate::events::Event;
@@ -58,6 +60,19 @@ pub enum RecoverError {
     /// A file.
     #[error(transparent)]
     File(#[from] PrivateFileError),
+    /// The directory beside hosts.toml.
+    #[error(transparent)]
+    HostsFiles(#[from] ConfigError),
+    /// A hosts file that was there.
+    #[error("could not {action} {}; nothing was recovered", path.display())]
+    KeptHosts {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The destination cannot be opened.
     #[error(transparent)]
     Place(#[from] append_server::places::OpenError),
@@ -160,6 +175,8 @@ struct RecoverReport {
     #[serde(skip)]
     writes: bool,
     repositories: Vec<Recovered>,
+    /// What is a comment now in hosts files that were there.
+    lists_set_aside: Vec<SetAside>,
     seconds: f64,
 }
 
@@ -190,7 +207,7 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
         staging.take_back()?;
     }
     staging.finish()?;
-    let (role, repositories) = made?;
+    let made = made?;
     let destination = args.destination.clone();
     alone::record(
         &StateDir::new(&dir.join(STATE)),
@@ -200,11 +217,19 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
     Ok(RecoverReport {
         dir,
         destination: args.destination.clone(),
-        role: role.to_string(),
-        writes: role.signs(),
-        repositories,
+        role: made.role.to_string(),
+        writes: made.role.signs(),
+        repositories: made.repositories,
+        lists_set_aside: made.lists_set_aside,
         seconds: began.elapsed().as_secs_f64(),
     })
+}
+
+/// What was built.
+struct Built {
+    role: Role,
+    repositories: Vec<Recovered>,
+    lists_set_aside: Vec<SetAside>,
 }
 
 /// Makes everything in the staging directory, and moves it into place when it is whole.
@@ -214,7 +239,7 @@ async fn build(
     pieces: &[&str],
     keys: &NewKeys,
     config_text: &str,
-) -> Result<(Role, Vec<Recovered>), RecoverError> {
+) -> Result<Built, RecoverError> {
     let has_hosts = !pieces.contains(&HOSTS_TOML);
     let config = staging.path(COORDINATOR_TOML);
     create_private(&config, "configuration", config_text.as_bytes())?;
@@ -230,16 +255,23 @@ async fn build(
     let with_hosts = format!("hosts = {}\n{config_text}", quoted(&hosts));
     create_private(&working, "configuration", with_hosts.as_bytes())?;
 
-    let config = Config::load(&working)?;
+    let config = Config::load_for_recovery(&working)?;
+    let places = config.destinations.clone();
     keys.stage(staging, &config).await?;
     let (role, repositories, hosts_toml) = recover_from(config).await?;
     if !has_hosts {
         let path = staging.path(HOSTS_TOML);
         create_private(&path, "hosts file", hosts_toml.as_bytes())?;
     }
+    // Before the rest is in place: whatever comes between, a second recovery goes on from here.
+    let lists_set_aside = set_lists_aside(&dir.join(HOSTS_TOML), has_hosts, &places)?;
     staging.mark_whole(pieces)?;
     staging.move_into_place(pieces)?;
-    Ok((role, repositories))
+    Ok(Built {
+        role,
+        repositories,
+        lists_set_aside,
+    })
 }
 
 async fn recover_from(config: Config) -> Result<(Role, Vec<Recovered>, String), RecoverError> {
@@ -291,6 +323,9 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
         for problem in &found.problems {
             writeln!(out, "  {}: {problem}", found.repository)?;
         }
+    }
+    for list in &report.lists_set_aside {
+        writeln!(out, "{list}")?;
     }
     let config = report.dir.join(COORDINATOR_TOML);
     let dir = report.dir.display();

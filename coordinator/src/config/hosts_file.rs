@@ -58,7 +58,7 @@ pub(super) fn read_hosts(
 }
 
 /// The files of hosts.d in name order; none when there is no such directory.
-fn files_beside(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+pub fn files_beside(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let directory = main.with_file_name(HOSTS_DIRECTORY);
     let read_error = |source| ConfigError::Read {
         path: directory.clone(),

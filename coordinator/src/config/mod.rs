@@ -101,9 +101,25 @@ pub struct Config {
     pub hosts: BTreeMap<HostName, Host>,
 }
 
+/// Whether there must be the destinations that hosts files name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ListedDestinations {
+    Checked,
+    NotChecked,
+}
+
 impl Config {
     /// Reads coordinator.toml at `path` and the hosts files it names.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::read(path, ListedDestinations::Checked)
+    }
+
+    /// The same for a recovery, which has one destination, whatever hosts files name that were there before.
+    pub fn load_for_recovery(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::read(path, ListedDestinations::NotChecked)
+    }
+
+    fn read(path: &Path, listed: ListedDestinations) -> Result<Self, ConfigErrors> {
         let source = SourceText::read(path)?;
         let mut errors = ErrorList::default();
         let Some(file) = read_coordinator(&source, &mut errors) else {
@@ -111,7 +127,8 @@ impl Config {
             return Err(errors.into_errors());
         };
         // Names would be unknown that are only refused.
-        let known = (errors.count() == 0).then_some(KnownPlaces {
+        let is_checked = listed == ListedDestinations::Checked;
+        let known = (is_checked && errors.count() == 0).then_some(KnownPlaces {
             places: &file.destinations,
             copies_min: file.limits.min_copies,
         });

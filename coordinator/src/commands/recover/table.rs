@@ -7,7 +7,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
 use crate::config::sample::{InitValues, coordinator_toml as sample};
 use crate::config::table_setting::{SettingError, TableSetting};
 
-/// The destination's name in the configuration that is written.
+/// The destination's name in the configuration that is written, unless it is given another.
 const NAME: &str = "recovered";
 
 /// What was said of the destination cannot be written down.
@@ -57,10 +57,31 @@ pub(in crate::commands) fn destination_table(
     table.insert("url", url.into());
     for given in settings {
         let TableSetting { key, value } = TableSetting::read(given)?;
-        if matches!(key.as_str(), "name" | "url" | "required") {
+        if matches!(key.as_str(), "url" | "required") {
             return Err(TableError::Known { key });
         }
         table.insert(&key, Item::Value(value));
     }
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::{TableError, destination_table};
+
+    #[test]
+    fn the_destination_can_have_the_name_that_it_had() {
+        let name = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|text| (*text).to_owned()).collect();
+            let table = destination_table("file:///mnt", &settings)?;
+            Ok::<_, TableError>(table["name"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(name(&[]).unwrap(), "recovered");
+        assert_eq!(name(&["name=nas"]).unwrap(), "nas");
+        for known in ["url=file:///srv", "required=false"] {
+            assert!(matches!(name(&[known]), Err(TableError::Known { .. })));
+        }
+    }
 }
