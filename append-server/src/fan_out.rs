@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{ConditionalWrites, Queued};
+use formats::wire::upload::{ConditionalWrites, Placed, Queued};
 use futures_util::future::join_all;
 
 use crate::clock::Clock;
@@ -102,8 +102,8 @@ pub struct DestinationStatus {
     pub problem: Option<String>,
     /// What is known of its conditional writes.
     pub conditional_writes: ConditionalWrites,
-    /// Whether the repository that was asked about is not kept there.
-    pub left_out: bool,
+    /// Whether the repository that was asked about is kept there; of none, whether each is that is to be.
+    pub placed: Placed,
 }
 
 impl FanOut {
@@ -307,7 +307,7 @@ impl FanOut {
                 lag: Lag::default(),
                 problem: None,
                 conditional_writes: destination.known_conditional_writes(),
-                left_out: false,
+                placed: Placed::Kept,
             });
             return Ok(alone.collect());
         };

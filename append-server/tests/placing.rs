@@ -18,7 +18,7 @@ use append_server::io_faults::IoFaults;
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::{DestinationStates, Placing, RefusalKind};
+use formats::wire::upload::{DestinationStates, Placed, Placing, RefusalKind};
 use rustix::io::Errno;
 use support::{BenchOptions, REPOSITORY, destination_name, start};
 use tempfile::TempDir;
@@ -111,6 +111,11 @@ async fn place(server: &FanOut, kept_at: KeptAt) -> Result<(), FanOutError> {
     server.place(vec![REPOSITORY], kept_at, grant).await
 }
 
+fn placed(server: &FanOut, of: Option<RepositoryId>) -> Vec<Placed> {
+    let states = server.status_of(of).unwrap();
+    states.iter().map(|state| state.placed).collect()
+}
+
 async fn has(destination: &Arc<dyn Destination>, key: ObjectKey) -> bool {
     match destination.head(key).await {
         Ok(_) => true,
@@ -157,13 +162,13 @@ async fn what_is_left_out_gets_nothing_after_a_restart_either_and_nothing_waits_
         assert!(!has(&far, key.clone()).await, "{key}");
     }
     assert!(has(&far, log(OTHER, 1)).await);
-    let left_out = |of| -> Vec<bool> {
-        let states = server.status_of(of).unwrap();
-        states.iter().map(|state| state.left_out).collect()
-    };
-    assert_eq!(left_out(Some(REPOSITORY)), [false, false, true]);
-    assert_eq!(left_out(Some(OTHER)), [false; 3]);
-    assert_eq!(left_out(None), [false; 3]);
+    let kept = Placed::Kept;
+    assert_eq!(
+        placed(&server, Some(REPOSITORY)),
+        [kept, kept, Placed::LeftOut]
+    );
+    assert_eq!(placed(&server, Some(OTHER)), [kept; 3]);
+    assert_eq!(placed(&server, None), [kept; 3]);
 
     // Neither a synchronisation nor a repair fills it.
     let queued = server.queue_missing(REPOSITORY, far.name()).await.unwrap();
@@ -208,6 +213,9 @@ async fn what_is_named_again_is_no_copy_before_it_is_filled() {
     );
 
     place(&server, KeptAt::Everywhere).await.unwrap();
+    let unfilled = [Placed::Kept, Placed::Unfilled];
+    assert_eq!(placed(&server, Some(REPOSITORY)), unfilled);
+    assert_eq!(placed(&server, None), unfilled);
     for refused in [
         server.ready_for(REPOSITORY).await,
         setup.put(&server, &log(REPOSITORY, 2)).await,
@@ -223,6 +231,7 @@ async fn what_is_named_again_is_no_copy_before_it_is_filled() {
 
     let queued = server.queue_missing(REPOSITORY, far.name()).await.unwrap();
     assert_eq!(queued.objects, 2);
+    assert_eq!(placed(&server, None), [Placed::Kept; 2]);
     setup.put(&server, &log(REPOSITORY, 2)).await.unwrap();
     for key in [pack(), log(REPOSITORY, 1), log(REPOSITORY, 2)] {
         assert!(has(&far, key.clone()).await, "{key}");
@@ -304,14 +313,14 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
         }
         .encode()
     };
-    let left_out = || async {
+    let placed = || async {
         let path = format!("/v1/destinations?repository={REPOSITORY}");
         let answer = bench.control().await.request("GET", &path, &[], b"").await;
         let states = DestinationStates::decode(&answer.body).unwrap();
         states
             .0
             .iter()
-            .map(|state| state.left_out)
+            .map(|state| state.placed)
             .collect::<Vec<_>>()
     };
     bench.open_run().await;
@@ -320,20 +329,21 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
         .request("POST", "/v1/placing", &[], &placing(Some(&[])))
         .await;
     assert!(refused.status >= 400, "{refused:?}");
-    assert_eq!(left_out().await, [false, false]);
+    let kept = Placed::Kept;
+    assert_eq!(placed().await, [kept, kept]);
 
     let mut control = bench.control().await;
     for (names, expected) in [
-        (Some(&["local"][..]), true),
-        (Some(&["far"][..]), false),
-        (Some(&[][..]), true),
-        (None, false),
+        (Some(&["local"][..]), Placed::LeftOut),
+        (Some(&["far"][..]), Placed::Unfilled),
+        (Some(&[][..]), Placed::LeftOut),
+        (None, Placed::Unfilled),
     ] {
         let answer = control
             .request("POST", "/v1/placing", &[], &placing(names))
             .await;
         assert_eq!(answer.status, 204, "{answer:?}");
-        assert_eq!(left_out().await, [false, expected], "{names:?}");
+        assert_eq!(placed().await, [kept, expected], "{names:?}");
     }
     for bad in [&placing(Some(&["../far"]))[..], b"garbage", b""] {
         let answer = bench
@@ -343,5 +353,5 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
             .await;
         assert_eq!(answer.refusal(), RefusalKind::Malformed);
     }
-    assert_eq!(left_out().await, [false, false]);
+    assert_eq!(placed().await, [kept, Placed::Unfilled]);
 }

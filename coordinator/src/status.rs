@@ -21,6 +21,7 @@ use crate::database::DatabaseError;
 use crate::lock::holder;
 use crate::repository::layout::StateDir;
 use crate::schedule::outlook::{Outlook, outlook};
+use crate::storage::destinations::problem_of;
 
 /// Whether a host's last good snapshot is as young as was promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,12 +139,13 @@ impl From<DestinationState> for DestinationLag {
                 .unwrap_or(i64::MAX)
                 .saturating_mul(1_000_000_000)
         };
+        let problem = problem_of(&state);
         Self {
             destination: state.name,
             objects: state.objects_behind,
             bytes: state.bytes_behind,
             since: state.oldest_unix_secs.map(|secs| from_nanos(nanos(secs))),
-            problem: state.problem,
+            problem,
         }
     }
 }

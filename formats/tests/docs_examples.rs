@@ -655,13 +655,13 @@ fn describe_destinations(bytes: &[u8]) -> String {
         let problem = state.problem.as_deref().unwrap_or("nothing");
         let since = state.oldest_unix_secs.unwrap_or_default();
         format!(
-            "{} required {} lacks {} of {} since {since} for {problem} writes {:?} left out {}",
+            "{} required {} lacks {} of {} since {since} for {problem} writes {:?} placed {:?}",
             state.name,
             state.required,
             state.objects_behind,
             state.bytes_behind,
             state.conditional_writes,
-            state.left_out
+            state.placed
         )
     })
 }

@@ -41,7 +41,8 @@ use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal, RefusalKind, Stored, TriedWrites,
+    LockedObject, ObjectPage, OpenRun, Placed, Placing, Queued, Refusal, RefusalKind, Stored,
+    TriedWrites,
 };
 
 /// Runs a property and prints what a failure needs to be seen again.
@@ -908,13 +909,16 @@ fn what_the_append_server_says_of_destinations_and_runs_round_trips() {
         text(),
         any::<(bool, u64, u64, Option<u64>)>(),
         proptest::option::of(text()),
-        (conditional_writes(), any::<bool>()),
+        (
+            conditional_writes(),
+            proptest::sample::select(Placed::ALL.to_vec()),
+        ),
     );
     check(proptest::collection::vec(state, 0..5), |states| {
         let states =
             states
                 .into_iter()
-                .map(|(name, facts, problem, (conditional_writes, left_out))| {
+                .map(|(name, facts, problem, (conditional_writes, placed))| {
                     let (required, objects_behind, bytes_behind, oldest_unix_secs) = facts;
                     DestinationState {
                         name,
@@ -924,7 +928,7 @@ fn what_the_append_server_says_of_destinations_and_runs_round_trips() {
                         oldest_unix_secs,
                         problem,
                         conditional_writes,
-                        left_out,
+                        placed,
                     }
                 });
         let states = DestinationStates(states.collect());

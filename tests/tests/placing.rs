@@ -31,6 +31,7 @@ struct DestinationLine {
     name: String,
     not_kept: Vec<String>,
     objects_behind: u64,
+    problem: Option<String>,
 }
 
 /// One element of `scan --json`.
@@ -111,6 +112,23 @@ async fn repositories(stored: &Stored) -> Result<BTreeSet<String>> {
     Ok(folders.map(str::to_owned).collect())
 }
 
+/// That the disk is not filled is told wherever one looks, and is neither an attack nor what ends a prune.
+fn expect_told_of(world: &World) -> Result<()> {
+    run_other(world)?;
+    let problem = destination(world, "disk")?.problem.unwrap_or_default();
+    ensure!(
+        problem.contains("coordinator destination sync disk"),
+        "{problem}"
+    );
+    let status = world.coordinator(&["status"])?.expect_code(exit::OK)?;
+    ensure!(status.stdout_text().contains("not filled"), "{status:?}");
+    write_hosts(world, "keep = { last = 9 }")?;
+    let pruned = world.coordinator(&["prune", OTHER, "--yes"])?;
+    let pruned = pruned.expect_code(exit::OK)?.stdout_text();
+    ensure!(pruned.contains("disk is not filled"), "{pruned}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_is_stored_where_it_is_kept_and_nowhere_else() -> Result<()> {
     let world = World::new()?;
@@ -176,9 +194,11 @@ async fn a_host_is_stored_where_it_is_kept_and_nowhere_else() -> Result<()> {
     write_hosts(&world, "")?;
     let missing = scan(&world, OTHER, exit::INTEGRITY, &[])?;
     ensure!(at(&missing, "disk")?.missing > 3, "{missing:?}");
+    expect_told_of(&world)?;
     world
         .coordinator(&["destination", "sync", "disk"])?
         .expect_code(exit::OK)?;
+    ensure!(destination(&world, "disk")?.problem.is_none());
     ensure!(scan(&world, OTHER, exit::OK, &["--full"])?.outcome == "ok");
     ensure!(repositories(&on_disk).await? == here);
     fs::rename(world.repository(), world.directory().join("gone"))?;

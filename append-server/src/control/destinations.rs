@@ -43,7 +43,7 @@ pub(super) async fn states(
                 oldest_unix_secs: state.lag.oldest_unix_secs,
                 problem: state.problem,
                 conditional_writes: state.conditional_writes,
-                left_out: state.left_out,
+                placed: state.placed,
             });
             let body = DestinationStates(states.collect()).encode();
             small(answer::with_body(StatusCode::OK, body))

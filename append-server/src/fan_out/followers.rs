@@ -135,10 +135,7 @@ impl Followers {
                 lag: self.queue.lag(name, of)?,
                 problem,
                 conditional_writes: courier.destination.known_conditional_writes(),
-                left_out: match of {
-                    Some(repository) => self.leaves_out(name, repository)?,
-                    None => false,
-                },
+                placed: self.placed(name, of)?,
             })
         })
     }
@@ -194,7 +191,7 @@ impl Followers {
                 lag: self.queue.lag(name, of)?.and(self.queue.owed(name, of)?),
                 problem,
                 conditional_writes: courier.destination.known_conditional_writes(),
-                left_out: false,
+                placed: self.placed(name, of)?,
             })
         })
     }

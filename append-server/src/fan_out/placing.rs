@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use formats::ids::RepositoryId;
+use formats::wire::upload::Placed;
 
 use crate::destination::{DestinationName, ObjectKey};
 use crate::fan_out::courier::Courier;
@@ -53,6 +54,18 @@ impl FanOut {
         match &self.followers {
             Some(followers) => Ok(followers.leaves_out(name, repository)?),
             None => Ok(false),
+        }
+    }
+
+    /// Whether a destination has a repository.
+    pub fn placed(
+        &self,
+        name: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<Placed, FanOutError> {
+        match &self.followers {
+            Some(followers) => Ok(followers.placed(name, Some(repository))?),
+            None => Ok(Placed::Kept),
         }
     }
 
@@ -140,6 +153,27 @@ impl Followers {
             }
         }
         Ok(Kept { counted, unfilled })
+    }
+
+    /// Whether a destination has a repository; without one, whether it has each that is to be there.
+    pub(super) fn placed(
+        &self,
+        name: &DestinationName,
+        of: Option<RepositoryId>,
+    ) -> Result<Placed, QueueError> {
+        let is_unfilled = match of {
+            Some(repository) if self.leaves_out(name, repository)? => return Ok(Placed::LeftOut),
+            Some(repository) => self.queue.unfilled(name, repository)?.is_some(),
+            None => {
+                let follows = self.names().any(|follower| follower == name);
+                let kept_at = self.queue.unfilled_kept_at(name)?;
+                kept_at.iter().any(|kept| !follows || kept.names(name))
+            }
+        };
+        Ok(match is_unfilled {
+            true => Placed::Unfilled,
+            false => Placed::Kept,
+        })
     }
 
     /// Whether one of them is left out of a repository.

@@ -12,7 +12,7 @@ use append_server::limits::SPOOL_BYTES_DEFAULT;
 use append_server::places::Place;
 use append_server::spool::{Spool, SpoolError, SpoolOptions};
 use formats::ids::RepositoryId;
-use formats::wire::upload::{ConditionalWrites, DestinationState, Queued};
+use formats::wire::upload::{ConditionalWrites, DestinationState, Placed, Queued};
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
 
@@ -25,6 +25,7 @@ use crate::config::placing::is_kept;
 use crate::coordinator::{Coordinator, OpenError, find_place};
 use crate::exit_code::ExitCode;
 use crate::status::hosts_backed_up;
+use crate::storage::destinations::problem_of;
 use crate::storage::error::StorageError;
 use crate::terminal::{Align, count_text, size_text, write_json, write_table};
 
@@ -130,6 +131,7 @@ impl DestinationLine {
         let mut places = config.destinations.iter();
         let place = places.find(|place| place.name.to_string() == state.name);
         let (writes, writes_found) = conditional_writes(state.conditional_writes);
+        let problem = problem_of(&state);
         Self {
             url: place.map_or_else(String::new, |place| place.url.clone()),
             not_kept: place.map_or_else(Vec::new, |place| not_kept(place, config)),
@@ -140,7 +142,7 @@ impl DestinationLine {
             behind_since: state.oldest_unix_secs.and_then(time_text),
             conditional_writes: writes,
             conditional_writes_found: writes_found,
-            problem: state.problem,
+            problem,
         }
     }
 
@@ -385,7 +387,7 @@ async fn is_left_out(
 ) -> Result<bool, StorageError> {
     let states = coordinator.storage.destinations_of(repository).await?;
     let mut named = states.iter().filter(|state| state.name == name);
-    Ok(named.any(|state| state.left_out))
+    Ok(named.any(|state| state.placed == Placed::LeftOut))
 }
 
 /// Waits until a destination has everything, or takes nothing any more.

@@ -9,7 +9,7 @@ use formats::limits::RECORD_BYTES_MAX;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
 use formats::object::ObjectName;
-use formats::wire::upload::DestinationState;
+use formats::wire::upload::{DestinationState, Placed};
 use futures_util::future::join_all;
 
 use crate::catalog::state::ForeignRecords;
@@ -21,6 +21,7 @@ use crate::database::DatabaseError;
 use crate::exit_code::ExitCode;
 use crate::machine;
 use crate::repository::Repository;
+use crate::storage::destinations::not_filled;
 use crate::storage::{ReadRange, StorageError};
 
 /// How often a record gives way to one of another run of this coordinator that was faster.
@@ -183,7 +184,7 @@ impl Coordinator {
             return Ok(());
         };
         let mut states = self.storage.destinations_of(repository.id()).await?;
-        states.retain(|state| !state.left_out);
+        states.retain(|state| is_whole(state));
         if states.len() < 2 {
             return Ok(()); // The catalog has just read it there.
         }
@@ -308,6 +309,19 @@ impl Coordinator {
         }
         Ok(())
     }
+}
+
+/// Whether a destination is to have all of a log. One that is not filled is away, which a person is told.
+fn is_whole(state: &DestinationState) -> bool {
+    if state.placed == Placed::Unfilled {
+        let problem = not_filled(&state.name);
+        tracing::warn!(
+            destination = state.name,
+            problem,
+            "its log is not looked at"
+        );
+    }
+    state.placed == Placed::Kept
 }
 
 /// When a lease was taken, for people.

@@ -6,11 +6,13 @@ use formats::ids::RecordId;
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::retention::Prune;
 use formats::object::ObjectName;
+use formats::wire::upload::{DestinationState, Placed};
 
 use crate::catalog::CatalogError;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::retention::mark::Marked;
 use crate::storage::ReadRange;
+use crate::storage::destinations::not_filled;
 use crate::storage::error::StorageError;
 use crate::terminal::{count_text, size_text};
 
@@ -41,9 +43,13 @@ pub(super) async fn check_logs(
     let mut away = Vec::new();
     let repository = opened.repository.id();
     for state in coordinator.storage.destinations_of(repository).await? {
-        // Where it is not kept, nothing has to be.
-        if state.left_out {
-            continue;
+        match look(&state) {
+            Look::AtLog => {}
+            Look::Nowhere => continue,
+            Look::Away(why) => {
+                away.push(why);
+                continue;
+            }
         }
         let Ok(name) = state.name.parse() else {
             continue;
@@ -84,6 +90,24 @@ pub(super) async fn check_logs(
         }
     }
     Ok((None, away))
+}
+
+/// Whether a destination's log is looked at.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    AtLog,
+    /// It is not kept there, and nothing has to be.
+    Nowhere,
+    /// It has only a part of it, for this reason, and nothing is removed there meanwhile.
+    Away(String),
+}
+
+fn look(state: &DestinationState) -> Look {
+    match state.placed {
+        Placed::Kept => Look::AtLog,
+        Placed::LeftOut => Look::Nowhere,
+        Placed::Unfilled => Look::Away(format!("{} is {}", state.name, not_filled(&state.name))),
+    }
 }
 
 /// What asking destinations can fail with.
@@ -132,8 +156,39 @@ pub(super) fn missing(marked: &Marked) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use formats::log::retention::Prune;
+    use formats::wire::upload::{ConditionalWrites, DestinationState, Placed};
 
-    use super::shrunk;
+    use super::{Look, look, shrunk};
+    use crate::status::DestinationLag;
+
+    #[test]
+    fn what_is_not_filled_is_away_and_not_rolled_back() {
+        let state = |placed| DestinationState {
+            name: "nas".to_owned(),
+            required: false,
+            objects_behind: 0,
+            bytes_behind: 0,
+            oldest_unix_secs: None,
+            problem: None,
+            conditional_writes: ConditionalWrites::NoneNeeded,
+            placed,
+        };
+        let remedy = "not filled: run `coordinator destination sync nas`";
+        assert_eq!(look(&state(Placed::Kept)), Look::AtLog);
+        assert_eq!(look(&state(Placed::LeftOut)), Look::Nowhere);
+        assert_eq!(
+            look(&state(Placed::Unfilled)),
+            Look::Away(format!("nas is {remedy}"))
+        );
+        let problem = |placed| DestinationLag::from(state(placed)).problem;
+        assert_eq!(problem(Placed::Unfilled).as_deref(), Some(remedy));
+        assert_eq!(problem(Placed::LeftOut), None);
+        let away = DestinationState {
+            problem: Some("full".to_owned()),
+            ..state(Placed::Unfilled)
+        };
+        assert_eq!(DestinationLag::from(away).problem.as_deref(), Some("full"));
+    }
 
     #[test]
     fn half_of_what_was_left_is_the_limit() {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use append_server::destination::DestinationName;
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
+use formats::wire::upload::Placed;
 use jiff::Timestamp;
 
 use crate::catalog::CatalogError;
@@ -212,7 +213,9 @@ async fn left_out(
     repository: RepositoryId,
 ) -> Result<HashSet<DestinationName>, ScanError> {
     let states = coordinator.storage.destinations_of(repository).await?;
-    let left_out = states.into_iter().filter(|state| state.left_out);
+    let left_out = states
+        .into_iter()
+        .filter(|state| state.placed == Placed::LeftOut);
     Ok(left_out
         .filter_map(|state| state.name.parse().ok())
         .collect())

@@ -9,12 +9,26 @@ use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
 use formats::wire::upload::{
     DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, PATH_DESTINATIONS,
-    Queued,
+    Placed, Queued,
 };
 use hyper::Method;
 
 use crate::storage::client::{PAGE_BYTES_MAX, StorageClient, collect, request, small_body, wrong};
 use crate::storage::error::{StorageError, Subject};
+
+/// Why a destination takes nothing at present, or does not have what nobody brings there by itself.
+pub fn problem_of(state: &DestinationState) -> Option<String> {
+    let problem = state.problem.clone();
+    problem.or_else(|| match state.placed {
+        Placed::Unfilled => Some(not_filled(&state.name)),
+        Placed::Kept | Placed::LeftOut => None,
+    })
+}
+
+/// What is wrong with a destination that hosts are kept at again, and what to do.
+pub fn not_filled(name: &str) -> String {
+    format!("not filled: run `coordinator destination sync {name}`")
+}
 
 /// The most bytes of all destinations' states.
 const STATES_BYTES_MAX: u64 = 512 << 10;

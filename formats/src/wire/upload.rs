@@ -255,8 +255,42 @@ pub struct DestinationState {
     pub problem: Option<String>,
     /// What keeps its names from being given twice.
     pub conditional_writes: ConditionalWrites,
-    /// Whether the repository that was asked about is not kept there.
-    pub left_out: bool,
+    /// Whether the repository that was asked about is kept there; of none, whether each is that is to be.
+    pub placed: Placed,
+}
+
+/// Whether a destination has a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// It has it, or will without anybody's doing.
+    Kept,
+    /// It is not kept there.
+    LeftOut,
+    /// It is to be kept there, and was not for a time: it lacks what nobody brings before it is filled.
+    Unfilled,
+}
+
+impl Placed {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Kept, Self::LeftOut, Self::Unfilled];
+
+    fn tag(self) -> u8 {
+        match self {
+            Self::Kept => 0,
+            Self::LeftOut => 1,
+            Self::Unfilled => 2,
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let tag = reader.u8("placed")?;
+        let mut all = Self::ALL.into_iter();
+        all.find(|placed| placed.tag() == tag)
+            .ok_or(DecodeError::UnknownTag {
+                what: "placed",
+                tag: tag.into(),
+            })
+    }
 }
 
 /// What a destination does with conditional writes.
@@ -380,7 +414,7 @@ impl DestinationStates {
                 put_text(&mut out, problem);
             }
             state.conditional_writes.put(&mut out);
-            out.put_flag(state.left_out);
+            out.put_u8(state.placed.tag());
         }
         out
     }
@@ -411,7 +445,7 @@ impl DestinationStates {
                 oldest_unix_secs,
                 problem,
                 conditional_writes: ConditionalWrites::read(&mut reader)?,
-                left_out: reader.flag("left out")?,
+                placed: Placed::read(&mut reader)?,
             });
         }
         reader.finish("destinations")?;

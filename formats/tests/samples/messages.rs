@@ -16,8 +16,8 @@ use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal, RefusalKind, RemovalReport,
-    RemovalsWaiting, Stored, TriedWrites,
+    LockedObject, ObjectPage, OpenRun, Placed, Placing, Queued, Refusal, RefusalKind,
+    RemovalReport, RemovalsWaiting, Stored, TriedWrites,
 };
 
 use super::{
@@ -298,7 +298,7 @@ pub fn destination_states() -> DestinationStates {
             oldest_unix_secs: None,
             problem: None,
             conditional_writes: ConditionalWrites::NoneNeeded,
-            left_out: false,
+            placed: Placed::Kept,
         },
         DestinationState {
             name: "s3".into(),
@@ -311,7 +311,17 @@ pub fn destination_states() -> DestinationStates {
                 found: TriedWrites::Enforced,
                 at_unix_secs: 900,
             },
-            left_out: true,
+            placed: Placed::LeftOut,
+        },
+        DestinationState {
+            name: "nas".into(),
+            required: false,
+            objects_behind: 0,
+            bytes_behind: 0,
+            oldest_unix_secs: None,
+            problem: None,
+            conditional_writes: ConditionalWrites::NoneNeeded,
+            placed: Placed::Unfilled,
         },
     ])
 }

@@ -137,6 +137,29 @@ impl Queue {
             .map_err(self.failed("read"))
     }
 
+    /// Where each repository is kept that a destination does not have all of because it was left out.
+    pub fn unfilled_kept_at(
+        &self,
+        destination: &DestinationName,
+    ) -> Result<Vec<KeptAt>, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        let mut select = database
+            .prepare_cached(
+                "SELECT placing.destinations FROM unfilled LEFT JOIN placing USING (repository)
+                 WHERE unfilled.destination = ?1",
+            )
+            .map_err(&fail)?;
+        let rows = select
+            .query_map([destination.to_string()], |row| {
+                row.get::<_, Option<String>>(0)
+            })
+            .map_err(&fail)?;
+        rows.map(|text| text.map(|text| KeptAt::from_text(text.as_deref())))
+            .collect::<Result<_, _>>()
+            .map_err(fail)
+    }
+
     /// It has all of it, or the rest is on its way. Says nothing of a time after that, when it may have been left out again.
     pub fn filled(&self, unfilled: Unfilled) -> Result<(), QueueError> {
         self.database()

@@ -10,6 +10,7 @@ use crate::commands::doctor::{Finding, Verdict};
 use crate::config::Config;
 use crate::config::coordinator_file::AppendServer;
 use crate::storage::StorageClient;
+use crate::storage::destinations::problem_of;
 use crate::terminal::{error_line, size_text};
 
 /// How long a destination may take.
@@ -67,7 +68,7 @@ async fn ask(client: &StorageClient) -> Vec<Finding> {
             .into_iter()
             .map(|state| {
                 let about = format!("destination {}", state.name);
-                match state.problem {
+                match problem_of(&state) {
                     Some(problem) if state.required => Finding::new(about, Verdict::Fail, problem),
                     Some(problem) => Finding::new(about, Verdict::Warn, problem),
                     None if state.objects_behind > 0 => {
