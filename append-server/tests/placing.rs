@@ -17,7 +17,7 @@ use append_server::grants::{PlacingGrant, RepairGrant};
 use append_server::io_faults::IoFaults;
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use formats::ids::{PackId, RepositoryId};
-use formats::object::ObjectName;
+use formats::object::{ObjectKind, ObjectName};
 use formats::wire::upload::{DestinationStates, Placed, Placing, RefusalKind};
 use rustix::io::Errno;
 use support::{BenchOptions, REPOSITORY, destination_name, start};
@@ -274,6 +274,46 @@ async fn what_was_dropped_on_its_way_is_missed_though_the_logs_are_alike() {
         wait_for(&server, &far).await;
         assert!(has(&back, pack()).await);
     }
+}
+
+/// Stored while it was left out, and named again: it lacks both, and nothing is on its way there.
+async fn store_beside(setup: &Setup, first: &Arc<dyn Destination>, far: &Arc<dyn Destination>) {
+    let server = setup.server(&[(first.clone(), true), (far.clone(), false)], 1);
+    place(&server, these(&[])).await.unwrap();
+    for key in [pack(), log(REPOSITORY, 1)] {
+        setup.put(&server, &key).await.unwrap();
+    }
+    place(&server, KeptAt::Everywhere).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_waited_for_and_not_filled_is_not_believed_for_what_it_has_not() {
+    let setup = Setup::new();
+    let (first, far) = (memory("first"), memory("far"));
+    store_beside(&setup, &first, &far).await;
+    let list = async |server: &FanOut| {
+        let listed = server.list(None, REPOSITORY, ObjectKind::Log, None, 10);
+        listed.await.map(|list| list.objects.len())
+    };
+    // It is asked first, and says nothing of the log.
+    let server = setup.server(&[(far.clone(), true), (first.clone(), true)], 1);
+    assert_eq!(list(&server).await.unwrap(), 1);
+    assert_eq!(server.head(None, &pack()).await.unwrap(), 6);
+    drop(server);
+    let server = setup.server(&[(far.clone(), true), (first, false)], 1);
+    assert_eq!(server.head(None, &pack()).await.unwrap(), 6);
+    for refused in [
+        list(&server).await.map(|_| ()),
+        server.head(None, &log(REPOSITORY, 2)).await.map(|_| ()),
+    ] {
+        assert!(
+            matches!(&refused, Err(FanOutError::Unfilled { name, .. }) if name == far.name()),
+            "{refused:?}"
+        );
+    }
+    server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+    wait_for(&server, far.name()).await;
+    assert_eq!(list(&server).await.unwrap(), 1);
 }
 
 #[tokio::test]

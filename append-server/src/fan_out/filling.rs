@@ -110,18 +110,24 @@ impl Followers {
         }
     }
 
-    /// Says so when a destination still is to get something of a repository.
+    /// Says so when a destination still is to get something of a repository, or lacks what nobody brings before it is filled.
     pub(super) fn is_behind(
         &self,
         name: &DestinationName,
         repository: RepositoryId,
     ) -> Result<Option<FanOutError>, FanOutError> {
         let objects = self.queue.behind(name, repository)?;
-        Ok((objects > 0).then(|| FanOutError::RequiredIsBehind {
-            name: name.clone(),
-            objects,
-            repository,
-        }))
+        let name = name.clone();
+        if objects > 0 {
+            return Ok(Some(FanOutError::RequiredIsBehind {
+                name,
+                objects,
+                repository,
+            }));
+        }
+        // It was left out before it was waited for.
+        let unfilled = self.queue.unfilled(&name, repository)?;
+        Ok(unfilled.map(|_| FanOutError::Unfilled { name, repository }))
     }
 }
 
