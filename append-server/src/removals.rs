@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::{RemovalReport, RemovalsWaiting};
+use formats::wire::upload::{Placed, RemovalReport, RemovalsWaiting};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
@@ -244,8 +244,9 @@ impl Removals {
             if !self.rule(name).allow_delete {
                 continue;
             }
-            // What it still is to get may need a place that stands for what is removed.
-            if fan_out.objects_behind(name, repository)? > 0 {
+            // What it still is to get, on its way or by a filling, may need a place that stands for what is removed.
+            let is_behind = fan_out.objects_behind(name, repository)? > 0;
+            if is_behind || fan_out.placed(name, repository)? == Placed::Unfilled {
                 continue;
             }
             let due = self.ledger.due(name, repository, age, REMOVALS_DUE_MAX)?;

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use append_server::destination::memory::MemoryDestination;
 use append_server::destination::{Destination, DestinationName, ObjectKey};
 use append_server::fan_out::queue::placing::KeptAt;
 use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
-use append_server::grants::{PlacingGrant, RepairGrant};
+use append_server::grants::{PlacingGrant, RemovalGrant, RepairGrant};
 use append_server::io_faults::IoFaults;
+use append_server::removals::{Proof, RemovalPolicy, Removals};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use formats::ids::{PackId, RepositoryId};
 use formats::object::{ObjectKind, ObjectName};
@@ -314,6 +316,42 @@ async fn what_is_waited_for_and_not_filled_is_not_believed_for_what_it_has_not()
     server.queue_missing(REPOSITORY, far.name()).await.unwrap();
     wait_for(&server, far.name()).await;
     assert_eq!(list(&server).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_removed_where_it_is_kept_and_not_filled_yet() {
+    let setup = Setup::new();
+    let (first, far) = (memory("first"), memory("far"));
+    let server = setup.server(&[(first.clone(), true), (far.clone(), false)], 1);
+    for key in [pack(), log(REPOSITORY, 1)] {
+        setup.put(&server, &key).await.unwrap();
+    }
+    wait_for(&server, far.name()).await;
+    place(&server, these(&[])).await.unwrap();
+    place(&server, KeptAt::Everywhere).await.unwrap();
+
+    let policy = RemovalPolicy {
+        grace: Duration::ZERO,
+        daily_bytes_max: u64::MAX,
+        rules: HashMap::new(),
+    };
+    let removals = Removals::open(&setup.dir.path().join("removals.sqlite"), policy).unwrap();
+    let proof = Proof {
+        sequence: 1,
+        digest: digest(),
+    };
+    let packs = [(pack().name, 6)];
+    let grant = RemovalGrant::of_this_process;
+    let condemned = removals.condemn(&server, REPOSITORY, proof, &packs, grant());
+    condemned.await.unwrap();
+    let swept = removals.sweep(&server, REPOSITORY, Some(proof), &packs, grant());
+    assert_eq!(swept.await.unwrap().removed, 1);
+    assert!(!has(&first, pack()).await && has(&far, pack()).await);
+
+    server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+    let again = removals.sweep(&server, REPOSITORY, None, &[], grant());
+    assert_eq!(again.await.unwrap().removed, 1);
+    assert!(!has(&far, pack()).await);
 }
 
 #[tokio::test]
