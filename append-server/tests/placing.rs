@@ -319,6 +319,25 @@ async fn what_is_waited_for_and_not_filled_is_not_believed_for_what_it_has_not()
 }
 
 #[tokio::test]
+async fn a_filling_that_could_not_ask_every_source_fills_nothing() {
+    let setup = Setup::new();
+    let (first, far) = (memory("first"), memory("far"));
+    store_beside(&setup, &first, &far).await;
+    for (second, expected) in [
+        (away("second"), Placed::Unfilled),
+        (memory("second"), Placed::Kept),
+    ] {
+        let places = [(first.clone(), true), (second, true), (far.clone(), false)];
+        let server = setup.server(&places, 1);
+        server.queue_missing(REPOSITORY, far.name()).await.unwrap();
+        assert_eq!(placed(&server, Some(REPOSITORY))[2], expected);
+        // What is known is brought all the same.
+        wait_for(&server, far.name()).await;
+        assert!(has(&far, pack()).await);
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_removed_where_it_is_kept_and_not_filled_yet() {
     let setup = Setup::new();
     let (first, far) = (memory("first"), memory("far"));

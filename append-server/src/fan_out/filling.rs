@@ -50,10 +50,15 @@ impl Followers {
             .filling
             .iter()
             .any(|filled| filled.destination.name() == name);
+        let mut asked_all = true;
         for kind in FILLED {
             let have = every_object(courier.destination.as_ref(), repository, kind).await?;
             let have: HashMap<ObjectName, u64> = have.into_iter().collect();
-            let objects = every_object_of_any(courier, repository, kind).await?;
+            let (objects, silent) = every_object_of_any(courier, repository, kind).await?;
+            for source in silent {
+                // Where it is not kept, nothing was stored last.
+                asked_all &= self.leaves_out(&source, repository)?;
+            }
             let missing: Vec<_> = objects
                 .into_iter()
                 .filter(|(object, bytes)| have.get(object) != Some(bytes))
@@ -77,7 +82,7 @@ impl Followers {
                 return Ok(Queued::default()); // Left out meanwhile.
             }
         }
-        if let Some(unfilled) = unfilled {
+        if let Some(unfilled) = unfilled.filter(|_| asked_all) {
             self.write(move |queue| queue.filled(unfilled)).await?;
         }
         courier.wake();
@@ -151,13 +156,14 @@ pub(super) async fn every_object(
     }
 }
 
-/// All objects of a folder on any destination that a courier reads from, and that answers; one must.
+/// All objects of a folder on any destination that a courier reads from, and that answers; one must. Gives those, too, that
+/// did not.
 async fn every_object_of_any(
     courier: &Courier,
     repository: RepositoryId,
     kind: ObjectKind,
-) -> Result<BTreeMap<ObjectName, u64>, FanOutError> {
-    let mut all = BTreeMap::new();
+) -> Result<(BTreeMap<ObjectName, u64>, Vec<DestinationName>), FanOutError> {
+    let (mut all, mut silent) = (BTreeMap::new(), Vec::new());
     let name = courier.destination.name().clone();
     let mut result = Err(FanOutError::OnlyDestination { name });
     for source in courier.sources() {
@@ -171,8 +177,9 @@ async fn every_object_of_any(
             Err(error) => {
                 tracing::warn!(source = %source.name(), error = &error as &dyn std::error::Error, "not asked what it has");
                 result = result.or(Err(error));
+                silent.push(source.name().clone());
             }
         }
     }
-    result.map(|()| all)
+    result.map(|()| (all, silent))
 }

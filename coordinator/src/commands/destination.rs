@@ -74,6 +74,15 @@ pub enum DestinationCommandError {
         /// Why.
         problem: String,
     },
+    /// Something that it may lack is where nobody could ask.
+    #[error(
+        "destination {name} has what could be found, and is not filled: another destination did not say what it has; sync it again when \
+         every one answers (`coordinator destination ls`)"
+    )]
+    NotFilled {
+        /// Which.
+        name: String,
+    },
     /// Standard output.
     #[error("could not write the result")]
     Output(#[from] io::Error),
@@ -399,7 +408,10 @@ async fn wait(coordinator: &Coordinator, name: &str) -> Result<(), DestinationCo
             return Ok(());
         };
         if state.objects_behind == 0 {
-            return Ok(());
+            return match state.placed {
+                Placed::Unfilled => Err(DestinationCommandError::NotFilled { name: state.name }),
+                Placed::Kept | Placed::LeftOut => Ok(()),
+            };
         }
         if let Some(problem) = state.problem {
             return Err(DestinationCommandError::Behind {
