@@ -262,8 +262,119 @@ fn a_wrong_password_a_taken_name_or_a_taken_file_makes_no_keys() -> Result<()> {
     let to = out.display().to_string();
     derive(&password, &[USER, "--role", "verify", "--out", &to])?
         .expect_code(exit::ERROR)?
-        .expect_stderr(&["is there already"])?;
+        .expect_stderr(&["has keys already"])?;
     ensure!(!out.exists());
+    Ok(())
+}
+
+#[test]
+fn keys_that_a_repository_has_are_taken_from_there_and_others_refused_before_any_are_made()
+-> Result<()> {
+    let (world, password) = world_with_admin()?;
+    back_up(&world, 1)?;
+    derive_to_file(&world, &password)?;
+    let keys = world.coordinator_dir().join("keys");
+    let local = keys.join("vault.bundle");
+    let bundle = fs::read(&local)?;
+    fs::remove_file(&local)?;
+    let wrong = world.directory().join("wrong");
+    write_private(&wrong, "another password")?;
+    let derive = |user: &str, more: &[&str]| -> Result<Finished> {
+        let all = [&["key", "derive", user, "--role", "restore"], more].concat();
+        coordinator(&world.config(), &wrong, &all)
+    };
+    let out = world.directory().join("new.key");
+    let to = out.display().to_string();
+    derive(USER, &["--out", &to])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["has keys already"])?;
+    ensure!(!local.exists() && !out.exists());
+    let derived: DeriveReport = derive(USER, &["--json"])?.expect_code(exit::OK)?.json()?;
+    ensure!(
+        derived.key_file.is_none() && derived.added == 0,
+        "{derived:?}"
+    );
+    ensure!(fs::read(&local)? == bundle);
+    ensure!(fs::metadata(&local)?.permissions().mode() & 0o777 == 0o600);
+
+    // A name that stands for other keys there: said before a password is asked for, and nothing is left.
+    let repository = repository_in(&world.repository())?.join("keys");
+    fs::copy(repository.join("daemon"), repository.join("other"))?;
+    let before = contents(&keys)?;
+    derive("other", &[])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["other keys of a user other", "another name"])?;
+    ensure!(contents(&keys)? == before, "keys were made");
+    Ok(())
+}
+
+#[test]
+fn a_recovered_coordinator_has_the_users_of_before_and_derives_with_the_kit() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    back_up(&world, 1)?;
+    let key = derive_to_file(&world, &password)?;
+    let kit = world.coordinator_dir().join("recovery-kit.txt");
+    let dir = world.directory().join("recovered");
+    let url = format!("file://{}", world.repository().display());
+    let recover: [&OsStr; 7] = [
+        "recover".as_ref(),
+        "--dir".as_ref(),
+        dir.as_os_str(),
+        "--kit".as_ref(),
+        kit.as_os_str(),
+        "--destination".as_ref(),
+        url.as_ref(),
+    ];
+    let shown = world.coordinator_raw(&recover)?.expect_code(exit::OK)?;
+    ensure!(
+        shown
+            .stdout_text()
+            .contains("that are back: admin, vault\n")
+    );
+    let (old, new) = (world.coordinator_dir().join("keys"), dir.join("keys"));
+    for user in ["admin", USER] {
+        let file = format!("{user}.bundle");
+        ensure!(fs::read(new.join(&file))? == fs::read(old.join(&file))?);
+        ensure!(fs::metadata(new.join(&file))?.permissions().mode() & 0o777 == 0o600);
+    }
+    ensure!(fs::read(new.join("daemon.bundle"))? != fs::read(old.join("daemon.bundle"))?);
+
+    // What the error of a reader says to do is done by the new one, without a password.
+    let stored = repository_in(&world.repository())?.join("keys/vault");
+    let as_it_was = fs::read(&stored)?;
+    fs::remove_file(&stored)?;
+    let wrong = world.directory().join("wrong");
+    write_private(&wrong, "another password")?;
+    let config = dir.join("coordinator.toml");
+    let derive = |password: &Path, user: &str, more: &[&str]| -> Result<Finished> {
+        let all = [&["key", "derive", user, "--role", "verify"], more].concat();
+        coordinator(&config, password, &all)
+    };
+    derive(&wrong, USER, &[])?.expect_code(exit::OK)?;
+    ensure!(fs::read(&stored)? == as_it_was);
+    let reader = world.directory().join("reader");
+    self::recover(&world, &reader, USER, &key)?.expect_code(exit::OK)?;
+
+    // New keys: with the admin's password of before; without the admin's bundle with the kit, and with no other kit.
+    derive(&password, "second", &[])?.expect_code(exit::OK)?;
+    let (other, _) = world_with_admin()?;
+    let admin = new.join("admin.bundle");
+    fs::copy(other.coordinator_dir().join("keys/admin.bundle"), &admin)?;
+    derive(&password, "third", &[])?
+        .expect_code(exit::WRONG_KEY)?
+        .expect_stderr(&["admin.bundle is of another set-up"])?;
+    fs::remove_file(&admin)?;
+    derive(&password, "third", &[])?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["admin.bundle is not there", "--kit"])?;
+    let others = other.coordinator_dir().join("recovery-kit.txt");
+    let before = contents(&new)?;
+    derive(&wrong, "third", &["--kit", &others.display().to_string()])?
+        .expect_code(exit::WRONG_KEY)?;
+    ensure!(contents(&new)? == before, "keys were made");
+    derive(&wrong, "third", &["--kit", &kit.display().to_string()])?.expect_code(exit::OK)?;
+    let third = world.directory().join("third");
+    self::recover(&world, &third, "third", &new.join("third.key"))?.expect_code(exit::OK)?;
     Ok(())
 }
 

@@ -22,14 +22,15 @@ Example:
 Example:
   coordinator key verify-kit /media/usb/recovery-kit.txt")]
     VerifyKit(VerifyKitArgs),
-    /// Make keys for a machine that restores or verifies and can add nothing; asks for the admin's password
+    /// Make keys for a machine that restores or verifies and can add nothing; asks for the admin's password, or takes the kit
     #[command(after_help = "\
 The keys open everything there is and will be, and cannot sign, so that no snapshot, hold
 or prune is made with them. To verify is to open, so that both roles have the same keys.
 They cannot be taken back: whoever had the key file can read what is backed up from then on.
 
 USER's sealed keys go into every repository, and into each that is made later. Run again, it
-puts them where they are missing, and makes no new ones. Only the key file has to be brought
+puts them where they are missing, and makes no new ones: keys that any repository has are
+taken from there, which needs neither password nor kit. Only the key file has to be brought
 to the other machine, which then needs nothing of this one:
 
   coordinator key derive vault --role restore --out /media/usb/vault.key
@@ -49,6 +50,9 @@ pub struct DeriveArgs {
     /// The key file to create (mode 0600), never over an existing one [default: USER.key beside the coordinator's keys]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// The recovery kit, in the place of the admin's bundle and password
+    #[arg(long, value_name = "FILE")]
+    pub kit: Option<PathBuf>,
 }
 
 /// What derived keys are for.

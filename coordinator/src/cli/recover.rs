@@ -10,7 +10,8 @@ use formats::object::UserName;
 #[command(after_help = "\
 For a machine that has nothing but this program: makes DIR as `init` does, with keys
 from the kit, finds every repository at the destination, checks its log from the first
-record on, and builds catalog and index anew. Nothing is written to the destination.
+record on, and builds catalog and index anew. Sealed keys of the admin and of machines that
+only read are taken over from the repositories. Nothing is written to the destination.
 A hosts.toml that is in DIR already is kept, and gives repositories their names;
 without one, a hosts.toml with the hosts of the snapshots is written. Where hosts
 are kept at destinations, --set name=NAME gives this one the name that it had. A list

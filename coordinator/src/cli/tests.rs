@@ -80,7 +80,7 @@ fn the_documented_forms_parse() {
         "coordinator key export-kit kit.txt",
         "coordinator key verify-kit kit.txt",
         "coordinator key derive vault --role restore --out vault.key",
-        "coordinator key derive vault --role verify --json",
+        "coordinator key derive vault --role verify --kit kit.txt --json",
         "coordinator recover --dir DIR --kit kit.txt --destination file:///b",
         "coordinator recover --dir DIR --user vault --key-file vault.key --destination file:///b",
         "coordinator doctor --json",

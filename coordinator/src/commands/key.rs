@@ -55,13 +55,39 @@ pub enum KeyCommandError {
     },
     /// A user that has keys.
     #[error(
-        "{} is there already: without --out the keys of user {user} are put where they are missing; for new ones choose \
-         another name", bundle.display()
+        "user {user} has keys already: without --out they are put where they are missing; for new ones choose another name"
     )]
     HasKeys {
         /// The name.
         user: UserName,
-        /// The keys.
+    },
+    /// Something else has the name of the user's bundle.
+    #[error(
+        "{} is there and is no bundle of user {user} whose keys only read: move it away, or choose another name",
+        bundle.display()
+    )]
+    OtherBundle {
+        /// The name.
+        user: UserName,
+        /// What is there.
+        bundle: PathBuf,
+    },
+    /// The master key's bundle is not there.
+    #[error(
+        "the admin's key bundle {} is not there: give the recovery kit in its place, with --kit FILE, or put the bundle \
+         back from a copy", bundle.display()
+    )]
+    NoAdmin {
+        /// Where it should be.
+        bundle: PathBuf,
+    },
+    /// The admin's bundle is of another master key.
+    #[error(
+        "the admin's key bundle {} is of another set-up, whose master key does not derive these keys: give the recovery kit \
+         in its place, with --kit FILE", bundle.display()
+    )]
+    OtherAdmin {
+        /// The bundle.
         bundle: PathBuf,
     },
     /// A file that cannot be looked at.
@@ -88,10 +114,13 @@ impl KeyCommandError {
         match self {
             Self::Keyring(error) => error.is_wrong_key(),
             Self::Repository { source, .. } => source.is_wrong_key(),
+            Self::OtherAdmin { .. } => true,
             Self::Store { .. }
             | Self::Record { .. }
             | Self::OwnUser { .. }
             | Self::HasKeys { .. }
+            | Self::OtherBundle { .. }
+            | Self::NoAdmin { .. }
             | Self::Look { .. } => false,
         }
     }

@@ -6,6 +6,7 @@ mod new_keys;
 mod repositories;
 pub(in crate::commands) mod table;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::commands::init::{
     COORDINATOR_TOML, HOSTS_TOML, InitError, KEYS, STATE, exists, refuse_set_up_in,
 };
 use crate::commands::recover::kept_hosts::{SetAside, set_lists_aside};
-use crate::commands::recover::new_keys::NewKeys;
+use crate::commands::recover::new_keys::{NewKeys, users_of_before};
 use crate::commands::recover::repositories::{Recovered, recover_repositories};
 use crate::commands::recover::table::{TableError, coordinator_toml};
 use crate::config::Config;
@@ -33,8 +34,8 @@ use crate::events::Event;
 use crate::events::what::What;
 use crate::exit_code::ExitCode;
 use crate::index::IndexError;
-use crate::keyring::KeyringError;
 use crate::keyring::private_file::{PrivateFileError, create_private};
+use crate::keyring::{KeyringError, bundle_path};
 use crate::repository::layout::StateDir;
 use crate::repository::store::StoreError;
 use crate::terminal::{Align, count_text, write_json, write_table};
@@ -177,6 +178,8 @@ struct RecoverReport {
     repositories: Vec<Recovered>,
     /// What is a comment now in hosts files that were there.
     lists_set_aside: Vec<SetAside>,
+    /// Whose sealed keys were taken over from the repositories.
+    users: Vec<String>,
     seconds: f64,
 }
 
@@ -221,14 +224,17 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
         writes: made.role.signs(),
         repositories: made.repositories,
         lists_set_aside: made.lists_set_aside,
+        users: made.users.keys().map(UserName::to_string).collect(),
         seconds: began.elapsed().as_secs_f64(),
     })
 }
 
-/// What was built.
-struct Built {
+/// What was built from the destination.
+struct Made {
     role: Role,
     repositories: Vec<Recovered>,
+    hosts_toml: String,
+    users: BTreeMap<UserName, Vec<u8>>,
     lists_set_aside: Vec<SetAside>,
 }
 
@@ -239,7 +245,7 @@ async fn build(
     pieces: &[&str],
     keys: &NewKeys,
     config_text: &str,
-) -> Result<Built, RecoverError> {
+) -> Result<Made, RecoverError> {
     let has_hosts = !pieces.contains(&HOSTS_TOML);
     let config = staging.path(COORDINATOR_TOML);
     create_private(&config, "configuration", config_text.as_bytes())?;
@@ -258,29 +264,41 @@ async fn build(
     let config = Config::load_for_recovery(&working)?;
     let places = config.destinations.clone();
     keys.stage(staging, &config).await?;
-    let (role, repositories, hosts_toml) = recover_from(config).await?;
+    let made = recover_from(config).await?;
     if !has_hosts {
         let path = staging.path(HOSTS_TOML);
-        create_private(&path, "hosts file", hosts_toml.as_bytes())?;
+        create_private(&path, "hosts file", made.hosts_toml.as_bytes())?;
+    }
+    for (user, sealed) in &made.users {
+        let path = bundle_path(&staging.path(KEYS), user);
+        create_private(&path, "key bundle", sealed)?;
     }
     // Before the rest is in place: whatever comes between, a second recovery goes on from here.
     let lists_set_aside = set_lists_aside(&dir.join(HOSTS_TOML), has_hosts, &places)?;
     staging.mark_whole(pieces)?;
     staging.move_into_place(pieces)?;
-    Ok(Built {
-        role,
-        repositories,
+    Ok(Made {
         lists_set_aside,
+        ..made
     })
 }
 
-async fn recover_from(config: Config) -> Result<(Role, Vec<Recovered>, String), RecoverError> {
+async fn recover_from(config: Config) -> Result<Made, RecoverError> {
     let coordinator = Coordinator::open(config, Arc::new(SystemClock)).await?;
-    let role = coordinator.keyring.role();
-    let recovered = recover_repositories(&coordinator).await;
+    let made = read_everything(&coordinator).await;
     coordinator.close().await;
-    let (repositories, hosts_toml) = recovered?;
-    Ok((role, repositories, hosts_toml))
+    made
+}
+
+async fn read_everything(coordinator: &Coordinator) -> Result<Made, RecoverError> {
+    let (repositories, hosts_toml) = recover_repositories(coordinator).await?;
+    Ok(Made {
+        role: coordinator.keyring.role(),
+        repositories,
+        hosts_toml,
+        users: users_of_before(coordinator).await?,
+        lists_set_aside: Vec::new(),
+    })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, InitError> {
@@ -326,6 +344,10 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
     }
     for list in &report.lists_set_aside {
         writeln!(out, "{list}")?;
+    }
+    if !report.users.is_empty() {
+        let users = report.users.join(", ");
+        writeln!(out, "\nSealed keys of users that are back: {users}")?;
     }
     let config = report.dir.join(COORDINATOR_TOML);
     let dir = report.dir.display();

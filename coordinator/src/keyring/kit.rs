@@ -110,7 +110,17 @@ pub fn read_kit(path: &Path) -> Result<MasterKey, KeyringError> {
 /// Proves that a kit's key derives the keys at hand, every one of them; gives the kit's own keyring.
 pub fn verify_kit(path: &Path, keyring: &Keyring) -> Result<Keyring, KeyringError> {
     let master = read_kit(path)?;
-    let derived = KeyBundle::new(&master, Role::Admin);
+    match derives(&master, keyring) {
+        true => Ok(Keyring::from_master(&master, keyring.user().clone())),
+        false => Err(KeyringError::OtherKit {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Whether a master key derives the keys at hand, every one of them.
+pub fn derives(master: &MasterKey, keyring: &Keyring) -> bool {
+    let derived = KeyBundle::new(master, Role::Admin);
     let held = keyring.bundle();
     let same = Use::ALL
         .into_iter()
@@ -124,11 +134,5 @@ pub fn verify_kit(path: &Path, keyring: &Keyring) -> Result<Keyring, KeyringErro
             .root(Use::Signing)
             .is_some_and(|signing| CertifierKey::of(&signing) == certifier)
     });
-    if same && certifies {
-        Ok(Keyring::from_master(&master, keyring.user().clone()))
-    } else {
-        Err(KeyringError::OtherKit {
-            path: path.to_owned(),
-        })
-    }
+    same && certifies
 }

@@ -7,6 +7,7 @@ pub mod layout;
 pub mod memory;
 pub mod packs;
 pub mod store;
+pub mod users;
 
 use std::fs::DirBuilder;
 use std::future::Future;

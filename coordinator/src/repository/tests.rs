@@ -21,6 +21,7 @@ use crate::keyring::unlock::{UnlockFrom, create_key_file};
 use crate::repository::layout::StateDir;
 use crate::repository::memory::MemoryStore;
 use crate::repository::store::{ObjectStore, Put, StoreError};
+use crate::repository::users::{UsersBundle, readers_bundle, users_bundles};
 use crate::repository::{
     Repository, RepositoryError, RepositoryRequest, add_user, create_or_open, open,
 };
@@ -359,6 +360,55 @@ async fn a_reader_believes_no_config_that_its_certificate_does_not_vouch_for() {
     assert!(refused.contains("key derive vault"), "{refused}");
     set_up.store.tamper(made.id(), own, good);
     assert!(set_up.find("web1").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_users_keys_are_taken_from_a_repository_only_as_they_were_put_there() {
+    let mut set_up = SetUp::new();
+    let (_, sealed) = reader(&set_up.dir, 1);
+    let user: UserName = "vault".parse().unwrap();
+    let made = set_up.open("web1").await.unwrap();
+    let known = set_up.state.repository("web1").unwrap().unwrap();
+    let (keyring, store) = (&set_up.keyring, &set_up.store);
+    let find = || readers_bundle(keyring, store, &known, &user);
+    assert_eq!(find().await.unwrap(), None);
+    add_user(keyring, store, &known, &user, &sealed)
+        .await
+        .unwrap();
+    // Without the certificate, as the user's file has it.
+    assert_eq!(find().await.unwrap().unwrap(), sealed);
+    let all = users_bundles(keyring, store, &known).await.unwrap();
+    let expected = UsersBundle {
+        user: user.clone(),
+        role: Role::Read,
+        sealed: sealed.to_vec(),
+    };
+    // What `SetUp` puts there for others is no bundle.
+    assert_eq!(all, [expected]);
+
+    let own = ObjectName::Keys(user.clone());
+    let thief = self::keyring(2);
+    let thiefs = thief.stored_bundle(&sealed, &thief.repository(made.id(), made.config.epoch));
+    let data = KeyBundle::new(&MasterKey::from_bytes([1; 32]), Role::Data);
+    let data = |name: &str| {
+        let key = FileKey::from_bytes([5; 32]);
+        let user: UserName = name.parse().unwrap();
+        data.seal(&user, &Lock::File(&key)).unwrap()
+    };
+    let is_refused = |bytes: Vec<u8>| {
+        store.tamper(made.id(), own.clone(), bytes);
+        async { matches!(find().await, Err(RepositoryError::OtherUser { .. })) }
+    };
+    assert!(is_refused(sealed.to_vec()).await, "without a certificate");
+    assert!(is_refused(thiefs).await, "with a thief's");
+    assert!(is_refused(data("other")).await, "another user's");
+    assert!(is_refused(vec![0; 5000]).await, "no bundle");
+    let none = users_bundles(keyring, store, &known).await.unwrap();
+    assert_eq!(none, []);
+    assert!(is_refused(data("vault")).await, "of another role");
+    let all = users_bundles(keyring, store, &known).await.unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].role, Role::Data);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! `key derive`: makes keys that only read for a user of another machine, and puts them into every repository. Never makes keys
-//! that sign, never overwrites a key or a bundle, never shows a key.
+//! `key derive`: makes keys that only read for a user of another machine, and puts them into every repository. Keys that any
+//! repository has are taken from there. Never makes keys that sign, never overwrites a key or a bundle, never shows a key.
 
 use std::fmt;
 use std::io;
@@ -10,6 +10,7 @@ use formats::keys::secret::{FileKey, MasterKey};
 use formats::object::UserName;
 use serde::Serialize;
 
+use crate::catalog::state::KnownRepository;
 use crate::cli::keys::{DeriveArgs, DerivedRole};
 use crate::commands::init::{ADMIN_USER, DAEMON_USER};
 use crate::commands::key::KeyCommandError;
@@ -20,8 +21,11 @@ use crate::events::Event;
 use crate::events::what::What;
 use crate::keyring::private_file::create_private;
 use crate::keyring::unlock::{UnlockFrom, create_key_file};
-use crate::keyring::{Keyring, KeyringError, bundle_path, read_sealed_bundle};
-use crate::repository::add_user;
+use crate::keyring::{Keyring, KeyringError, bundle_path, kit, read_sealed_bundle};
+use crate::repository::users::readers_bundle;
+use crate::repository::{RepositoryError, add_user};
+
+const BUNDLE: &str = "key bundle";
 
 /// What was made; also what `key derive --json` prints.
 #[derive(Debug, Serialize)]
@@ -50,41 +54,45 @@ pub async fn derive_command(
     let coordinator = open_coordinator(config, None).await?;
     refuse_own(&coordinator, &args.user)?;
     let bundle = bundle_path(own.parent().unwrap_or(Path::new(".")), &args.user);
-    let key_file = match bundle.symlink_metadata() {
-        Ok(_) => {
-            refuse_other(args, &bundle)?;
-            None
+    let known = established(&coordinator).await?;
+    let local = read_readers(&args.user, &bundle)?;
+    let is_here = local.is_some();
+    let (sealed, key_file) = match one_bundle(&coordinator, &known, &args.user, local).await? {
+        Some(_) if args.out.is_some() => {
+            let user = args.user.clone();
+            return Err(KeyCommandError::HasKeys { user }.into());
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let admin = Keyring::unlock(
-                &own.with_file_name("admin.bundle"),
-                &UnlockFrom::environment_or_prompt(),
-            )
-            .map_err(KeyCommandError::from)?;
-            let master = admin.master().map_err(KeyCommandError::from)?;
-            let key_file = args
-                .out
-                .clone()
-                .unwrap_or_else(|| bundle.with_extension("key"));
-            make_keys(&args.user, master, &bundle, &key_file)?;
-            Some(key_file)
-        }
-        Err(source) => {
-            return Err(KeyCommandError::Look {
-                path: bundle,
-                source,
+        Some(sealed) => {
+            if !is_here {
+                create_private(&bundle, BUNDLE, &sealed)
+                    .map_err(|error| KeyCommandError::from(KeyringError::from(error)))?;
             }
-            .into());
+            (sealed, None)
+        }
+        None => {
+            let admin = own.with_file_name("admin.bundle");
+            let admin = unlock_master(args, &coordinator, &admin)?;
+            let master = admin.master().map_err(KeyCommandError::from)?;
+            let key_file = args.out.clone();
+            let key_file = key_file.unwrap_or_else(|| bundle.with_extension("key"));
+            let sealed = make_keys(&args.user, master, &bundle, &key_file)?;
+            (sealed, Some(key_file))
         }
     };
-    let (repositories, added) = store(&coordinator, args, &bundle).await?;
+    let stored = store(&coordinator, &known, &args.user, &sealed).await;
+    let added = stored.map_err(OpenError::from)?;
+    coordinator.events.tell(Event::new(What::KeysDerived {
+        user: args.user.to_string(),
+        role: args.role.word().to_owned(),
+        repositories: added,
+    }));
     coordinator.close().await;
     Ok(DeriveReport {
         user: args.user.to_string(),
         role: args.role,
         bundle,
         key_file,
-        repositories,
+        repositories: known.len() as u64,
         added,
         url: url.unwrap_or_default(),
     })
@@ -98,15 +106,77 @@ fn refuse_own(coordinator: &Coordinator, user: &UserName) -> Result<(), KeyComma
     }
 }
 
-/// What is there already must be what would be made.
-fn refuse_other(args: &DeriveArgs, bundle: &Path) -> Result<(), KeyCommandError> {
+async fn established(coordinator: &Coordinator) -> Result<Vec<KnownRepository>, CommandError> {
+    let known = coordinator.state.lock().await.repositories()?;
+    Ok(known.into_iter().filter(|one| one.established).collect())
+}
+
+/// The user's bundle beside the coordinator's own; nothing where there is none.
+fn read_readers(user: &UserName, bundle: &Path) -> Result<Option<Vec<u8>>, KeyCommandError> {
+    match bundle.symlink_metadata() {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(KeyCommandError::Look {
+                path: bundle.to_owned(),
+                source,
+            });
+        }
+    }
     let sealed = read_sealed_bundle(bundle)?;
     match header::owner(&sealed) {
-        Ok((user, Role::Read)) if user == args.user && args.out.is_none() => Ok(()),
-        _ => Err(KeyCommandError::HasKeys {
-            user: args.user.clone(),
+        Ok((found, Role::Read)) if found == *user => Ok(Some(sealed.to_vec())),
+        _ => Err(KeyCommandError::OtherBundle {
+            user: user.clone(),
             bundle: bundle.to_owned(),
         }),
+    }
+}
+
+/// The one bundle that the user has, here or in repositories; nothing where there is none. Refuses a second one: keys that are
+/// made beside it would be of no use where it is.
+async fn one_bundle(
+    coordinator: &Coordinator,
+    known: &[KnownRepository],
+    user: &UserName,
+    local: Option<Vec<u8>>,
+) -> Result<Option<Vec<u8>>, CommandError> {
+    let mut one = local;
+    for known in known {
+        let found = readers_bundle(&coordinator.keyring, &coordinator.storage, known, user);
+        let found = found.await.map_err(OpenError::from)?;
+        if let (Some(one), Some(found)) = (&one, &found)
+            && one != found
+        {
+            let other = RepositoryError::OtherUser {
+                name: known.name.clone(),
+                repository: known.repository,
+                user: user.clone(),
+            };
+            return Err(OpenError::from(other).into());
+        }
+        one = one.or(found);
+    }
+    Ok(one)
+}
+
+/// Keys with the master key, which must be the one that the coordinator's own keys come from.
+fn unlock_master(
+    args: &DeriveArgs,
+    coordinator: &Coordinator,
+    bundle: &Path,
+) -> Result<Keyring, KeyCommandError> {
+    if let Some(kit) = &args.kit {
+        return Ok(kit::verify_kit(kit, &coordinator.keyring)?);
+    }
+    let bundle = bundle.to_owned();
+    if !bundle.exists() {
+        return Err(KeyCommandError::NoAdmin { bundle });
+    }
+    let admin = Keyring::unlock(&bundle, &UnlockFrom::environment_or_prompt())?;
+    match kit::derives(admin.master()?, &coordinator.keyring) {
+        true => Ok(admin),
+        false => Err(KeyCommandError::OtherAdmin { bundle }),
     }
 }
 
@@ -116,37 +186,29 @@ fn make_keys(
     master: &MasterKey,
     bundle: &Path,
     key_file: &Path,
-) -> Result<(), KeyCommandError> {
+) -> Result<Vec<u8>, KeyCommandError> {
     let key = FileKey::random().map_err(KeyringError::from)?;
     let sealed = KeyBundle::new(master, Role::Read)
         .seal(user, &Lock::File(&key))
         .map_err(KeyringError::Seal)?;
     create_key_file(key_file, &key)?;
-    create_private(bundle, "key bundle", &sealed).map_err(KeyringError::from)?;
-    Ok(())
+    create_private(bundle, BUNDLE, &sealed).map_err(KeyringError::from)?;
+    Ok(sealed)
 }
 
-/// Puts the keys into every repository: how many have them, and how many did not.
+/// Puts the keys into every repository; how many did not have them.
 async fn store(
     coordinator: &Coordinator,
-    args: &DeriveArgs,
-    bundle: &Path,
-) -> Result<(u64, u64), CommandError> {
-    let sealed = read_sealed_bundle(bundle).map_err(KeyCommandError::from)?;
-    let known = coordinator.state.lock().await.repositories()?;
-    let (mut repositories, mut added) = (0, 0);
-    for known in known.iter().filter(|known| known.established) {
-        let storage = &coordinator.storage;
-        let stored = add_user(&coordinator.keyring, storage, known, &args.user, &sealed).await;
-        added += u64::from(stored.map_err(OpenError::from)?);
-        repositories += 1;
+    known: &[KnownRepository],
+    user: &UserName,
+    sealed: &[u8],
+) -> Result<u64, RepositoryError> {
+    let mut added = 0;
+    for known in known {
+        let (keyring, storage) = (&coordinator.keyring, &coordinator.storage);
+        added += u64::from(add_user(keyring, storage, known, user, sealed).await?);
     }
-    coordinator.events.tell(Event::new(What::KeysDerived {
-        user: args.user.to_string(),
-        role: args.role.word().to_owned(),
-        repositories: added,
-    }));
-    Ok((repositories, added))
+    Ok(added)
 }
 
 impl fmt::Display for DeriveReport {

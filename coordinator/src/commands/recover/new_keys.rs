@@ -1,26 +1,29 @@
-//! The keys that a recovered coordinator gets: the kit's, or those of a user whose key file is at hand and whose sealed bundle is
-//! in the repositories.
+//! The keys that a recovered coordinator gets: the kit's, and with them the sealed bundles of the admin and of readers that the
+//! repositories have; or those of a user whose key file is at hand and whose sealed bundle is in the repositories.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use append_server::destination::{ByteRange, Destination, DestinationError, ObjectKey};
 use bytes::BytesMut;
 use formats::ids::RepositoryId;
-use formats::keys::bundle::{BundleError, KeyBundle, Unlock, header};
+use formats::keys::bundle::{BundleError, KeyBundle, Role, Unlock, header};
 use formats::keys::secret::{FileKey, MasterKey};
 use formats::limits::KEY_BUNDLE_BYTES_MAX;
 use formats::object::{ObjectName, UserName};
 use futures_util::StreamExt as _;
 
 use crate::cli::recover::RecoverArgs;
-use crate::commands::init::DAEMON_USER;
 use crate::commands::init::stage::{Staging, stage_daemon, stage_user};
+use crate::commands::init::{ADMIN_USER, DAEMON_USER};
 use crate::commands::recover::RecoverError;
 use crate::config::Config;
+use crate::coordinator::Coordinator;
 use crate::keyring::KeyringError;
 use crate::keyring::kit::read_kit;
 use crate::keyring::unlock::read_key_file;
+use crate::repository::users::users_bundles;
 
 /// Whose keys the new coordinator gets.
 pub(super) enum NewKeys {
@@ -73,6 +76,49 @@ impl NewKeys {
         }
         Ok(())
     }
+}
+
+/// The sealed bundles of other users that the repositories have: the admin's, and those of keys that only read. Repositories
+/// that are made later get them from the coordinator's directory. A recovery does not fail for one that cannot be had.
+pub(super) async fn users_of_before(
+    coordinator: &Coordinator,
+) -> Result<BTreeMap<UserName, Vec<u8>>, RecoverError> {
+    let mut users: BTreeMap<UserName, Vec<u8>> = BTreeMap::new();
+    // Of a coordinator whose keys only read, no repository is made.
+    if !coordinator.keyring.role().signs() {
+        return Ok(users);
+    }
+    let known = coordinator.state.lock().await.repositories()?;
+    for known in known.iter().filter(|known| known.established) {
+        let found = users_bundles(&coordinator.keyring, &coordinator.storage, known).await;
+        let found = found.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, repository = %known.repository, "no user's keys are taken over");
+            Vec::new()
+        });
+        for found in found {
+            let is_taken_over = match found.user.as_str() {
+                ADMIN_USER => found.role == Role::Admin,
+                DAEMON_USER => false, // Its keys are new.
+                _ => found.role == Role::Read,
+            };
+            if !is_taken_over {
+                continue;
+            }
+            match users.get(&found.user) {
+                Some(first) if *first != found.sealed => tracing::warn!(
+                    user = %found.user,
+                    repository = %known.repository,
+                    "the user has other keys here than in the repositories before"
+                ),
+                Some(_) => {}
+                None => {
+                    users.insert(found.user, found.sealed);
+                }
+            }
+        }
+    }
+    Ok(users)
 }
 
 /// The user's bundle from the first repository that has one which the key opens, without the certificate that is there.
