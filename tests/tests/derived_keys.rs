@@ -5,9 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 use tests::compare::expect_equal;
 use tests::coordinator_process::{Finished, Running, binary};
 use tests::corpus::bytes::incompressible;
@@ -264,6 +266,73 @@ fn a_wrong_password_a_taken_name_or_a_taken_file_makes_no_keys() -> Result<()> {
         .expect_code(exit::ERROR)?
         .expect_stderr(&["has keys already"])?;
     ensure!(!out.exists());
+    Ok(())
+}
+
+/// What `audit log` has of keys that were derived: for whom, and for how many repositories.
+fn told(world: &World) -> Result<Vec<(String, String)>> {
+    let log = ["audit", "log", "--json", "--what", "keys-derived"];
+    let records: Vec<Value> = world.coordinator(&log)?.expect_code(exit::OK)?.json()?;
+    let text = |record: &Value, key: &str| match &record["details"][key] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    Ok(records
+        .iter()
+        .map(|record| (text(record, "user"), text(record, "repositories")))
+        .collect())
+}
+
+/// A directory in which nothing can be made, not even by root, as long as this is there.
+struct Unchangeable(PathBuf);
+
+impl Unchangeable {
+    fn make(directory: &Path) -> Result<Self> {
+        ensure!(chattr("+i", directory)?, "chattr +i was refused");
+        Ok(Self(directory.to_owned()))
+    }
+}
+
+impl Drop for Unchangeable {
+    fn drop(&mut self) {
+        if !chattr("-i", &self.0).unwrap_or_default() {
+            eprintln!("{} stays unchangeable", self.0.display());
+        }
+    }
+}
+
+fn chattr(change: &str, directory: &Path) -> Result<bool> {
+    let done = Command::new("chattr").arg(change).arg(directory).status()?;
+    Ok(done.success())
+}
+
+#[test]
+fn keys_that_were_made_are_told_even_when_no_repository_takes_them() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    back_up(&world, 1)?;
+    let keys = repository_in(&world.repository())?.join("keys");
+    let derive = |user: &str| -> Result<Finished> {
+        let derive = ["key", "derive", user, "--role", "restore"];
+        coordinator(&world.config(), &password, &derive)
+    };
+    let full = Unchangeable::make(&keys)?;
+    derive(USER)?.expect_code(exit::ERROR)?;
+    ensure!(
+        world
+            .coordinator_dir()
+            .join("keys")
+            .join("vault.key")
+            .exists()
+    );
+    let one = |count: &str| (USER.to_owned(), count.to_owned());
+    ensure!(told(&world)? == [one("1")], "{:?}", told(&world)?);
+    // Nothing is added, nothing told.
+    derive(USER)?.expect_code(exit::ERROR)?;
+    ensure!(told(&world)?.len() == 1, "{:?}", told(&world)?);
+    drop(full);
+    derive(USER)?.expect_code(exit::OK)?;
+    derive(USER)?.expect_code(exit::OK)?;
+    ensure!(told(&world)? == [one("1"), one("1")], "{:?}", told(&world)?);
     Ok(())
 }
 

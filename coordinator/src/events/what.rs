@@ -279,13 +279,13 @@ events! {
         /// Where to.
         path: String,
     }
-    /// Keys that read were made for a user, or put where they were missing.
+    /// Keys that read were made for a user, told before they are put anywhere; or were put where they were missing.
     KeysDerived "keys-derived" {
         /// Whose.
         user: String,
         /// What for.
         role: String,
-        /// Into how many repositories they were put.
+        /// Into how many repositories they go, or were put.
         repositories: u64,
     }
     /// A token was made.

@@ -76,16 +76,17 @@ pub async fn derive_command(
             let key_file = args.out.clone();
             let key_file = key_file.unwrap_or_else(|| bundle.with_extension("key"));
             let sealed = make_keys(&args.user, master, &bundle, &key_file)?;
+            // They read everything from now on, whatever becomes of the rest.
+            tell(&coordinator, args, known.len() as u64);
             (sealed, Some(key_file))
         }
     };
-    let stored = store(&coordinator, &known, &args.user, &sealed).await;
-    let added = stored.map_err(OpenError::from)?;
-    coordinator.events.tell(Event::new(What::KeysDerived {
-        user: args.user.to_string(),
-        role: args.role.word().to_owned(),
-        repositories: added,
-    }));
+    let mut added = 0;
+    let stored = store(&coordinator, &known, &args.user, &sealed, &mut added).await;
+    if key_file.is_none() && added > 0 {
+        tell(&coordinator, args, added);
+    }
+    stored.map_err(OpenError::from)?;
     coordinator.close().await;
     Ok(DeriveReport {
         user: args.user.to_string(),
@@ -196,19 +197,29 @@ fn make_keys(
     Ok(sealed)
 }
 
-/// Puts the keys into every repository; how many did not have them.
+/// Durable when this returns, as far as the audit log can be written.
+fn tell(coordinator: &Coordinator, args: &DeriveArgs, repositories: u64) {
+    coordinator.events.tell(Event::new(What::KeysDerived {
+        user: args.user.to_string(),
+        role: args.role.word().to_owned(),
+        repositories,
+    }));
+    coordinator.recorder.flush();
+}
+
+/// Puts the keys into every repository, and counts those that did not have them, also when one fails.
 async fn store(
     coordinator: &Coordinator,
     known: &[KnownRepository],
     user: &UserName,
     sealed: &[u8],
-) -> Result<u64, RepositoryError> {
-    let mut added = 0;
+    added: &mut u64,
+) -> Result<(), RepositoryError> {
     for known in known {
         let (keyring, storage) = (&coordinator.keyring, &coordinator.storage);
-        added += u64::from(add_user(keyring, storage, known, user, sealed).await?);
+        *added += u64::from(add_user(keyring, storage, known, user, sealed).await?);
     }
-    Ok(added)
+    Ok(())
 }
 
 impl fmt::Display for DeriveReport {
