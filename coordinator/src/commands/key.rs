@@ -72,6 +72,17 @@ pub enum KeyCommandError {
         /// What is there.
         bundle: PathBuf,
     },
+    /// A key file without a bundle, which it would have after a derivation that was not cut short.
+    #[error(
+        "{} exists and is not overwritten: user {user} has no keys yet, so if a `key derive` of this user that was cut short \
+         left it, it belongs to no bundle and may be removed; else name another file with --out", path.display()
+    )]
+    KeyFile {
+        /// The name.
+        user: UserName,
+        /// The file.
+        path: PathBuf,
+    },
     /// The master key's bundle is not there.
     #[error(
         "the admin's key bundle {} is not there: give the recovery kit in its place, with --kit FILE, or put the bundle \
@@ -120,6 +131,7 @@ impl KeyCommandError {
             | Self::OwnUser { .. }
             | Self::HasKeys { .. }
             | Self::OtherBundle { .. }
+            | Self::KeyFile { .. }
             | Self::NoAdmin { .. }
             | Self::Look { .. } => false,
         }

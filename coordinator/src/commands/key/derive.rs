@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError};
 use crate::events::Event;
 use crate::events::what::What;
-use crate::keyring::private_file::create_private;
+use crate::keyring::private_file::{PrivateFileError, create_private};
 use crate::keyring::unlock::{UnlockFrom, create_key_file};
 use crate::keyring::{Keyring, KeyringError, bundle_path, kit, read_sealed_bundle};
 use crate::repository::users::readers_bundle;
@@ -192,7 +192,15 @@ fn make_keys(
     let sealed = KeyBundle::new(master, Role::Read)
         .seal(user, &Lock::File(&key))
         .map_err(KeyringError::Seal)?;
-    create_key_file(key_file, &key)?;
+    match create_key_file(key_file, &key) {
+        Err(KeyringError::File(PrivateFileError::Exists { path })) => {
+            return Err(KeyCommandError::KeyFile {
+                user: user.clone(),
+                path,
+            });
+        }
+        made => made?,
+    }
     create_private(bundle, BUNDLE, &sealed).map_err(KeyringError::from)?;
     Ok(sealed)
 }
