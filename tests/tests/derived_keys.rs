@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -381,6 +381,23 @@ fn keys_that_a_repository_has_are_taken_from_there_and_others_refused_before_any
         .expect_code(exit::ERROR)?
         .expect_stderr(&["other keys of a user other", "another name"])?;
     ensure!(contents(&keys)? == before, "keys were made");
+    Ok(())
+}
+
+#[test]
+fn root_makes_no_keys_that_the_coordinators_own_user_could_not_read() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    let keys = world.coordinator_dir().join("keys");
+    let own = keys.join("daemon.bundle");
+    chown(&own, Some(65534), None)?;
+    let before = contents(&keys)?;
+    let derive = ["key", "derive", USER, "--role", "restore"];
+    coordinator(&world.config(), &password, &derive)?
+        .expect_code(exit::ERROR)?
+        .expect_stderr(&["daemon.bundle belongs to", "runuser -u"])?;
+    ensure!(contents(&keys)? == before, "keys were made");
+    chown(&own, Some(0), None)?;
+    coordinator(&world.config(), &password, &derive)?.expect_code(exit::OK)?;
     Ok(())
 }
 

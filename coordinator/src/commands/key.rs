@@ -101,6 +101,17 @@ pub enum KeyCommandError {
         /// The bundle.
         bundle: PathBuf,
     },
+    /// Root, for keys that are another user's.
+    #[error(
+        "{} belongs to {owner}, whose daemon could not read what root makes beside it: run this as that user, as in \
+         `runuser -u {owner} -- coordinator key derive`", bundle.display()
+    )]
+    NotOwner {
+        /// The coordinator's own bundle.
+        bundle: PathBuf,
+        /// Whose it is.
+        owner: String,
+    },
     /// A file that cannot be looked at.
     #[error("could not look at {}: run as the user that owns the keys", path.display())]
     Look {
@@ -133,6 +144,7 @@ impl KeyCommandError {
             | Self::OtherBundle { .. }
             | Self::KeyFile { .. }
             | Self::NoAdmin { .. }
+            | Self::NotOwner { .. }
             | Self::Look { .. } => false,
         }
     }

@@ -70,7 +70,7 @@ pub fn through_sudo() -> Option<String> {
 const PASSWD_BYTES_MAX: u64 = 4 << 20;
 
 /// A local user's name. Users of a directory service have a number alone: asking such a service could take for ever.
-fn user_name(uid: u32) -> Option<String> {
+pub fn user_name(uid: u32) -> Option<String> {
     use std::io::Read as _;
 
     let file = std::fs::File::open("/etc/passwd").ok()?;

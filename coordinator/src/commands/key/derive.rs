@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use formats::keys::bundle::{KeyBundle, Lock, Role, header};
@@ -18,6 +19,7 @@ use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError};
 use crate::events::Event;
+use crate::events::actor::user_name;
 use crate::events::what::What;
 use crate::keyring::private_file::{PrivateFileError, create_private};
 use crate::keyring::unlock::{UnlockFrom, create_key_file};
@@ -49,6 +51,7 @@ pub async fn derive_command(
     config: Config,
 ) -> Result<DeriveReport, CommandError> {
     let own = config.keys.bundle.clone().ok_or(OpenError::NoBundle)?;
+    refuse_root(&own)?;
     let url = config.destinations.first().map(|place| place.url.clone());
     // Before a key is made: what fails here has made none.
     let coordinator = open_coordinator(config, None).await?;
@@ -97,6 +100,21 @@ pub async fn derive_command(
         added,
         url: url.unwrap_or_default(),
     })
+}
+
+/// What root makes beside another user's keys, that user could not read, and a backup that makes a repository reads it.
+fn refuse_root(own: &Path) -> Result<(), KeyCommandError> {
+    let owner = match own.metadata() {
+        Ok(metadata) => metadata.uid(),
+        Err(_) => return Ok(()), // Told by whoever opens it.
+    };
+    match rustix::process::geteuid().is_root() && owner != 0 {
+        true => Err(KeyCommandError::NotOwner {
+            bundle: own.to_owned(),
+            owner: user_name(owner).unwrap_or_else(|| owner.to_string()),
+        }),
+        false => Ok(()),
+    }
 }
 
 fn refuse_own(coordinator: &Coordinator, user: &UserName) -> Result<(), KeyCommandError> {
