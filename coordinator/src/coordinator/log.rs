@@ -184,7 +184,7 @@ impl Coordinator {
             return Ok(());
         };
         let mut states = self.storage.destinations_of(repository.id()).await?;
-        states.retain(|state| is_whole(state));
+        states.retain(is_whole);
         if states.len() < 2 {
             return Ok(()); // The catalog has just read it there.
         }

@@ -146,7 +146,7 @@ fn tables(root: &dyn TableLike) -> Vec<&dyn TableLike> {
 
 /// Takes the lists out that are still there.
 fn take_out(document: &mut DocumentMut, known: &[String]) {
-    let mut take_out_of = |item: &mut Item| {
+    let take_out_of = |item: &mut Item| {
         if let Some(table) = item.as_table_like_mut()
             && table
                 .get(DESTINATIONS)
