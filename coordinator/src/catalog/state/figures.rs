@@ -222,6 +222,8 @@ mod tests {
         old.execute_batch(
             "ALTER TABLE figures DROP COLUMN bytes_with_holes;
              DROP TABLE settled_clocks;
+             ALTER TABLE clock_reading DROP COLUMN unbroken_since;
+             ALTER TABLE outbox DROP COLUMN refused;
              PRAGMA user_version = 13",
         )
         .expect("goes back to the version before");
