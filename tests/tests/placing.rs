@@ -120,8 +120,9 @@ fn expect_told_of(world: &World) -> Result<()> {
         problem.contains("coordinator destination sync disk"),
         "{problem}"
     );
-    let status = world.coordinator(&["status"])?.expect_code(exit::OK)?;
-    ensure!(status.stdout_text().contains("not filled"), "{status:?}");
+    let listed = world.coordinator(&["destination", "ls"])?;
+    let listed = listed.expect_code(exit::OK)?.stdout_text();
+    ensure!(listed.contains("not filled"), "{listed}");
     write_hosts(world, "keep = { last = 9 }")?;
     let pruned = world.coordinator(&["prune", OTHER, "--yes"])?;
     let pruned = pruned.expect_code(exit::OK)?.stdout_text();
