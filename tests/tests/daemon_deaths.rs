@@ -10,9 +10,10 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use tests::calendar::in_seconds;
 use tests::coordinator_process::Running;
-use tests::fault_proxy::{Fault, Gate, Operation, Which};
+use tests::fault_proxy::{Fault, FaultProxy, Gate, Operation, Which};
 use tests::places::leave_only_behind_proxy;
 use tests::processes;
+use tests::s3_server::S3Server;
 use tests::shapes::exit;
 use tests::world::{HOST, World};
 
@@ -71,11 +72,10 @@ fn expect_done(world: &World, outcomes_expected: &[&str]) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_whose_record_is_written_and_not_answered_is_found_in_the_log() -> Result<()> {
-    let world = World::new()?;
-    let (_server, proxy) = leave_only_behind_proxy(&world).await?;
-    due_soon(&world, "")?;
+/// A daemon is killed once its snapshot's record is stored, and before it hears that. Gives what it is stored with.
+async fn die_while_the_record_is_answered(world: &World) -> Result<(S3Server, FaultProxy)> {
+    let (server, proxy) = leave_only_behind_proxy(world).await?;
+    due_soon(world, "")?;
     let gate = Gate::default();
     // The first one is of the host's new settings.
     let record = Which::all(Operation::Put).with("/log/").after(1).times(1);
@@ -84,6 +84,13 @@ async fn a_snapshot_whose_record_is_written_and_not_answered_is_found_in_the_log
     processes::wait_until("the snapshot's record", DEADLINE, || Ok(gate.is_reached()))?;
     kill(daemon)?;
     gate.open();
+    Ok((server, proxy))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_whose_record_is_written_and_not_answered_is_found_in_the_log() -> Result<()> {
+    let world = World::new()?;
+    let _storage = die_while_the_record_is_answered(&world).await?;
     expect_done(&world, &["ok", "warnings"])
 }
 
@@ -91,16 +98,7 @@ async fn a_snapshot_whose_record_is_written_and_not_answered_is_found_in_the_log
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_by_hand_before_the_daemon_returns_does_not_undo_what_was_committed() -> Result<()> {
     let world = World::new()?;
-    let (_server, proxy) = leave_only_behind_proxy(&world).await?;
-    due_soon(&world, "")?;
-    let gate = Gate::default();
-    // The first one is of the host's new settings.
-    let record = Which::all(Operation::Put).with("/log/").after(1).times(1);
-    proxy.plan(record, Fault::HoldAfter(gate.clone()));
-    let daemon = world.start(&["daemon"])?;
-    processes::wait_until("the snapshot's record", DEADLINE, || Ok(gate.is_reached()))?;
-    kill(daemon)?;
-    gate.open();
+    let _storage = die_while_the_record_is_answered(&world).await?;
     world.run()?;
     let log = world.coordinator(&["audit", "log", "--json"])?;
     let log = log.expect_code(exit::OK)?.stdout_text();
