@@ -253,15 +253,22 @@ fn everybody_is_told_once_that_a_host_fails_and_once_that_it_is_backed_up_again(
     Ok(())
 }
 
-#[test]
-fn a_digest_goes_out_once_a_day_with_the_ends_of_the_logs_in_it() -> Result<()> {
+/// A world whose alerts go to one webhook, and the port of its daemon's listener.
+fn with_a_hook() -> Result<(World, Receivers, u16)> {
     let (world, receivers) = (World::new()?, Receivers::start()?);
     let port = free_port()?;
     let http = receivers.http();
     world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
-    let hook =
-        format!("[[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n");
-    add_targets(&world, &hook)?;
+    add_targets(
+        &world,
+        &format!("[[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n"),
+    )?;
+    Ok((world, receivers, port))
+}
+
+#[test]
+fn a_digest_goes_out_once_a_day_with_the_ends_of_the_logs_in_it() -> Result<()> {
+    let (world, receivers, port) = with_a_hook()?;
     fs::write(world.source().join("file"), "content")?;
     drop(daemon(&world, port)?);
     world.run()?;
@@ -466,14 +473,7 @@ fn a_kill_while_a_target_is_told_repeats_nothing_that_it_took_before() -> Result
 
 #[test]
 fn what_a_target_missed_for_hours_comes_as_one_message_before_what_is_new() -> Result<()> {
-    let (world, receivers) = (World::new()?, Receivers::start()?);
-    let port = free_port()?;
-    let http = receivers.http();
-    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
-    add_targets(
-        &world,
-        &format!("[[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n"),
-    )?;
+    let (world, receivers, port) = with_a_hook()?;
     receivers.refuse(true)?;
     let mut first = daemon(&world, port)?;
     for (name, waiting) in [("one", 1), ("two", 2), ("three", 3)] {
@@ -518,14 +518,7 @@ fn what_a_target_missed_for_hours_comes_as_one_message_before_what_is_new() -> R
 /// As a clock that was a year ahead leaves the state.
 #[test]
 fn a_clock_that_was_ahead_keeps_nobody_from_being_told() -> Result<()> {
-    let (world, receivers) = (World::new()?, Receivers::start()?);
-    let port = free_port()?;
-    let http = receivers.http();
-    world.replace_config_line("#address = ", &format!("address = \"127.0.0.1:{port}\""))?;
-    add_targets(
-        &world,
-        &format!("[[notify.target]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{http}/hook\"\n"),
-    )?;
+    let (world, receivers, port) = with_a_hook()?;
     receivers.refuse(true)?;
     let first = daemon(&world, port)?;
     let token = ["token", "add", "one", "--scope", "metrics"];
