@@ -12,6 +12,11 @@ use rustix::time::{ClockId, clock_gettime};
 const BURST: Duration = Duration::from_millis(50);
 /// How often the CPU time is looked at while it is within the limit: to ask the kernel for it takes some itself.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// What there is again after work stood still. To wake up takes CPU time too: threads that wake up as soon as anything may be
+/// used would use all of a small limit for that.
+const RESUMED_WITH: Duration = Duration::from_millis(25);
+/// How long is waited for that at most.
+const RESUMED_WITHIN: Duration = Duration::from_secs(1);
 /// How long work stands still at most that a server waits for, which gives up on packs that stop coming. The limit holds all the
 /// same, since the work before it stands still for longer.
 const BRIEFLY_MAX: Duration = Duration::from_secs(5);
@@ -106,7 +111,7 @@ impl Credit {
         self.nanos >= 0 && now.saturating_sub(self.at) < LOOK_EVERY
     }
 
-    /// How long nothing may be used, so that what was used too early is made up for.
+    /// How long nothing may be used, so that what was used too early is made up for, and there is something to go on with.
     fn owed(&mut self, now: Duration, used: Duration) -> Duration {
         let passed = nanos(now.saturating_sub(self.at));
         let grown = passed.saturating_mul(self.percent) / 100;
@@ -115,9 +120,19 @@ impl Credit {
         self.nanos = sum.min(nanos(BURST));
         self.at = now;
         self.used = used;
-        let owed = self.nanos.min(0).unsigned_abs();
+        if self.nanos >= 0 {
+            return Duration::ZERO;
+        }
+        let made_up_for = self.time_to_grow(self.nanos.unsigned_abs());
+        made_up_for
+            + self
+                .time_to_grow(nanos(RESUMED_WITH).unsigned_abs())
+                .min(RESUMED_WITHIN)
+    }
+
+    fn time_to_grow(&self, nanos: u64) -> Duration {
         let percent = self.percent.unsigned_abs();
-        Duration::from_nanos(owed.saturating_mul(100).div_ceil(percent))
+        Duration::from_nanos(nanos.saturating_mul(100).div_ceil(percent))
     }
 }
 
@@ -131,7 +146,7 @@ mod tests {
 
     use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_oneof, proptest};
 
-    use super::{BURST, CpuLimit, Credit, LOOK_EVERY, cpu_time, nanos};
+    use super::{BURST, CpuLimit, Credit, LOOK_EVERY, RESUMED_WITH, cpu_time, nanos};
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -219,8 +234,33 @@ mod tests {
             let (took, used) = points[points.len() - 1];
             let allowed = took * percent.into() / 100;
             let used = used - points[0].1;
-            assert!(used >= allowed, "{used:?} in {took:?} at {percent} %");
+            assert!(
+                used + RESUMED_WITH >= allowed,
+                "{used:?} in {took:?} at {percent} %"
+            );
         }
+    }
+
+    #[test]
+    fn threads_that_only_wake_up_leave_most_of_a_small_limit_to_work() {
+        let (waking, work) = (Duration::from_micros(50), MS(2));
+        let mut credit = Credit::new(1, Duration::ZERO);
+        let (mut now, mut used, mut wakings) = (Duration::ZERO, Duration::ZERO, 0);
+        let mut wake_at = [Duration::ZERO; 40];
+        while now < MS(600_000) {
+            let next = wake_at.iter_mut().min().unwrap();
+            now = now.max(*next);
+            wakings += 1;
+            used += waking;
+            let wait = credit.owed(now, used);
+            if wait.is_zero() {
+                now += work;
+                used += work;
+            }
+            *next = now + wait;
+        }
+        let lost = waking * wakings;
+        assert!(lost < used / 4, "{lost:?} of {used:?}");
     }
 
     #[test]
@@ -228,8 +268,8 @@ mod tests {
         let mut credit = Credit::new(20, Duration::ZERO);
         assert_eq!(credit.owed(MS(3_600_000), MS(1)), Duration::ZERO);
         assert_eq!(credit.nanos, nanos(BURST));
-        // 70 ms at once: 20 are too much, and five times as long makes up for them.
-        assert_eq!(credit.owed(MS(3_600_000), MS(71)), MS(100));
+        // 70 ms at once: 20 are too much; five times as long makes up for them, and for what it goes on with.
+        assert_eq!(credit.owed(MS(3_600_000), MS(71)), MS(100 + 125));
         assert_eq!(credit.owed(MS(3_600_100), MS(71)), Duration::ZERO);
     }
 
