@@ -48,6 +48,13 @@ impl Role {
         self.uses().contains(&Use::Signing)
     }
 
+    /// Whether it opens what is stored in a repository.
+    pub fn opens(self) -> bool {
+        [Use::Data, Use::Meta]
+            .iter()
+            .all(|use_| self.uses().contains(use_))
+    }
+
     fn tag(self) -> u8 {
         match self {
             Self::Admin => 1,

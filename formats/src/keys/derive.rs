@@ -108,13 +108,15 @@ pub mod context {
     pub const FILE_KEY: &str = "capstan 2026-11 key file";
     /// The check words of a recovery kit.
     pub const KIT_CHECK: &str = "capstan 2026-11 recovery kit check";
+    /// Id key to the key of what a coordinator that opens nothing remembers of paths.
+    pub const REMEMBERED_PATHS: &str = "capstan 2026-11 remembered paths";
     /// A run token to the key of the server's proof.
     pub const PROOF_SERVER: &str = "capstan 2026-11 tunnel proof server";
     /// A run token to the key of the agent's proof.
     pub const PROOF_AGENT: &str = "capstan 2026-11 tunnel proof agent";
 
     /// All of them, for the test that they differ and are documented.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         ROOT_DATA,
         ROOT_META,
         ROOT_LOG,
@@ -133,6 +135,7 @@ pub mod context {
         COMMITMENT,
         FILE_KEY,
         KIT_CHECK,
+        REMEMBERED_PATHS,
         PROOF_SERVER,
         PROOF_AGENT,
     ];

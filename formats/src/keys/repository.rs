@@ -104,6 +104,11 @@ impl RepositoryKeys {
         }
     }
 
+    /// Whether they open what is stored: without, nothing of the repository is read back.
+    pub fn opens(&self) -> bool {
+        self.data.is_some() && self.meta.is_some()
+    }
+
     /// The seed that opens run data keys.
     pub fn data(&self) -> Result<&KemSeed, MissingKeyError> {
         self.data

@@ -97,6 +97,18 @@ impl Payload {
     }
 }
 
+/// What a record says, as far as it can be told without the key that opens it. The version is signed, and a record that opens to
+/// something else is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A committed snapshot.
+    Snapshot,
+    /// A lease, or a host's settings.
+    LeaseOrSettings,
+    /// An act of retention: the only kind that can condemn packs.
+    Retention,
+}
+
 /// Where a record stands: which repository, which place, after which record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordPlace {
@@ -268,6 +280,15 @@ impl<'a> SealedRecord<'a> {
             associated,
             sealed,
         })
+    }
+
+    /// What it says, as far as that can be told without opening it.
+    pub fn kind(&self) -> RecordKind {
+        match self.version {
+            1 => RecordKind::Snapshot,
+            2 => RecordKind::LeaseOrSettings,
+            _ => RecordKind::Retention,
+        }
     }
 
     /// Opens the payload with the repository's log seed.

@@ -21,6 +21,9 @@ fn each_role_holds_its_keys_and_no_other() {
             KeyBundle::open(&sealed, &Unlock::File(&file)).expect("opening works");
         assert_eq!((opened_user, bundle.role()), (user.clone(), role));
         assert_eq!(bundle.master().is_some(), role == Role::Admin);
+        let opens = matches!(role, Role::Admin | Role::Data | Role::Read);
+        let keys = RepositoryKeys::derive(&bundle, RepositoryId([1; 16]), 1);
+        assert_eq!((role.opens(), keys.opens()), (opens, opens), "{role}");
         for use_ in Use::ALL {
             assert_eq!(
                 bundle.root(use_).is_some(),
