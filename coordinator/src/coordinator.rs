@@ -133,6 +133,7 @@ impl OpenError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Keyring(error) if error.is_wrong_key() => ExitCode::WrongKey,
+            Self::MissingKey(_) => ExitCode::WrongKey,
             Self::Repository(error) if error.is_wrong_key() => ExitCode::WrongKey,
             Self::Repository(RepositoryError::Config { .. } | RepositoryError::Lost { .. }) => {
                 ExitCode::Integrity
@@ -488,6 +489,7 @@ impl Coordinator {
         let index = repository.open_index(&self.state_dir)?;
         let now = self.clock.now();
         let (index, problems) = catch_up(index, &catalog, &repository, &self.storage, now).await?;
+        catalog.heed()?;
         for problem in problems {
             let error = OpenError::from(problem);
             if !goes_on(&error) {

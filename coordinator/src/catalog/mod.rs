@@ -12,6 +12,7 @@ mod schema;
 pub mod selector;
 pub mod state;
 pub mod sync;
+mod unread;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ use crate::catalog::retention::insert_retention;
 use crate::catalog::row::{insert_snapshot, snapshot_rows, snapshots_after};
 use crate::catalog::schema::SCHEMA;
 use crate::catalog::selector::{Selector, select};
+use crate::catalog::unread::{Taken, insert_unread};
 use crate::database::{Database, bad_value, signed, unsigned};
 
 pub use crate::catalog::error::CatalogError;
@@ -39,6 +41,8 @@ pub struct Catalog {
     database: Database,
     repository: RepositoryId,
     epoch: Epoch,
+    /// Of the acts of retention that could not be opened, the last one whose consequences are drawn.
+    heeded: u64,
 }
 
 /// The last record that the catalog at `path` knows, whichever repository it is of; nothing where there is none.
@@ -77,6 +81,7 @@ impl Catalog {
             database,
             repository,
             epoch,
+            heeded: 0,
         })
     }
 
@@ -133,17 +138,17 @@ impl Catalog {
         id: RecordId,
         payload: &Payload,
     ) -> Result<(), CatalogError> {
-        self.append_all(&[(*place, id, payload.clone())])
+        self.append_all(&[(*place, id, Taken::Opened(payload.clone()))])
     }
 
     fn append_all(
         &mut self,
-        records: &[(RecordPlace, RecordId, Payload)],
+        records: &[(RecordPlace, RecordId, Taken)],
     ) -> Result<(), CatalogError> {
         let (repository, epoch) = (self.repository, self.epoch);
         let refused = self.database.write(|transaction| {
             let mut known = last(transaction)?;
-            for (place, id, payload) in records {
+            for (place, id, taken) in records {
                 // Another process that reads the same log may have been faster.
                 if record_at(transaction, signed(place.sequence)?)? == Some(*id) {
                     continue;
@@ -152,7 +157,7 @@ impl Catalog {
                 if *place != next {
                     return Ok(Some((place.sequence, next.sequence.saturating_sub(1))));
                 }
-                insert(transaction, place.sequence, *id, payload)?;
+                insert(transaction, place.sequence, *id, taken)?;
                 known = Some((place.sequence, *id));
             }
             Ok(None)
@@ -297,11 +302,25 @@ fn insert(
     connection: &Connection,
     sequence: u64,
     id: RecordId,
-    payload: &Payload,
+    taken: &Taken,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT INTO records (sequence, record_id) VALUES (?1, ?2)")?
         .execute(params![signed(sequence)?, id.as_bytes()])?;
+    connection
+        .prepare_cached("DELETE FROM intended WHERE sequence <= ?1")?
+        .execute([signed(sequence)?])?;
+    match taken {
+        Taken::Opened(payload) => insert_payload(connection, sequence, payload),
+        Taken::Sealed(kind) => insert_unread(connection, sequence, *kind),
+    }
+}
+
+fn insert_payload(
+    connection: &Connection,
+    sequence: u64,
+    payload: &Payload,
+) -> rusqlite::Result<()> {
     match payload {
         Payload::Snapshot(snapshot) => insert_snapshot(connection, sequence, snapshot),
         Payload::Lease(lease) => connection

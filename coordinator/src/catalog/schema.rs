@@ -2,6 +2,7 @@
 //! the opened payload whole.
 
 use crate::catalog::retention::retention_tables;
+use crate::catalog::unread::unread_tables;
 use crate::database::Schema;
 
 /// New in version 2.
@@ -29,9 +30,13 @@ pub(super) const SCHEMA: Schema = Schema {
     remedy: "delete it, and it is read again from the repository's log (what it knew of the log's length, \
              by which a rollback is seen, goes with it)",
     application_id: 0x4361_4354, // "CaCT"
-    version: 3,
+    version: 4,
     cache_kib: 8 << 10,
-    upgrades: &[(1, leases_and_settings!()), (2, retention_tables!())],
+    upgrades: &[
+        (1, leases_and_settings!()),
+        (2, retention_tables!()),
+        (3, unread_tables!()),
+    ],
     sql: concat!(
         "
 CREATE TABLE facts (
@@ -64,6 +69,7 @@ CREATE TABLE snapshots (
 CREATE INDEX snapshots_by_host ON snapshots (host, sequence);
 ",
         leases_and_settings!(),
-        retention_tables!()
+        retention_tables!(),
+        unread_tables!()
     ),
 };

@@ -8,10 +8,11 @@ use formats::ids::{RecordId, RepositoryId};
 use formats::keys::repository::{MissingKeyError, RepositoryKeys};
 use formats::keys::secret::KemSeed;
 use formats::limits::RECORD_BYTES_MAX;
-use formats::log::record::{Payload, RecordError, RecordPlace, SealedRecord};
+use formats::log::record::{RecordError, RecordPlace, SealedRecord};
 use formats::object::{ObjectKind, ObjectName};
 use tokio::join;
 
+use crate::catalog::unread::Taken;
 use crate::catalog::{Catalog, CatalogError};
 use crate::repository::store::{ObjectStore, StoreError, tell_bad_copy};
 
@@ -108,12 +109,14 @@ impl SyncError {
 
 impl Catalog {
     /// Takes in what the log on storage has beyond the catalog; says how many records that were. Where one is missing or
-    /// damaged, those before it are taken in all the same.
+    /// damaged, those before it are taken in all the same. With keys that do not open the log, what a record says that was not
+    /// made here stays unread.
     pub async fn sync<S: ObjectStore>(
         &mut self,
         store: &S,
         keys: &RepositoryKeys,
     ) -> Result<u64, SyncError> {
+        self.open_unread(store, keys).await?;
         let known = self.last()?.map(|(sequence, _)| sequence);
         let last_place = self.last_place()?;
         let not_forked = async {
@@ -158,7 +161,7 @@ impl Catalog {
         last: u64,
     ) -> Result<u64, SyncError> {
         let verifying = keys.verifying()?;
-        let seed = keys.log()?;
+        let seed = keys.log().ok();
         let mut expected = self.head()?;
         let mut records = Vec::with_capacity(RECORDS_AT_ONCE);
         let mut taken = 0;
@@ -170,8 +173,14 @@ impl Catalog {
                     return Err(error);
                 }
             };
-            expected = self.place_after(Some((expected.sequence, read.1)));
-            records.push(read);
+            let (place, id, mut says) = read;
+            if let Taken::Sealed(_) = says
+                && let Some(own) = self.intended(place.sequence, id)?
+            {
+                says = Taken::Opened(own);
+            }
+            expected = self.place_after(Some((expected.sequence, id)));
+            records.push((place, id, says));
             taken += 1;
             if records.len() == RECORDS_AT_ONCE {
                 self.append_all(&records)?;
@@ -181,16 +190,47 @@ impl Catalog {
         self.append_all(&records)?;
         Ok(taken)
     }
+
+    /// Opens what earlier keys did not open, before anything is asked that hangs on it.
+    async fn open_unread<S: ObjectStore>(
+        &mut self,
+        store: &S,
+        keys: &RepositoryKeys,
+    ) -> Result<(), SyncError> {
+        let Ok(seed) = keys.log() else {
+            return Ok(());
+        };
+        let verifying = keys.verifying()?;
+        for places in self.unread_places()?.chunks(RECORDS_AT_ONCE) {
+            let mut opened = Vec::with_capacity(places.len());
+            for (place, known) in places {
+                let (_, found, taken) = read_record(store, &verifying, Some(seed), place).await?;
+                if found != *known {
+                    return Err(SyncError::Fork {
+                        repository: place.repository,
+                        sequence: place.sequence,
+                        found,
+                        known: *known,
+                    });
+                }
+                if let Taken::Opened(payload) = taken {
+                    opened.push((place.sequence, payload));
+                }
+            }
+            self.note_opened(&opened)?;
+        }
+        Ok(())
+    }
 }
 
-/// A record that was checked and opened.
-type ReadRecord = (RecordPlace, RecordId, Payload);
+/// A record that was checked, and opened where the keys do.
+type ReadRecord = (RecordPlace, RecordId, Taken);
 
 /// The record of a place: where a copy is missing or refused, from another. The first copy's failure is what is told.
 async fn read_record<S: ObjectStore>(
     store: &S,
     verifying: &[u8; 32],
-    seed: &KemSeed,
+    seed: Option<&KemSeed>,
     expected: &RecordPlace,
 ) -> Result<ReadRecord, SyncError> {
     let first = match read_copy(store, verifying, seed, expected).await {
@@ -209,7 +249,7 @@ async fn read_record<S: ObjectStore>(
 async fn read_copy<S: ObjectStore>(
     store: &S,
     verifying: &[u8; 32],
-    seed: &KemSeed,
+    seed: Option<&KemSeed>,
     expected: &RecordPlace,
 ) -> Result<ReadRecord, SyncError> {
     let (repository, sequence) = (expected.repository, expected.sequence);
@@ -220,8 +260,11 @@ async fn read_copy<S: ObjectStore>(
         source,
     };
     let record = SealedRecord::check(&bytes, verifying, expected).map_err(refused)?;
-    let payload = record.open(seed).map_err(refused)?;
-    Ok((record.place, record.id, payload))
+    let taken = match seed {
+        Some(seed) => Taken::Opened(record.open(seed).map_err(refused)?),
+        None => Taken::Sealed(record.kind()),
+    };
+    Ok((record.place, record.id, taken))
 }
 
 /// The last record known must still be the one on storage: it chains all before it. A copy that has it makes up for

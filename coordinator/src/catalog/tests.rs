@@ -6,12 +6,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use formats::ids::{ActId, PackId, RecordId, RepositoryId, RunId};
+use formats::ids::{ActId, CoordinatorId, PackId, RecordId, RepositoryId, RunId};
 use formats::keys::bundle::{KeyBundle, Role};
 use formats::keys::repository::RepositoryKeys;
 use formats::keys::secret::MasterKey;
 use formats::limits::RECORD_BYTES_MAX;
-use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
+use formats::log::lease::Lease;
+use formats::log::record::{Payload, RecordError, RecordKind, RecordPlace, seal_record};
 use formats::log::retention::{Act, CondemnedPack, Prune, Retention};
 use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use formats::object::ObjectName;
@@ -467,4 +468,85 @@ async fn a_leap_of_the_logs_times_is_found_and_a_clock_that_was_behind_is_none()
     assert_eq!(leap((3, Some(1_000_000_000)), 40), Some((3, 51)));
     assert_eq!(leap((4, None), 40), None);
     assert_eq!(leap((4, Some(0)), 40), Some((0, 51)));
+}
+
+/// The keys of a role that adds snapshots and opens nothing.
+fn writing_keys() -> RepositoryKeys {
+    let bundle = KeyBundle::new(&MasterKey::from_bytes([1; 32]), Role::Write);
+    RepositoryKeys::derive(&bundle, REPOSITORY, EPOCH)
+}
+
+#[tokio::test]
+async fn keys_that_open_nothing_take_in_the_chain_and_whoever_opens_reads_what_was_left() {
+    let mut log = Log::with_records(2);
+    log.commit(&act(3, Act::Prune(Prune::default())));
+    let lease = Payload::Lease(Lease {
+        coordinator: CoordinatorId([7; 16]),
+        machine: "elsewhere".into(),
+        taken_nanos: 4,
+    });
+    log.commit(&lease);
+    let mut catalog = log.catalog();
+    let keys = writing_keys();
+    assert_eq!(catalog.sync(&log.store, &keys).await.unwrap(), 4);
+    assert_eq!(catalog.head().unwrap(), log.head);
+    let kinds: Vec<_> = catalog.unread().unwrap();
+    assert_eq!(
+        kinds,
+        [
+            (1, RecordKind::Snapshot),
+            (2, RecordKind::Snapshot),
+            (3, RecordKind::Retention),
+            (4, RecordKind::LeaseOrSettings),
+        ]
+    );
+    assert!(catalog.snapshots(None).unwrap().is_empty());
+    assert_eq!(catalog.last_unread_act().unwrap(), 3);
+    assert_eq!(catalog.hidden_lease_at(u64::MAX).unwrap(), Some(4));
+    assert_eq!(catalog.hidden_lease_at(3).unwrap(), None);
+    assert_eq!(catalog.unheeded().unwrap(), Some(3));
+    catalog.heed().unwrap();
+    assert_eq!(catalog.unheeded().unwrap(), None);
+    // What is made here is known, and its lease is the last one.
+    let (place, id) = log.commit(&lease);
+    catalog.append(&place, id, &lease).unwrap();
+    assert_eq!(catalog.hidden_lease_at(u64::MAX).unwrap(), None);
+    log.commit(&act(6, Act::Prune(Prune::default())));
+    catalog.sync(&log.store, &keys).await.unwrap();
+    assert_eq!(catalog.unheeded().unwrap(), Some(6));
+
+    // Who opens them has the same catalog as one that is read anew, also of what came before its own records.
+    let path = log.dir.path().join("anew.db");
+    let mut fresh = Catalog::open(&path, REPOSITORY, EPOCH).unwrap();
+    log.sync(&mut fresh).await.unwrap();
+    assert_eq!(log.sync(&mut catalog).await.unwrap(), 0);
+    assert!(catalog.unread().unwrap().is_empty());
+    assert_eq!(
+        catalog.snapshots(None).unwrap(),
+        fresh.snapshots(None).unwrap()
+    );
+    assert_eq!(catalog.lease().unwrap(), fresh.lease().unwrap());
+    assert_eq!(
+        catalog.prunes_after(0).unwrap(),
+        fresh.prunes_after(0).unwrap()
+    );
+    log.lose(6);
+    let refused = catalog.sync(&log.store, &keys).await;
+    assert!(matches!(refused, Err(SyncError::Rollback { .. })));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_storage_did_not_acknowledge_is_known_by_keys_that_could_not_open_it() {
+    let mut log = Log::new();
+    let keys = writing_keys();
+    let mut catalog = log.catalog();
+    let (own, other) = (snapshot("web1", 1), snapshot("web1", 2));
+    let (place, id) = log.commit(&own);
+    catalog.intend(&place, id, &own).unwrap();
+    log.commit(&other);
+    catalog.sync(&log.store, &keys).await.unwrap();
+    let known = catalog.snapshots(Some("web1")).unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!(known[0].id, id);
+    assert_eq!(catalog.unread().unwrap(), [(2, RecordKind::Snapshot)]);
 }

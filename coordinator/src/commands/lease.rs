@@ -52,6 +52,8 @@ struct LeaseLine {
     taken: Option<String>,
     /// Whether this coordinator has it.
     own: bool,
+    /// Whether a later record may be another's, which these keys do not open.
+    hidden: bool,
 }
 
 /// `lease ls`.
@@ -71,8 +73,12 @@ pub async fn lease_ls(
             .open_named(&name)
             .await
             .map_err(CommandError::from)?;
+        let hidden = opened.catalog.hidden_lease_at(u64::MAX);
+        let hidden = hidden.map_err(CommandError::from)?.is_some();
         let lease = opened.catalog.lease().map_err(CommandError::from)?;
+        let lease = lease.filter(|_| !hidden);
         lines.push(LeaseLine {
+            hidden,
             name,
             repository: opened.repository.id().to_string(),
             own: lease
@@ -96,6 +102,7 @@ pub async fn lease_ls(
 
 fn row(line: LeaseLine) -> Vec<String> {
     let holder = match line.machine {
+        None if line.hidden => "another coordinator, perhaps: these keys do not tell".to_owned(),
         None => "nobody yet".to_owned(),
         Some(machine) if line.own => format!("this coordinator, on {machine}"),
         Some(machine) => format!("another coordinator, on {machine}"),
@@ -136,7 +143,20 @@ pub async fn lease_take(
             .open_named(&name)
             .await
             .map_err(CommandError::from)?;
+        let hidden = catalog.hidden_lease_at(u64::MAX);
+        let hidden = hidden.map_err(CommandError::from)?;
         let before = coordinator.take_lease(&repository, &mut catalog).await?;
+        if let Some(sequence) = hidden {
+            coordinator.events.tell(Event::new(What::LeaseTaken {
+                repository: name.clone(),
+                from: None,
+            }));
+            writeln!(
+                out,
+                "{name}: taken; whose it was, in log record {sequence}, these keys do not tell"
+            )?;
+            continue;
+        }
         let is_own = |lease: &Lease| lease.coordinator == coordinator.id;
         if !before.as_ref().is_some_and(is_own) {
             let what = What::LeaseTaken {

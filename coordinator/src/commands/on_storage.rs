@@ -263,6 +263,14 @@ pub async fn snapshots_command(
             code = ExitCode::Integrity; // There may be more.
         }
         let name = host.name.to_string();
+        let records = found.catalog.unread()?.len();
+        if records > 0 {
+            tracing::warn!(
+                host = name,
+                records,
+                "these keys do not open log records of another coordinator: its snapshots are not listed, and what it forgot is"
+            );
+        }
         let (held_runs, holds) = {
             let state = coordinator.state.lock().await;
             (state.held_runs(&name)?, state.holds(Some(&name))?)

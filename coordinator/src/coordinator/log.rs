@@ -7,7 +7,7 @@ use std::time::Duration;
 use formats::ids::{RecordId, RepositoryId};
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::lease::Lease;
-use formats::log::record::{Payload, RecordError, RecordPlace, seal_record};
+use formats::log::record::{Payload, RecordError, RecordKind, RecordPlace, seal_record};
 use formats::object::ObjectName;
 use formats::wire::upload::{DestinationState, Placed};
 use futures_util::future::join_all;
@@ -47,6 +47,30 @@ pub enum LogError {
         machine: String,
         /// Since when.
         since: String,
+    },
+    /// Perhaps another coordinator's: a record that these keys do not open.
+    #[error(
+        "log record {sequence} of repository {repository} is not this coordinator's, and these keys do not open it: another \
+         coordinator may have taken the lease. When it is done there, take it back with `coordinator lease take {name}`"
+    )]
+    MaybeLeased {
+        /// The repository.
+        repository: RepositoryId,
+        /// The host's or the group's name.
+        name: String,
+        /// The record.
+        sequence: u64,
+    },
+    /// Packs may have been condemned since.
+    #[error(
+        "log record {sequence} of repository {repository} is an act of retention that came meanwhile and that these keys do not \
+         open: what is built upon may be condemned. Run again"
+    )]
+    Overtaken {
+        /// The repository.
+        repository: RepositoryId,
+        /// The record.
+        sequence: u64,
     },
     /// Somebody else wrote.
     #[error(
@@ -99,7 +123,7 @@ impl LogError {
     /// The program's exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Leased { .. } => ExitCode::Locked,
+            Self::Leased { .. } | Self::MaybeLeased { .. } => ExitCode::Locked,
             Self::Foreign { .. } | Self::Copy { .. } => ExitCode::Integrity,
             Self::Sync(error) if error.is_integrity() => ExitCode::Integrity,
             _ => ExitCode::Error,
@@ -120,8 +144,13 @@ impl Coordinator {
         loop {
             attempt += 1;
             let place = catalog.head()?;
+            // After the place was read: what came before it is seen, and what comes after it takes it.
+            refuse_unheeded(repository, catalog)?;
             let log = &repository.config.public.log;
             let (bytes, record) = seal_record(&place, payload, log, &repository.keys)?;
+            if repository.keys.log().is_err() {
+                catalog.intend(&place, record, payload)?;
+            }
             let name = ObjectName::Log(place.sequence);
             let conflict = match self.storage.put(id, &name, bytes.into()).await {
                 Ok(_) => {
@@ -165,7 +194,8 @@ impl Coordinator {
         let before = catalog.lease()?;
         let is_own = before
             .as_ref()
-            .is_some_and(|lease| lease.coordinator == self.id);
+            .is_some_and(|lease| lease.coordinator == self.id)
+            && catalog.hidden_lease_at(u64::MAX)?.is_none();
         if !is_own {
             self.append(repository, catalog, &Payload::Lease(self.lease()))
                 .await?;
@@ -245,6 +275,13 @@ impl Coordinator {
         catalog: &Catalog,
     ) -> Result<bool, LogError> {
         self.refuse_foreign(repository).await?;
+        if let Some(sequence) = catalog.hidden_lease_at(u64::MAX)? {
+            return Err(LogError::MaybeLeased {
+                repository: repository.id(),
+                name: repository.name.clone(),
+                sequence,
+            });
+        }
         match catalog.lease()? {
             None => Ok(false),
             Some(lease) if lease.coordinator == self.id => Ok(true),
@@ -299,15 +336,43 @@ impl Coordinator {
             let holder = catalog.lease_at(sequence)?;
             let is_ours = holder.is_none_or(|lease| lease.coordinator == self.id);
             if is_ours && !state.knows_act(act)? {
-                let first = found.map_or(sequence, |records| records.first.min(sequence));
-                let last = found.map_or(sequence, |records| records.last.max(sequence));
-                found = Some(ForeignRecords { first, last });
+                found = Some(with_record(found, sequence));
+            }
+        }
+        // What was made here is known without being opened.
+        for (sequence, kind) in catalog.unread()? {
+            if sequence <= before || kind == RecordKind::LeaseOrSettings {
+                continue;
+            }
+            let holder = catalog.lease_at(sequence)?;
+            let is_ours = holder.is_none_or(|lease| lease.coordinator == self.id)
+                && catalog.hidden_lease_at(sequence)?.is_none();
+            if is_ours {
+                found = Some(with_record(found, sequence));
             }
         }
         if let Some(records) = found {
             state.note_foreign(repository, records, self.clock.now())?;
         }
         Ok(())
+    }
+}
+
+fn with_record(found: Option<ForeignRecords>, sequence: u64) -> ForeignRecords {
+    ForeignRecords {
+        first: found.map_or(sequence, |records| records.first.min(sequence)),
+        last: found.map_or(sequence, |records| records.last.max(sequence)),
+    }
+}
+
+/// What a run built upon may have been condemned by an act that its keys do not open.
+fn refuse_unheeded(repository: &Repository, catalog: &Catalog) -> Result<(), LogError> {
+    match catalog.unheeded()? {
+        None => Ok(()),
+        Some(sequence) => Err(LogError::Overtaken {
+            repository: repository.id(),
+            sequence,
+        }),
     }
 }
 

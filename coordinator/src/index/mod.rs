@@ -7,6 +7,7 @@
 //! acknowledged it as durable and the coordinator read it back, and a transaction is synced before
 //! [`Index::insert_pack`] returns, so that a snapshot is committed only upon rows that a power cut leaves.
 
+mod empty;
 mod error;
 mod insert;
 mod packs;

@@ -11,17 +11,24 @@ pub(super) const SCHEMA: Schema = Schema {
     what: "index",
     remedy: "delete it, and it is rebuilt from the repository by the next run",
     application_id: 0x4361_4958, // "CaIX"
-    version: 3,
+    version: 4,
     cache_kib: 32 << 10,
-    upgrades: &[(
-        2,
-        "ALTER TABLE quarantined ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;",
-    )],
+    upgrades: &[
+        (
+            2,
+            "ALTER TABLE quarantined ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;",
+        ),
+        (
+            3,
+            "ALTER TABLE facts ADD COLUMN heeded INTEGER NOT NULL DEFAULT 0;",
+        ),
+    ],
     sql: "
 CREATE TABLE facts (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     repository BLOB NOT NULL,
-    covered INTEGER NOT NULL      -- every log record up to this sequence has its packs here
+    covered INTEGER NOT NULL,     -- every log record up to this sequence has its packs here
+    heeded INTEGER NOT NULL DEFAULT 0 -- it was emptied for this log record, which could not be read
 ) STRICT;
 CREATE TABLE packs (
     id INTEGER PRIMARY KEY,

@@ -297,11 +297,15 @@ fn an_index_from_before_packs_could_be_lost_is_taken_over() {
     drop(index);
     let connection = rusqlite::Connection::open(file(&dir)).unwrap();
     connection
-        .execute_batch("ALTER TABLE quarantined DROP COLUMN lost; PRAGMA user_version = 2;")
+        .execute_batch(
+            "ALTER TABLE quarantined DROP COLUMN lost; ALTER TABLE facts DROP COLUMN heeded;
+             PRAGMA user_version = 2;",
+        )
         .unwrap();
     drop(connection);
     let index = open(&file(&dir));
     assert_eq!(index.lost().unwrap(), []);
+    assert_eq!(index.heeded().unwrap(), 0);
     assert_eq!(index.quarantined().unwrap()[0].pack, pack);
 }
 
@@ -355,7 +359,7 @@ fn an_index_of_another_repository_or_version_or_program_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        newer.contains("77") && newer.contains("version 3"),
+        newer.contains("77") && newer.contains("version 4"),
         "{newer}"
     );
 
@@ -537,4 +541,29 @@ fn frames_are_needed_where_their_chunks_are_found() {
     );
     let (_, needed) = index.live_frames_of(facts(2).pack, &live).unwrap().unwrap();
     assert_eq!(needed, [false, true]);
+}
+
+#[test]
+fn an_index_is_emptied_once_for_a_record_and_covers_nothing_until_it_is_taken_in_again() {
+    let dir = TempDir::new().unwrap();
+    let mut index = open(&file(&dir));
+    let beside = open(&file(&dir));
+    index.insert_pack(&facts(1), &table(&[&[1]]), NOW).unwrap();
+    index.mark_committed(4, &[facts(1).pack]).unwrap();
+    index
+        .quarantine(facts(9).pack, RUN, "damaged", NOW)
+        .unwrap();
+    assert_eq!(beside.contains_many(&ids(&[1])).unwrap(), [true]);
+
+    assert!(!index.empty(0).unwrap());
+    assert!(index.empty(5).unwrap());
+    assert_eq!((index.covered().unwrap(), index.heeded().unwrap()), (0, 5));
+    for index in [&index, &beside] {
+        assert_eq!(index.contains_many(&ids(&[1])).unwrap(), [false]);
+    }
+    assert_eq!(index.counts().unwrap().packs, 0);
+    assert_eq!(index.quarantined().unwrap().len(), 1);
+    index.insert_pack(&facts(2), &table(&[&[2]]), NOW).unwrap();
+    assert!(!index.empty(5).unwrap());
+    assert_eq!(index.contains_many(&ids(&[1, 2])).unwrap(), [false, true]);
 }

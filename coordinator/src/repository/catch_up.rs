@@ -115,6 +115,9 @@ pub async fn catch_up<S: ObjectStore>(
         let packs: Vec<PackId> = condemned.keys().copied().collect();
         index.retire(&packs, newest)?;
     }
+    if !repository.keys.opens() {
+        return Ok((without_opening(index, catalog)?, Vec::new()));
+    }
     let mut from = covered;
     if index.has_found_again()? || catalog.spared_after(covered)? {
         from = 0;
@@ -146,6 +149,26 @@ pub async fn catch_up<S: ObjectStore>(
         index.mark_committed(last, &[])?;
     }
     Ok((index, problems))
+}
+
+/// For keys that open nothing: an index has what their own runs stored. An act of retention that cannot be read may condemn any of
+/// it, so that none is answered for any more. What records name that came from elsewhere is not taken in.
+fn without_opening(mut index: Index, catalog: &Catalog) -> Result<Index, CatchUpError> {
+    let act = catalog.last_unread_act()?;
+    if index.empty(act)? {
+        tracing::warn!(
+            record = act,
+            "an act of retention came that these keys cannot read: everything is read and stored anew"
+        );
+    }
+    let last_unread = catalog
+        .unread()?
+        .last()
+        .map_or(0, |(sequence, _)| *sequence);
+    if catalog.last_followed()?.max(last_unread) > index.covered()? {
+        index.leave_gap();
+    }
+    Ok(index)
 }
 
 /// Snapshots and prunes after a record, in the log's order: forgotten snapshots too, whose packs others need.
