@@ -11,6 +11,7 @@ pub mod host;
 pub mod keys;
 pub mod lease;
 pub mod notify;
+mod opens;
 pub mod read_from;
 pub mod recover;
 pub mod rescue;

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -63,7 +64,7 @@ use coordinator::config::coordinator_file::Log;
 use coordinator::config::raw::LogLevel;
 use coordinator::daemon::start::{DaemonError, run_daemon};
 use coordinator::exit_code::ExitCode;
-use coordinator::keyring::refuse_readers_bundle;
+use coordinator::keyring::{KeyringError, refuse_readers_bundle, refuse_writers_bundle};
 use coordinator::logging::{self, Screen};
 use coordinator::ssh::deploy::MissingAgent;
 use coordinator::ssh::janitor::Platform;
@@ -152,7 +153,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.command.writes() {
-        refuse_readers(&cli.global)?;
+        refuse_bundle(&cli.global, refuse_readers_bundle)?;
+    }
+    if cli.command.opens() {
+        refuse_bundle(&cli.global, refuse_writers_bundle)?;
     }
     let cores = thread::available_parallelism().map_or(WORKERS_MIN, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -170,12 +174,13 @@ fn in_runtime(cli: &Cli) -> Result<ExitCode, Failure> {
     result
 }
 
-/// Keys that only read write nothing: said before anything is opened.
-fn refuse_readers(global: &GlobalArgs) -> Result<(), Failure> {
+/// Keys that only read write nothing, and those that only add open nothing: said before anything is opened.
+fn refuse_bundle(
+    global: &GlobalArgs,
+    refuse: fn(&Path) -> Result<(), KeyringError>,
+) -> Result<(), Failure> {
     match Config::load(&global.config)?.keys.bundle {
-        Some(bundle) => {
-            refuse_readers_bundle(&bundle).map_err(|error| Failure::new(error, ExitCode::WrongKey))
-        }
+        Some(bundle) => refuse(&bundle).map_err(|error| Failure::new(error, ExitCode::WrongKey)),
         None => Ok(()),
     }
 }

@@ -273,6 +273,7 @@ async fn take(conversation: &mut Conversation, message: FromAgent) -> Result<(),
 
 async fn take_entries(conversation: &mut Conversation, entries: Entries) -> Result<(), RunError> {
     conversation.state.pending.check_next(entries.batch)?;
+    conversation.parent.recall(&entries.blocks).await;
     let mut wanted = Vec::new();
     let mut blocks = Vec::with_capacity(entries.blocks.len());
     let (mut files, mut bytes) = (0u64, 0u64);
@@ -499,6 +500,7 @@ async fn write_entry(
                 judged.before,
                 new_bytes,
             );
+            parent.note(directory, &entry).await;
             state.written_bytes = state.written_bytes.saturating_add(content_bytes(&entry));
             carry_before(conversation, Some((directory, &entry))).await?;
             conversation.listing.push(directory, &entry).await
@@ -569,6 +571,8 @@ async fn store_page(conversation: &mut Conversation, page: CutPage) -> Result<()
         .listing
         .store_content_page(&page.extents)
         .await?;
+    let parent = &mut conversation.parent;
+    parent.note_page(&stored.id, &page.extents).await;
     conversation.state.pending.add_page(page.of, stored)?;
     Ok(())
 }

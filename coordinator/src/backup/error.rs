@@ -9,6 +9,7 @@ use formats::keys::repository::MissingKeyError;
 use formats::keys::secret::RandomError;
 use formats::listing::order::OrderError;
 use formats::log::record::RecordError;
+use formats::object::UserName;
 use formats::pack::open::PackError;
 use formats::seal::frame::FrameError;
 use formats::seal::run_header::RunHeaderError;
@@ -85,6 +86,15 @@ pub enum RunError {
         "a scan found packs lost while the run went on, which it may have built upon: run again"
     )]
     LostMeanwhile,
+    /// What is gone from the host is in the parent's listing alone.
+    #[error(
+        "keep_deleted keeps what only the last snapshot's listing has, and the keys of user {user} do not open it: take keep_deleted \
+         out of the host's table, or back it up with keys of role data"
+    )]
+    KeepsDeleted {
+        /// Whose keys.
+        user: UserName,
+    },
     /// The parent snapshot's listing cannot be read.
     #[error("cannot read the parent snapshot; run with --full-read to do without its listing")]
     Parent(#[source] ListingError),
@@ -340,7 +350,7 @@ impl RunError {
                 ExitCode::Integrity
             }
             Self::ChunksMissing { .. } | Self::ChunkLength { .. } => ExitCode::Integrity,
-            Self::MissingKey(_) => ExitCode::WrongKey,
+            Self::MissingKey(_) | Self::KeepsDeleted { .. } => ExitCode::WrongKey,
             Self::Open(error) => error.exit_code(),
             Self::Log(error) => error.exit_code(),
             Self::Cancelled | Self::Ending => ExitCode::Cancelled,

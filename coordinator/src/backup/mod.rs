@@ -20,6 +20,7 @@ pub mod new_chunks;
 pub mod newly_excluded;
 pub mod parent;
 pub mod pending;
+pub mod remembered;
 pub mod reuse;
 pub mod sources;
 pub mod stored;

@@ -1,15 +1,20 @@
 //! The parent snapshot's listing, read once beside the walk: both are in listing order, so one pass tells
-//! for every entry found what the parent knew at the same place.
+//! for every entry found what the parent knew at the same place. Where the keys do not open the listing, what is remembered of it
+//! stands in its place; what is gone is not known then, and nothing is compared.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use formats::listing::entry::Entry;
+use formats::ids::ChunkId;
+use formats::listing::content::Extent;
+use formats::listing::entry::{Entry, join};
 use formats::listing::order::compare_places;
+use formats::wire::control::Block;
 
 use crate::backup::before::Before;
 use crate::backup::comparison::{Comparing, Comparison};
 use crate::backup::newly_excluded::NewlyExcluded;
+use crate::backup::remembered::Remembered;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
 use crate::snapshot::listing::{Listing, ListingError};
@@ -17,6 +22,8 @@ use crate::snapshot::listing::{Listing, ListingError};
 /// The parent's entries, in order; none without a parent.
 pub struct Parent {
     cursor: Option<ListingCursor>,
+    /// In the listing's place.
+    remembered: Option<Remembered>,
     ahead: Option<(Arc<[u8]>, Entry)>,
     comparison: Option<Comparison>,
     newly_excluded: Option<NewlyExcluded>,
@@ -34,9 +41,54 @@ impl Parent {
         let comparison = cursor.as_ref().map(|_| Comparison::default());
         Self {
             cursor,
+            remembered: None,
             ahead: None,
             comparison,
             newly_excluded: None,
+        }
+    }
+
+    /// What is remembered of the parent, and of what comes in its place.
+    pub fn remembered(remembered: Remembered) -> Self {
+        Self {
+            remembered: Some(remembered),
+            ..Self::new(None)
+        }
+    }
+
+    /// Looks for a batch's entries, where they are remembered: they must then be asked for in the batch's order.
+    pub async fn recall(&mut self, blocks: &[Block]) {
+        let Some(remembered) = &mut self.remembered else {
+            return;
+        };
+        let paths: Vec<Vec<u8>> = blocks
+            .iter()
+            .flat_map(|block| {
+                let entries = block.entries.iter();
+                entries.map(|found| join(&block.directory, &found.name))
+            })
+            .collect();
+        remembered.recall(&paths).await;
+    }
+
+    /// Takes note of an entry of the new listing.
+    pub async fn note(&mut self, directory: &[u8], entry: &Entry) {
+        if let Some(remembered) = &mut self.remembered {
+            remembered.note(directory, entry).await;
+        }
+    }
+
+    /// Takes note of a content page of the new listing.
+    pub async fn note_page(&mut self, page: &ChunkId, extents: &[Extent]) {
+        if let Some(remembered) = &mut self.remembered {
+            remembered.note_page(page, extents).await;
+        }
+    }
+
+    /// The new listing is a snapshot's.
+    pub async fn committed(&mut self) {
+        if let Some(remembered) = &mut self.remembered {
+            remembered.finish().await;
         }
     }
 
@@ -60,6 +112,9 @@ impl Parent {
         directory: &[u8],
         name: &[u8],
     ) -> Result<Option<Entry>, ListingError> {
+        if let Some(remembered) = &mut self.remembered {
+            return Ok(remembered.next(name));
+        }
         while self.fill().await? {
             let Some((at, entry)) = &self.ahead else {
                 break;

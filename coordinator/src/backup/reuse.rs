@@ -1,7 +1,7 @@
 //! Whether the content of an unchanged entry is still all there. A pack that no destination has any more was put aside by a
 //! scan, and may have been the parent's: then its files are read again while the host has them, and older snapshots that
 //! name the same chunks are whole again, too. Costs a question for each chunk, so it is asked only where the index may lack
-//! something.
+//! something, or where what is taken over is only remembered.
 
 use std::collections::HashSet;
 
@@ -10,6 +10,7 @@ use formats::listing::content::Content;
 use formats::listing::entry::Entry;
 
 use crate::backup::error::RunError;
+use crate::backup::remembered::Memory;
 use crate::backup::shared_index::SharedIndex;
 use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::chunks::ChunkReader;
@@ -20,13 +21,22 @@ use crate::snapshot::listing::ListingError;
 #[derive(Debug)]
 pub struct Reuse {
     index: SharedIndex,
-    chunks: ChunkReader,
+    lists: Lists,
+}
+
+/// Where long content lists are.
+#[derive(Debug)]
+pub enum Lists {
+    /// In the repository.
+    Stored(ChunkReader),
+    /// In what is remembered, for keys that do not open them.
+    Remembered(Memory),
 }
 
 impl Reuse {
-    /// Looks in this index; long content lists are read through `chunks`.
-    pub fn new(index: SharedIndex, chunks: ChunkReader) -> Self {
-        Self { index, chunks }
+    /// Looks in this index; long content lists are read from `lists`.
+    pub fn new(index: SharedIndex, lists: Lists) -> Self {
+        Self { index, lists }
     }
 
     /// For each entry, whether all of its content is there.
@@ -65,7 +75,29 @@ impl Reuse {
 
     /// Whether every chunk that a long content list names is there.
     async fn has_listed(&self, content: &Content) -> Result<bool, RunError> {
-        let mut extents = ExtentStream::new(self.chunks.clone(), content.clone());
+        match &self.lists {
+            Lists::Stored(chunks) => self.has_stored(chunks, content).await,
+            Lists::Remembered(memory) => self.has_remembered(memory, content).await,
+        }
+    }
+
+    async fn has_remembered(&self, memory: &Memory, content: &Content) -> Result<bool, RunError> {
+        let Content::Pages(pages) = content else {
+            return Ok(true);
+        };
+        for page in pages {
+            let Some(chunks) = memory.chunks_of_page(&page.id).await else {
+                return Ok(false);
+            };
+            if !self.missing_of(chunks).await?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn has_stored(&self, chunks: &ChunkReader, content: &Content) -> Result<bool, RunError> {
+        let mut extents = ExtentStream::new(chunks.clone(), content.clone());
         loop {
             let group = match extents.next_extents().await {
                 Ok(Some(group)) => group,

@@ -31,8 +31,9 @@ use crate::backup::new_chunks::NewChunks;
 use crate::backup::newly_excluded::NewlyExcluded;
 use crate::backup::parent::{Parent, tell_damaged};
 use crate::backup::progress::{Progress, Step};
+use crate::backup::remembered::{Memory, Remembered};
 use crate::backup::report::{CommittedRun, RunReport, Warning};
-use crate::backup::reuse::Reuse;
+use crate::backup::reuse::{Lists, Reuse};
 use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
 use crate::backup::stored::stored_bytes;
@@ -365,6 +366,10 @@ struct Prepared {
 /// Opens the host's repository (the first run makes it), which catches up with its log.
 async fn prepare(coordinator: &Coordinator, host: &Host, run: RunId) -> Result<Prepared, RunError> {
     let started_nanos = to_nanos(coordinator.clock.now());
+    if !coordinator.keyring.role().opens() && !host.safety.keep_deleted.is_empty() {
+        let user = coordinator.keyring.user().clone();
+        return Err(RunError::KeepsDeleted { user });
+    }
     let opened = coordinator.create_or_open(host).await?;
     let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
     let parent = match rows.last() {
@@ -453,6 +458,7 @@ async fn back_up(
     };
     let committed = commit(&mut conversation, outcome, facts, to).await?;
     note_committed(coordinator, &committed).await;
+    conversation.parent.committed().await;
     seen.held.clone_from(&committed.held);
     Ok(committed)
 }
@@ -628,13 +634,22 @@ async fn begin_conversation(
     drop(state);
     let (meta_header, meta_keys) = headers.meta.clone();
     let meta = MetaWriter::new(meta_header, meta_keys, id_key.clone())?;
+    let memory = memory_of(coordinator, host, prepared).await?;
     Ok(Conversation {
         incoming: session.take_incoming(),
         outgoing: session.outgoing.clone(),
         tunnel: None,
-        parent: parent_of(coordinator, host, prepared, options, progress).await?,
+        parent: parent_of(
+            coordinator,
+            host,
+            prepared,
+            options,
+            progress,
+            memory.clone(),
+        )
+        .await?,
         lost_count: prepared.opened.index.lost_count().await?,
-        reuse: reuse_of(coordinator, &prepared.opened).await?,
+        reuse: reuse_of(coordinator, &prepared.opened, memory).await?,
         listing: ListingWriter::new(
             repository,
             client.clone(),
@@ -683,16 +698,44 @@ async fn new_chunks_of(
     Ok(NewChunks::new(earlier))
 }
 
-/// Only an index that may lack something is asked for what unchanged files consist of.
+/// What is remembered of the host's files, where the keys do not open what is stored of them.
+async fn memory_of(
+    coordinator: &Coordinator,
+    host: &Host,
+    prepared: &Prepared,
+) -> Result<Option<Memory>, RunError> {
+    let repository = &prepared.opened.repository;
+    if repository.keys.opens() {
+        return Ok(None);
+    }
+    let (state_dir, now) = (&coordinator.state_dir, coordinator.clock.now());
+    let path = state_dir.remembered_file(repository.id(), &host.name);
+    let id_key = repository.keys.id()?;
+    Ok(Some(
+        Memory::open(&path, id_key, host.name.as_str(), now).await,
+    ))
+}
+
+/// Only an index that may lack something is asked for what unchanged files consist of, and where they are only remembered.
 async fn reuse_of(
     coordinator: &Coordinator,
     opened: &HostRepository,
+    memory: Option<Memory>,
 ) -> Result<Option<Reuse>, RunError> {
+    if let Some(memory) = memory {
+        return Ok(Some(Reuse::new(
+            opened.index.clone(),
+            Lists::Remembered(memory),
+        )));
+    }
     if !opened.index.may_lack().await? {
         return Ok(None);
     }
     let chunks = coordinator.chunk_reader(opened)?;
-    Ok(Some(Reuse::new(opened.index.clone(), chunks)))
+    Ok(Some(Reuse::new(
+        opened.index.clone(),
+        Lists::Stored(chunks),
+    )))
 }
 
 /// What carries over what the host's configuration keeps of the parent; a full read, too.
@@ -717,20 +760,27 @@ async fn carrier_of(
     }
 }
 
-/// The parent's listing; a full read does without it.
+/// The parent's listing, or what is remembered in its place; a full read does without.
 async fn parent_of(
     coordinator: &Coordinator,
     host: &Host,
     prepared: &Prepared,
     options: RunOptions,
     progress: &Progress,
+    memory: Option<Memory>,
 ) -> Result<Parent, RunError> {
-    let Some((_, snapshot)) = prepared.parent.as_ref().filter(|_| !options.full_read) else {
+    let parent = prepared.parent.as_ref().filter(|_| !options.full_read);
+    if let Some((_, snapshot)) = parent {
+        let totals = snapshot.totals;
+        let entries = totals.files + totals.directories + totals.others;
+        progress.update(|counts| counts.expected = (entries, totals.bytes));
+    }
+    if let Some(memory) = memory {
+        return Ok(Parent::remembered(Remembered::new(memory)));
+    }
+    let Some((_, snapshot)) = parent else {
         return Ok(Parent::new(None));
     };
-    let totals = snapshot.totals;
-    let entries = totals.files + totals.directories + totals.others;
-    progress.update(|counts| counts.expected = (entries, totals.bytes));
     let reader = coordinator.chunk_reader(&prepared.opened)?;
     let listing = Listing::open(reader, &snapshot.page_index).await;
     let parent = Parent::read(listing).map_err(RunError::Parent)?;

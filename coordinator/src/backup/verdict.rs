@@ -72,8 +72,13 @@ pub fn is_unchanged(parent: &Entry, found: &Stat) -> bool {
         links: found.links,
         ..parent.stat
     } == *found;
-    let reusable = !NOT_REUSABLE.iter().any(|flag| parent.flags.contains(*flag));
-    same && reusable && parent.hard_link_to.is_none()
+    same && is_reusable(parent)
+}
+
+/// Whether an entry may be taken over by a later snapshot at all.
+pub fn is_reusable(entry: &Entry) -> bool {
+    let reusable = !NOT_REUSABLE.iter().any(|flag| entry.flags.contains(*flag));
+    reusable && entry.hard_link_to.is_none()
 }
 
 /// The most files with several names that are followed at once; past it, further names are kept as files of

@@ -22,9 +22,9 @@ Example:
 Example:
   coordinator key verify-kit /media/usb/recovery-kit.txt")]
     VerifyKit(VerifyKitArgs),
-    /// Make keys for a machine that restores or verifies and can add nothing; asks for the admin's password, or takes the kit
+    /// Make keys for a machine that only restores or verifies, or that only backs up; asks for the admin's password, or takes the kit
     #[command(after_help = "\
-The keys open everything there is and will be, and cannot sign, so that no snapshot, hold
+Of role restore or verify the keys open everything there is and will be, and cannot sign, so that no snapshot, hold
 or prune is made with them. To verify is to open, so that both roles have the same keys.
 They cannot be taken back: whoever had the key file can read what is backed up from then on.
 
@@ -35,6 +35,14 @@ to the other machine, which then needs nothing of this one:
 
   coordinator key derive vault --role restore --out /media/usb/vault.key
   coordinator recover --dir /etc/coordinator --user vault --key-file vault.key --destination URL
+
+Of role ingest the keys back up, and open nothing that is stored: whoever takes the machine can
+add snapshots, and read none. They cannot make a repository, so one is made here for every host
+that has none, and the first run of a host that is added later is done with the full keys. The
+sealed keys stay beside the coordinator's own: name them in [keys] of coordinator.toml, and take
+the other keys off the machine.
+
+  coordinator key derive ingest --role ingest
 ")]
     Derive(DeriveArgs),
 }
@@ -63,6 +71,8 @@ pub enum DerivedRole {
     Restore,
     /// A machine that verifies: the same keys, for to verify is to open
     Verify,
+    /// A machine that backs up and reads nothing back
+    Ingest,
 }
 
 impl DerivedRole {
@@ -71,6 +81,7 @@ impl DerivedRole {
         match self {
             Self::Restore => "restore",
             Self::Verify => "verify",
+            Self::Ingest => "ingest",
         }
     }
 }

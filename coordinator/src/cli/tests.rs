@@ -83,6 +83,7 @@ fn the_documented_forms_parse() {
         "coordinator key derive vault --role verify --kit kit.txt --json",
         "coordinator recover --dir DIR --kit kit.txt --destination file:///b",
         "coordinator recover --dir DIR --user vault --key-file vault.key --destination file:///b",
+        "coordinator key derive ingest --role ingest",
         "coordinator doctor --json",
         "coordinator demo --path /usr/share --keep",
         "coordinator completions bash",
@@ -127,7 +128,7 @@ fn slips_are_usage_errors() {
         "coordinator run web1 -v -q",
         "coordinator key derive vault",
         "coordinator key derive Vault --role restore",
-        "coordinator key derive vault --role ingest",
+        "coordinator key derive vault --role write",
         "coordinator recover --dir DIR --destination file:///b",
         "coordinator recover --dir DIR --user vault --destination file:///b",
         "coordinator recover --dir DIR --kit k --key-file f --destination file:///b",
@@ -216,6 +217,45 @@ fn completions_and_man_pages_are_written() {
     super::documents::write_man_pages(directory.path()).unwrap();
     let page = std::fs::read_to_string(directory.path().join("coordinator-restore.1")).unwrap();
     assert!(page.contains("overwrite"));
+}
+
+#[test]
+fn what_needs_keys_that_open_is_told_from_what_keys_that_only_add_do() {
+    let opens = |line: &str| parse(line).unwrap().command.opens();
+    for line in [
+        "coordinator show web1 latest",
+        "coordinator ls web1 latest",
+        "coordinator cat web1 latest /etc/hosts",
+        "coordinator diff web1 latest",
+        "coordinator restore web1 latest --to OUT",
+        "coordinator export web1 latest",
+        "coordinator verify web1",
+        "coordinator prune web1 --dry-run",
+        "coordinator forget web1 latest",
+        "coordinator undelete web1",
+        "coordinator pin add web1 latest",
+        "coordinator scan --full --verify",
+        "coordinator scan --repair",
+        "coordinator key derive vault --role restore",
+    ] {
+        assert!(opens(line), "{line}");
+    }
+    for line in [
+        "coordinator run web1",
+        "coordinator daemon",
+        "coordinator status",
+        "coordinator history web1",
+        "coordinator snapshots",
+        "coordinator scan --full",
+        "coordinator lease take web1",
+        "coordinator audit reconcile web1",
+        "coordinator destination ls",
+        "coordinator doctor",
+        "coordinator pin ls",
+        "coordinator hold ls",
+    ] {
+        assert!(!opens(line), "{line}");
+    }
 }
 
 #[test]

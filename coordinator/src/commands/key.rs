@@ -1,6 +1,7 @@
-//! `key`: writes the recovery kit again, proves that a copy of it is good, and derives keys that only read. Never shows a key.
+//! `key`: writes the recovery kit again, proves that a copy of it is good, and derives keys that only read or only add. Never shows a key.
 
 pub mod derive;
+mod derive_ingest;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ pub enum KeyCommandError {
     },
     /// Something else has the name of the user's bundle.
     #[error(
-        "{} is there and is no bundle of user {user} whose keys only read: move it away, or choose another name",
+        "{} is there and is no bundle of user {user} for this role: move it away, or choose another name",
         bundle.display()
     )]
     OtherBundle {

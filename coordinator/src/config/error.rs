@@ -9,6 +9,7 @@ use append_server::destination::bandwidth::ParseBandwidthError;
 use append_server::places::PlaceError;
 use append_server::places::table::KeyError;
 use append_server::quantity::QuantityError;
+use formats::object::UserName;
 
 use crate::config::address::AddressError;
 use crate::config::cpu_limit::ParseCpuLimitError;
@@ -58,6 +59,19 @@ pub enum ConfigError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// A setting for keys that open what is stored.
+    #[error(
+        "{place}: {setting}: needs to read what is stored, which the keys of user {user} (role write) do not: take it out here, \
+         or name keys of role data in [keys]"
+    )]
+    NeedsOpening {
+        /// Where.
+        place: String,
+        /// Which.
+        setting: String,
+        /// Whose keys.
+        user: UserName,
     },
     /// More than [`FILE_BYTES_MAX`].
     #[error("{}: is larger than {} MiB: split it over hosts.d/*.toml", path.display(), FILE_BYTES_MAX >> 20)]
@@ -124,7 +138,8 @@ impl ConfigError {
             | Self::NoHostsFile { .. }
             | Self::NotAFile { .. }
             | Self::WorldWritable { .. }
-            | Self::TooLarge { .. } => None,
+            | Self::TooLarge { .. }
+            | Self::NeedsOpening { .. } => None,
         }
     }
 }

@@ -44,6 +44,7 @@ pub mod suggestion;
 pub mod table_keys;
 pub mod table_setting;
 pub mod timing_settings;
+mod write_role;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -181,6 +182,9 @@ impl Config {
             if let Err(error) = file.check() {
                 errors.push(|| error.into());
             }
+        }
+        for error in write_role::refused(self) {
+            errors.push(|| error);
         }
         errors.finish(())
     }

@@ -279,7 +279,7 @@ events! {
         /// Where to.
         path: String,
     }
-    /// Keys that read were made for a user, told before they are put anywhere; or were put where they were missing.
+    /// Keys that only read, or only add, were made for a user, told before they are put anywhere; or were put where they were missing.
     KeysDerived "keys-derived" {
         /// Whose.
         user: String,

@@ -100,6 +100,18 @@ pub enum KeyringError {
         /// Their role.
         role: Role,
     },
+    /// The bundle does not hold the keys that open what is stored.
+    #[error(
+        "the keys of user {user} only add snapshots (role {role}), and open nothing that is stored: run this with the admin's keys \
+         or the daemon's of role data in [keys] of coordinator.toml, or with keys of `coordinator key derive --role restore` on \
+         another machine"
+    )]
+    WriteOnly {
+        /// Whose keys they are.
+        user: UserName,
+        /// Their role.
+        role: Role,
+    },
     /// The recovery kit's text is damaged or mistyped.
     #[error("recovery kit {}", path.display())]
     Kit {
@@ -127,6 +139,7 @@ impl KeyringError {
             Self::Wrong { .. }
                 | Self::NoMaster { .. }
                 | Self::ReadOnly { .. }
+                | Self::WriteOnly { .. }
                 | Self::OtherKit { .. }
         )
     }
@@ -223,15 +236,36 @@ fn refuse_reader(user: &UserName, role: Role) -> Result<(), KeyringError> {
     }
 }
 
+fn refuse_writer(user: &UserName, role: Role) -> Result<(), KeyringError> {
+    match role.opens() || !role.signs() {
+        true => Ok(()),
+        false => Err(KeyringError::WriteOnly {
+            user: user.clone(),
+            role,
+        }),
+    }
+}
+
 /// Refuses a bundle whose keys cannot sign, before it is unlocked. One that cannot be read is refused by whoever unlocks it.
 pub fn refuse_readers_bundle(path: &Path) -> Result<(), KeyringError> {
-    let Ok(sealed) = read_private(path, BUNDLE) else {
-        return Ok(());
-    };
-    match header::owner(&sealed) {
-        Ok((user, role)) => refuse_reader(&user, role),
-        Err(_) => Ok(()),
+    match bundle_owner(path) {
+        Some((user, role)) => refuse_reader(&user, role),
+        None => Ok(()),
     }
+}
+
+/// Refuses a bundle whose keys sign and open nothing, in the same way.
+pub fn refuse_writers_bundle(path: &Path) -> Result<(), KeyringError> {
+    match bundle_owner(path) {
+        Some((user, role)) => refuse_writer(&user, role),
+        None => Ok(()),
+    }
+}
+
+/// Whose a bundle is and its role, without unlocking it; nothing where it cannot be read.
+pub fn bundle_owner(path: &Path) -> Option<(UserName, Role)> {
+    let sealed = read_private(path, BUNDLE).ok()?;
+    header::owner(&sealed).ok()
 }
 
 /// The sealed bundles of users that were derived to read, from the directory of the coordinator's own. What cannot be read is

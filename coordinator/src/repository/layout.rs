@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use formats::ids::RepositoryId;
 
+use crate::config::name::HostName;
+
 /// A state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {
@@ -66,6 +68,12 @@ impl StateDir {
     /// A repository's index.
     pub fn index_file(&self, repository: RepositoryId) -> PathBuf {
         self.repository_dir(repository).join("index.db")
+    }
+
+    /// What a coordinator that opens nothing remembers of a host's files.
+    pub fn remembered_file(&self, repository: RepositoryId, host: &HostName) -> PathBuf {
+        let name = format!("remembered-{host}.db");
+        self.repository_dir(repository).join(name)
     }
 
     /// A repository's catalog.

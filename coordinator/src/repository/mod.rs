@@ -106,6 +106,17 @@ pub enum RepositoryError {
         /// Why a certificate that is there is refused.
         source: Option<CertificateError>,
     },
+    /// Keys that only add snapshots.
+    #[error(
+        "the keys of user {user} cannot make a repository for {name}, whose public keys come from keys that they do not have: do its \
+         first run with the full keys, or `coordinator key derive {user} --role ingest`, which makes one for every host that has none"
+    )]
+    CannotMake {
+        /// The host or group.
+        name: String,
+        /// Whose keys they are.
+        user: UserName,
+    },
     /// Another user had the name.
     #[error(
         "repository {repository} of {name} has other keys of a user {user} already, and nothing is overwritten: choose \
@@ -151,6 +162,7 @@ impl RepositoryError {
             self,
             Self::OtherKeys { .. }
                 | Self::NotCertified { .. }
+                | Self::CannotMake { .. }
                 | Self::MissingKey(_)
                 | Self::Config {
                     source: ConfigError::OtherKey,
@@ -266,6 +278,12 @@ async fn create<S: ObjectStore>(
     store: &S,
     state: &mut State,
 ) -> Result<Repository, RepositoryError> {
+    if !request.keyring.role().opens() {
+        return Err(RepositoryError::CannotMake {
+            name: request.name.to_owned(),
+            user: request.keyring.user().clone(),
+        });
+    }
     let drawn = RepositoryId(random()?);
     let known = state.remember_repository(request.name, drawn, request.now)?;
     let repository = known.repository;

@@ -1,5 +1,5 @@
 //! `key derive`: makes keys that only read for a user of another machine, and puts them into every repository. Keys that any
-//! repository has are taken from there. Never makes keys that sign, never overwrites a key or a bundle, never shows a key.
+//! repository has are taken from there. Keys that only add are made in `derive_ingest.rs`. Never overwrites a key or a bundle, never shows a key.
 
 use std::fmt;
 use std::io;
@@ -15,6 +15,7 @@ use crate::catalog::state::KnownRepository;
 use crate::cli::keys::{DeriveArgs, DerivedRole};
 use crate::commands::init::{ADMIN_USER, DAEMON_USER};
 use crate::commands::key::KeyCommandError;
+use crate::commands::key::derive_ingest::{derive_ingest, write_ingest};
 use crate::commands::on_storage::{CommandError, open_coordinator};
 use crate::config::Config;
 use crate::coordinator::{Coordinator, OpenError};
@@ -32,17 +33,17 @@ const BUNDLE: &str = "key bundle";
 /// What was made; also what `key derive --json` prints.
 #[derive(Debug, Serialize)]
 pub struct DeriveReport {
-    user: String,
-    role: DerivedRole,
-    bundle: PathBuf,
+    pub(super) user: String,
+    pub(super) role: DerivedRole,
+    pub(super) bundle: PathBuf,
     /// The new key file; nothing where the keys were there already.
-    key_file: Option<PathBuf>,
-    /// Repositories that have the keys now.
-    repositories: u64,
-    /// Those of them that did not before.
-    added: u64,
+    pub(super) key_file: Option<PathBuf>,
+    /// Repositories that have the keys now; of role ingest, that they back up to.
+    pub(super) repositories: u64,
+    /// Those of them that did not before; of role ingest, that were made.
+    pub(super) added: u64,
     #[serde(skip)]
-    url: String,
+    pub(super) url: String,
 }
 
 /// `key derive USER`.
@@ -56,9 +57,12 @@ pub async fn derive_command(
     // Before a key is made: what fails here has made none.
     let coordinator = open_coordinator(config, None).await?;
     refuse_own(&coordinator, &args.user)?;
+    if args.role == DerivedRole::Ingest {
+        return derive_ingest(args, coordinator, &own).await;
+    }
     let bundle = bundle_path(own.parent().unwrap_or(Path::new(".")), &args.user);
     let known = established(&coordinator).await?;
-    let local = read_readers(&args.user, &bundle)?;
+    let local = read_users(&args.user, Role::Read, &bundle)?;
     let is_here = local.is_some();
     let (sealed, key_file) = match one_bundle(&coordinator, &known, &args.user, local).await? {
         Some(_) if args.out.is_some() => {
@@ -78,7 +82,7 @@ pub async fn derive_command(
             let master = admin.master().map_err(KeyCommandError::from)?;
             let key_file = args.out.clone();
             let key_file = key_file.unwrap_or_else(|| bundle.with_extension("key"));
-            let sealed = make_keys(&args.user, master, &bundle, &key_file)?;
+            let sealed = make_keys(&args.user, master, Role::Read, &bundle, &key_file)?;
             // They read everything from now on, whatever becomes of the rest.
             tell(&coordinator, args, known.len() as u64);
             (sealed, Some(key_file))
@@ -125,13 +129,19 @@ fn refuse_own(coordinator: &Coordinator, user: &UserName) -> Result<(), KeyComma
     }
 }
 
-async fn established(coordinator: &Coordinator) -> Result<Vec<KnownRepository>, CommandError> {
+pub(super) async fn established(
+    coordinator: &Coordinator,
+) -> Result<Vec<KnownRepository>, CommandError> {
     let known = coordinator.state.lock().await.repositories()?;
     Ok(known.into_iter().filter(|one| one.established).collect())
 }
 
-/// The user's bundle beside the coordinator's own; nothing where there is none.
-fn read_readers(user: &UserName, bundle: &Path) -> Result<Option<Vec<u8>>, KeyCommandError> {
+/// The user's bundle of a role beside the coordinator's own; nothing where there is none.
+pub(super) fn read_users(
+    user: &UserName,
+    role: Role,
+    bundle: &Path,
+) -> Result<Option<Vec<u8>>, KeyCommandError> {
     match bundle.symlink_metadata() {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -144,7 +154,7 @@ fn read_readers(user: &UserName, bundle: &Path) -> Result<Option<Vec<u8>>, KeyCo
     }
     let sealed = read_sealed_bundle(bundle)?;
     match header::owner(&sealed) {
-        Ok((found, Role::Read)) if found == *user => Ok(Some(sealed.to_vec())),
+        Ok(found) if found == (user.clone(), role) => Ok(Some(sealed.to_vec())),
         _ => Err(KeyCommandError::OtherBundle {
             user: user.clone(),
             bundle: bundle.to_owned(),
@@ -180,7 +190,7 @@ async fn one_bundle(
 }
 
 /// Keys with the master key, which must be the one that the coordinator's own keys come from.
-fn unlock_master(
+pub(super) fn unlock_master(
     args: &DeriveArgs,
     coordinator: &Coordinator,
     bundle: &Path,
@@ -200,14 +210,15 @@ fn unlock_master(
 }
 
 /// The key file first: a bundle that is there says that its key was given out.
-fn make_keys(
+pub(super) fn make_keys(
     user: &UserName,
     master: &MasterKey,
+    role: Role,
     bundle: &Path,
     key_file: &Path,
 ) -> Result<Vec<u8>, KeyCommandError> {
     let key = FileKey::random().map_err(KeyringError::from)?;
-    let sealed = KeyBundle::new(master, Role::Read)
+    let sealed = KeyBundle::new(master, role)
         .seal(user, &Lock::File(&key))
         .map_err(KeyringError::Seal)?;
     match create_key_file(key_file, &key) {
@@ -224,7 +235,7 @@ fn make_keys(
 }
 
 /// Durable when this returns, as far as the audit log can be written.
-fn tell(coordinator: &Coordinator, args: &DeriveArgs, repositories: u64) {
+pub(super) fn tell(coordinator: &Coordinator, args: &DeriveArgs, repositories: u64) {
     coordinator.events.tell(Event::new(What::KeysDerived {
         user: args.user.to_string(),
         role: args.role.word().to_owned(),
@@ -250,6 +261,9 @@ async fn store(
 
 impl fmt::Display for DeriveReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.role == DerivedRole::Ingest {
+            return write_ingest(self, out);
+        }
         let (user, bundle) = (&self.user, self.bundle.display());
         let Some(key_file) = &self.key_file else {
             return writeln!(

@@ -1,5 +1,7 @@
 //! Keys that only read: a second machine restores and verifies with them everything that there is and that comes later, and every
-//! command that would write is refused there before it begins.
+//! command that would write is refused there before it begins. Keys that only add are in [`ingest`].
+
+mod ingest;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
