@@ -137,7 +137,7 @@ pub trait Destination: Send + Sync + fmt::Debug {
 }
 
 /// A destination's name in the configuration: 1 to 64 of `a-z 0-9 . _ -`, not beginning with a dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationName(Arc<str>);
 
 /// Text that cannot name a destination.

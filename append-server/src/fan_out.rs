@@ -355,7 +355,7 @@ impl FanOut {
                 Err(error) => self.add_failure(&mut failures, key, error, required)?,
             }
         }
-        Err(failures.verdict())
+        Err(failures.verdict_of(key))
     }
 
     /// What a destination had to give that is still being filled says nothing.
@@ -398,7 +398,7 @@ impl FanOut {
                 Err(error) => self.add_failure(&mut failures, key, error, required)?,
             }
         }
-        Err(failures.verdict())
+        Err(failures.verdict_of(key))
     }
 
     /// A folder's objects on one destination, or on the first required one that can answer. One that is not required, or

@@ -1,6 +1,7 @@
 //! The `[[destination]]` tables of both programs' configurations: what may stand in one, what it means, and how it is
 //! opened. Reading a table touches nothing; secrets are fetched when a destination is opened.
 
+pub mod keep;
 pub mod object_lock;
 pub mod s3;
 pub mod secret;

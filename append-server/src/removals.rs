@@ -4,8 +4,13 @@
 //! here; from that moment its grace counts, by this server's own [`crate::age_clock`]. Only then can it be swept, no more bytes
 //! a day than are allowed, and only where the destination's `allow_delete` does. So whoever takes a coordinator over leaves a
 //! trace in the log, and everything there is, for as long as the grace. Never removes a log record, a config or a bundle.
+//!
+//! A data pack can be condemned at one destination alone, which then keeps less than others (`at`): it is removed there only while
+//! the others show that they have it.
 
+mod at;
 mod ledger;
+mod thinned;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -99,6 +104,12 @@ pub enum RemovalError {
     /// It was not condemned.
     #[error("{name} was not condemned here: it must be, and wait, before it can be removed")]
     NotCondemned {
+        /// What was asked for.
+        name: ObjectName,
+    },
+    /// Something of which every destination has a copy.
+    #[error("{name} is no data pack: only data packs are removed at single destinations")]
+    NoDataPack {
         /// What was asked for.
         name: ObjectName,
     },
@@ -252,7 +263,7 @@ impl Removals {
             let due = self.ledger.due(name, repository, age, REMOVALS_DUE_MAX)?;
             let removing = due
                 .into_iter()
-                .map(|due| remove_one(destination, repository, due));
+                .map(|due| self.remove_one(fan_out, destination, repository, due));
             let mut removing = stream::iter(removing).buffer_unordered(REMOVALS_AT_ONCE);
             let mut failures = 0;
             while let Some((due, removed)) = removing.next().await {
@@ -262,7 +273,14 @@ impl Removals {
                         report.removed_bytes += due.bytes;
                         self.ledger.removed(name, repository, &due.name)?;
                     }
-                    Err(error) => {
+                    Err(NotRemoved::Needed(text)) => {
+                        let until = age + REMOVAL_RETRY_SECS;
+                        self.ledger
+                            .postpone(name, repository, &due.name, until, &text)?;
+                    }
+                    Err(NotRemoved::Ledger(error)) => return Err(error.into()),
+                    Err(NotRemoved::FanOut(error)) => return Err(error.into()),
+                    Err(NotRemoved::Destination(error)) => {
                         let until = age + retry_secs(&error);
                         failures += usize::from(error.is_retryable());
                         let text = chain(&error);
@@ -278,20 +296,70 @@ impl Removals {
         Ok(())
     }
 
+    /// Removes one copy. What is condemned there alone must be seen at the others first.
+    async fn remove_one(
+        &self,
+        fan_out: &FanOut,
+        destination: &Arc<dyn Destination>,
+        repository: RepositoryId,
+        due: Due,
+    ) -> (Due, Result<(), NotRemoved>) {
+        if let Err(needed) = self
+            .may_go_at(fan_out, destination.name(), repository, &due)
+            .await
+        {
+            return (due, Err(needed));
+        }
+        let key = ObjectKey {
+            repository,
+            name: due.name.clone(),
+        };
+        // The grace is over and everything was checked above: here the right comes into being.
+        let grant = MaintenanceGrant::of_this_process();
+        let removed = match destination.delete(key, &grant).await {
+            Err(error) if error.is_absent() => Ok(()),
+            removed => removed.map_err(NotRemoved::Destination),
+        };
+        (due, removed)
+    }
+
     fn waiting(&self, repository: RepositoryId) -> Result<Vec<RemovalsWaiting>, LedgerError> {
         self.ledger.waiting(repository)
     }
 
-    /// Whether an object is being removed, or was: it is not stored again.
-    pub fn is_swept(&self, key: &ObjectKey) -> Result<bool, LedgerError> {
+    /// Whether an object is being removed at a destination, or was: it is not stored there again.
+    pub fn is_swept(
+        &self,
+        key: &ObjectKey,
+        destination: &DestinationName,
+    ) -> Result<bool, LedgerError> {
         let noted = self.ledger.condemned(key.repository, &key.name)?;
-        Ok(noted.is_some_and(|noted| noted.swept))
+        let thinned = self
+            .ledger
+            .condemned_at(destination, key.repository, &key.name)?;
+        Ok(noted.is_some_and(|noted| noted.swept) || thinned.is_some())
     }
 
-    /// The names of a repository that are not stored again.
-    pub fn swept(&self, repository: RepositoryId) -> Result<HashSet<ObjectName>, LedgerError> {
-        self.ledger.swept(repository)
+    /// The names of a repository that are not stored again at a destination.
+    pub fn swept(
+        &self,
+        repository: RepositoryId,
+        destination: &DestinationName,
+    ) -> Result<HashSet<ObjectName>, LedgerError> {
+        let mut swept = self.ledger.swept(repository)?;
+        swept.extend(self.ledger.thinned_at(destination, repository)?);
+        Ok(swept)
     }
+}
+
+/// Why a copy is still there.
+#[derive(Debug)]
+enum NotRemoved {
+    /// Another destination does not show that it has it.
+    Needed(String),
+    Destination(DestinationError),
+    Ledger(LedgerError),
+    FanOut(FanOutError),
 }
 
 /// A lock ends at a time that its storage knows; what does not answer may answer soon.
@@ -302,24 +370,6 @@ fn retry_secs(error: &DestinationError) -> u64 {
         DestinationError::Retryable { .. } => 0,
         _ => REMOVAL_RETRY_SECS,
     }
-}
-
-async fn remove_one(
-    destination: &Arc<dyn Destination>,
-    repository: RepositoryId,
-    due: Due,
-) -> (Due, Result<(), DestinationError>) {
-    let key = ObjectKey {
-        repository,
-        name: due.name.clone(),
-    };
-    // The grace is over and everything was checked above: here the right comes into being.
-    let grant = MaintenanceGrant::of_this_process();
-    let removed = match destination.delete(key, &grant).await {
-        Err(error) if error.is_absent() => Ok(()),
-        removed => removed,
-    };
-    (due, removed)
 }
 
 fn check_packs(packs: &[(ObjectName, u64)]) -> Result<(), RemovalError> {

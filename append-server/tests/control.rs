@@ -400,3 +400,36 @@ async fn the_servers_own_grace_and_its_limit_a_day_hold_whoever_asks() {
         assert!(bench.objects().iter().any(|object| object.ends_with(&name)));
     }
 }
+
+#[tokio::test]
+async fn the_last_copy_never_goes_because_one_destination_does_not_keep_it() {
+    let (bench, meta, proof) = with_condemnable(no_grace()).await;
+    let pack = sample(5_000, 9);
+    let name = ObjectName::Pack(PackId(*blake3::hash(&pack).as_bytes())).to_string();
+    let mut control = bench.control().await;
+    let moved = format!("/v1/removals/{REPOSITORY}/{name}");
+    let stored = control.request("PUT", &moved, &[], &pack).await;
+    assert_eq!(stored.status, 201);
+    let page = page_of(&[&name]);
+    let at = |what: &str, place: &str| format!("{what}?{proof}&destination={place}");
+    let nowhere = removal(&bench, &at("condemn", "elsewhere"), &page).await;
+    assert_ne!(nowhere.status, 204);
+    let not_condemned = removal(&bench, &at("sweep", "local"), &page).await;
+    assert_eq!(not_condemned.refusal(), RefusalKind::Conflict);
+    // What every destination has is no matter of one.
+    let refused = removal(&bench, &at("condemn", "local"), &page_of(&[&meta])).await;
+    assert_eq!(refused.refusal(), RefusalKind::NotGranted);
+
+    let condemned = removal(&bench, &at("condemn", "local"), &page).await;
+    assert_eq!(condemned.status, 204);
+    let answer = removal(&bench, &at("sweep", "local"), &page).await;
+    let report = RemovalReport::decode(&answer.body).unwrap();
+    let problem = report.waiting[0].problem.as_deref();
+    assert_eq!(
+        (report.removed, problem),
+        (0, Some("no other destination is to keep it"))
+    );
+    assert!(bench.objects().iter().any(|object| object.ends_with(&name)));
+    let spared = removal(&bench, "spare?destination=local", &page).await;
+    assert_eq!(spared.refusal(), RefusalKind::Conflict);
+}

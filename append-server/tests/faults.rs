@@ -720,6 +720,25 @@ async fn an_error_is_never_taken_for_absent_or_for_an_empty_list() {
             "{error:?}"
         );
     }
+    // A data pack may be kept by one alone that does not answer now; what every one has is where the required ones are.
+    let kept_elsewhere = crate::fan_out(
+        vec![
+            placement(memory("empty"), true),
+            placement(faulty("broken", FailWhen::Before, Errno::IO), false),
+        ],
+        &dir,
+        &spool,
+    );
+    let pack = ObjectKey {
+        name: ObjectName::Pack(PackId([7; 32])),
+        ..log(0)
+    };
+    let is_absent = async |key: &ObjectKey| match kept_elsewhere.head(None, key).await {
+        Err(FanOutError::Read(error)) => error.is_absent(),
+        other => panic!("nobody has it: {other:?}"),
+    };
+    assert!(!is_absent(&pack).await);
+    assert!(is_absent(&log(1)).await);
     let only_broken = crate::fan_out(
         vec![
             placement(faulty("broken", FailWhen::Before, Errno::IO), true),

@@ -77,7 +77,7 @@ pub(super) async fn sync(
         Ok(repository) => repository,
         Err(error) => return malformed(&error),
     };
-    let swept = match control.removals.swept(repository) {
+    let swept = match control.removals.swept(repository, &name) {
         Ok(swept) => swept,
         Err(error) => return small(answer::failed(&error, RefusalKind::Storage)),
     };

@@ -27,12 +27,13 @@ use crate::spool::Purpose;
 /// The most bytes of a page of packs.
 const BODY_BYTES_MAX: u64 = OBJECT_PAGE_MAX * (OBJECT_NAME_BYTES_MAX + 12) + 16;
 
-/// The log record that says so.
+/// The log record that says so, and the destination that it is about, if it is about one alone.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProofQuery {
     record: Option<u64>,
     digest: Option<String>,
+    destination: Option<String>,
 }
 
 /// How old an unfinished upload must be.
@@ -51,14 +52,28 @@ pub(super) async fn condemn(
     body: Body,
 ) -> Response {
     let asked = read_request(&repository, &query, body).await;
-    let (repository, proof, packs) = match asked {
-        Ok((repository, Some(proof), packs)) => (repository, proof, packs),
-        Ok(_) => return malformed("the record that condemns them is missing"),
+    let asked = match asked {
+        Ok(asked) => asked,
         Err(text) => return malformed(&text),
     };
-    let removals = &control.removals;
-    let noted = removals.condemn(&control.fan_out, repository, proof, &packs, grant);
-    match noted.await {
+    let (repository, packs) = (asked.repository, asked.packs);
+    let Some(proof) = asked.proof else {
+        return malformed("the record that condemns them is missing");
+    };
+    let (removals, fan_out) = (&control.removals, &control.fan_out);
+    let noted = match &asked.destination {
+        None => {
+            removals
+                .condemn(fan_out, repository, proof, &packs, grant)
+                .await
+        }
+        Some(name) => {
+            removals
+                .condemn_at(fan_out, (name, repository), proof, &packs, grant)
+                .await
+        }
+    };
+    match noted {
         Ok(()) => {
             tracing::info!(%repository, record = proof.sequence, packs = packs.len(), "packs condemned");
             small(answer::done(StatusCode::NO_CONTENT))
@@ -75,11 +90,16 @@ pub(super) async fn spare(
     Query(query): Query<ProofQuery>,
     body: Body,
 ) -> Response {
-    let (repository, _, packs) = match read_request(&repository, &query, body).await {
+    let asked = match read_request(&repository, &query, body).await {
         Ok(asked) => asked,
         Err(text) => return malformed(&text),
     };
-    match control.removals.spare(repository, &packs, grant) {
+    let (removals, repository, packs) = (&control.removals, asked.repository, asked.packs);
+    let spared = match &asked.destination {
+        None => removals.spare(repository, &packs, grant),
+        Some(name) => removals.spare_at(name, repository, &packs, grant),
+    };
+    match spared {
         Ok(()) => small(answer::done(StatusCode::NO_CONTENT)),
         Err(error) => refuse(&error),
     }
@@ -93,19 +113,29 @@ pub(super) async fn sweep(
     Query(query): Query<ProofQuery>,
     body: Body,
 ) -> Response {
-    let (repository, proof, packs) = match read_request(&repository, &query, body).await {
+    let asked = match read_request(&repository, &query, body).await {
         Ok(asked) => asked,
         Err(text) => return malformed(&text),
     };
-    if proof.is_none() && !packs.is_empty() {
+    let (repository, proof, packs) = (asked.repository, asked.proof, asked.packs);
+    if proof.is_none() && (!packs.is_empty() || asked.destination.is_some()) {
         return malformed("the record that sweeps them is missing");
     }
     // What has begun is finished, whatever becomes of the connection.
     let sweeping = tokio::spawn(async move {
-        let removals = &control.removals;
-        removals
-            .sweep(&control.fan_out, repository, proof, &packs, grant)
-            .await
+        let (removals, fan_out) = (&control.removals, &control.fan_out);
+        match (asked.destination, proof) {
+            (Some(name), Some(proof)) => {
+                removals
+                    .sweep_at(fan_out, (&name, repository), proof, &packs, grant)
+                    .await
+            }
+            (_, proof) => {
+                removals
+                    .sweep(fan_out, repository, proof, &packs, grant)
+                    .await
+            }
+        }
     });
     match sweeping.await.map_err(RemovalError::Cut).flatten() {
         Ok(report) => {
@@ -184,7 +214,12 @@ pub(super) async fn abort_uploads(
     }
 }
 
-type Asked = (RepositoryId, Option<Proof>, Vec<(ObjectName, u64)>);
+struct Asked {
+    repository: RepositoryId,
+    proof: Option<Proof>,
+    packs: Vec<(ObjectName, u64)>,
+    destination: Option<DestinationName>,
+}
 
 async fn read_request(repository: &str, query: &ProofQuery, body: Body) -> Result<Asked, String> {
     let repository: RepositoryId = parsed(repository)?;
@@ -205,7 +240,13 @@ async fn read_request(repository: &str, query: &ProofQuery, body: Body) -> Resul
     };
     let packs = page.objects.iter();
     let packs = packs.map(|(name, bytes)| Ok::<_, String>((parsed(name)?, *bytes)));
-    Ok((repository, proof, packs.collect::<Result<_, _>>()?))
+    let destination = query.destination.as_deref().map(parsed);
+    Ok(Asked {
+        repository,
+        proof,
+        packs: packs.collect::<Result<_, _>>()?,
+        destination: destination.transpose()?,
+    })
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
@@ -218,7 +259,7 @@ fn malformed(text: &str) -> Response {
 
 fn refuse(error: &RemovalError) -> Response {
     let kind = match error {
-        RemovalError::NoPack { .. } => RefusalKind::NotGranted,
+        RemovalError::NoPack { .. } | RemovalError::NoDataPack { .. } => RefusalKind::NotGranted,
         RemovalError::NoProof { source, .. } => fan_out_kind(source),
         RemovalError::NotCondemned { .. }
         | RemovalError::OtherProof { .. }

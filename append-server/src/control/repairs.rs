@@ -50,7 +50,7 @@ pub(super) async fn heal(
         Ok(parsed) => parsed,
         Err(text) => return small(answer::refused(RefusalKind::Malformed, text)),
     };
-    match control.removals.is_swept(&key) {
+    match control.removals.is_swept(&key, &name) {
         Ok(false) => {}
         Ok(true) => {
             let text = format!("{key} is removed by prune, and is not put back");

@@ -1,7 +1,9 @@
 //! What destinations answered that had nothing to give. Never calls an object absent while one that must have it has
-//! not said so.
+//! not said so; nor a data pack, which a required one may not keep any more, while any other has not.
 
-use crate::destination::DestinationError;
+use formats::object::ObjectName;
+
+use crate::destination::{DestinationError, ObjectKey};
 use crate::fan_out::FanOutError;
 
 /// What destinations answered that had nothing to give.
@@ -10,6 +12,8 @@ pub(super) struct Failures {
     absent: Option<DestinationError>,
     required: Option<DestinationError>,
     optional: Option<DestinationError>,
+    /// Why one that is not required did not say whether it has it.
+    silent: Option<DestinationError>,
     behind: Option<FanOutError>,
 }
 
@@ -18,7 +22,8 @@ impl Failures {
         let place = match (error.is_absent(), required) {
             (true, true) => &mut self.absent,
             (false, true) => &mut self.required,
-            (_, false) => &mut self.optional,
+            (true, false) => &mut self.optional,
+            (false, false) => &mut self.silent,
         };
         if !error.is_absent() {
             tracing::warn!(
@@ -34,9 +39,20 @@ impl Failures {
         self.behind.get_or_insert(error);
     }
 
+    /// What is to be said of an object.
+    pub(super) fn verdict_of(mut self, key: &ObjectKey) -> FanOutError {
+        let is_data = matches!(key.name, ObjectName::Pack(_));
+        let silent = self.silent.take_if(|_| is_data && self.required.is_none());
+        match silent {
+            Some(error) => FanOutError::Read(Box::new(error)),
+            None => self.verdict(),
+        }
+    }
+
     /// Absent only when a required destination said so, and none failed otherwise.
     pub(super) fn verdict(self) -> FanOutError {
-        match (self.required.or(self.absent), self.behind, self.optional) {
+        let optional = self.silent.or(self.optional);
+        match (self.required.or(self.absent), self.behind, optional) {
             (Some(error), _, _) | (None, None, Some(error)) => FanOutError::Read(Box::new(error)),
             (None, Some(behind), _) => behind,
             (None, None, None) => FanOutError::NothingRequired,

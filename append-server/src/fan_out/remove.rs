@@ -40,6 +40,18 @@ impl FanOut {
         Ok(())
     }
 
+    /// Takes an object out of the queue of one destination.
+    pub fn forget_delivery(
+        &self,
+        name: &DestinationName,
+        key: &ObjectKey,
+    ) -> Result<(), FanOutError> {
+        match &self.followers {
+            Some(followers) => Ok(followers.queue.done(name, key)?),
+            None => Ok(()),
+        }
+    }
+
     /// Queues what a destination lacks of a repository, but for these names.
     pub async fn queue_missing_but(
         &self,

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use crate::destination::bandwidth::Bandwidth;
 use crate::places::PlaceError;
+use crate::places::keep::KeepTable;
 use crate::places::secret::SecretKeys;
 use crate::places::storage_class::StorageClassKey;
 use crate::quantity::Span;
@@ -28,6 +29,8 @@ pub struct DestinationTable {
     pub allow_delete: Option<bool>,
     /// How much longer than the grace what is condemned stays there, such as `30d`.
     pub delete_after: Option<String>,
+    /// Which snapshots it keeps, where those are others than the hosts' own rules keep; for the coordinator.
+    pub keep: Option<KeepTable>,
     /// S3 and SFTP: the most it takes per second, such as `10MiB/s`.
     pub bandwidth: Option<String>,
 

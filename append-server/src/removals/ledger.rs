@@ -14,6 +14,20 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::age_clock::{Reading, certain_secs};
 use crate::destination::DestinationName;
 
+/// New in version 2.
+const THINNED: &str = "
+    CREATE TABLE IF NOT EXISTS thinned (
+        destination TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        record INTEGER NOT NULL,
+        age_secs INTEGER NOT NULL,
+        swept INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (repository, name, destination)
+    ) WITHOUT ROWID;
+";
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS clock (
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -47,7 +61,7 @@ const SCHEMA: &str = "
 ";
 
 /// The version of the schema above.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long a write waits for a reader of the same database.
 const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 /// What is swept counts for so long.
@@ -94,6 +108,26 @@ pub(super) struct Due {
     pub(super) bytes: u64,
 }
 
+impl Condemned {
+    pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            bytes: row.get::<_, i64>(0)?.cast_unsigned(),
+            age_secs: row.get::<_, i64>(1)?.cast_unsigned(),
+            swept: row.get(2)?,
+        })
+    }
+}
+
+/// Counts bytes that are swept against what a day allows.
+pub(super) fn note_spent(change: &Connection, age_secs: u64, bytes: i64) -> rusqlite::Result<()> {
+    change
+        .execute(
+            "INSERT INTO spent (age_secs, bytes) VALUES (?1, ?2)",
+            params![age_secs.cast_signed(), bytes],
+        )
+        .map(drop)
+}
+
 #[derive(Debug)]
 pub(super) struct Ledger {
     path: PathBuf,
@@ -116,8 +150,9 @@ impl Ledger {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(fail)?;
         match version {
-            0 => {
+            0 | 1 => {
                 database.execute_batch(SCHEMA).map_err(fail)?;
+                database.execute_batch(THINNED).map_err(fail)?;
                 database
                     .pragma_update(None, "user_version", VERSION)
                     .map_err(fail)?;
@@ -138,7 +173,7 @@ impl Ledger {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work<T>(
+    pub(super) fn work<T>(
         &self,
         action: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -253,13 +288,10 @@ impl Ledger {
                 .prepare_cached(
                     "SELECT bytes, age_secs, swept FROM condemned WHERE repository = ?1 AND name = ?2",
                 )?
-                .query_row(params![repository.to_string(), name.to_string()], |row| {
-                    Ok(Condemned {
-                        bytes: row.get::<_, i64>(0)?.cast_unsigned(),
-                        age_secs: row.get::<_, i64>(1)?.cast_unsigned(),
-                        swept: row.get(2)?,
-                    })
-                })
+                .query_row(
+                    params![repository.to_string(), name.to_string()],
+                    Condemned::from_row,
+                )
                 .optional()
         })
     }
@@ -297,10 +329,7 @@ impl Ledger {
                 params![repository, name],
             )?;
             if first > 0 {
-                change.execute(
-                    "INSERT INTO spent (age_secs, bytes) VALUES (?1, ?2)",
-                    params![age_secs.cast_signed(), bytes],
-                )?;
+                note_spent(change, age_secs, bytes)?;
             }
             let mut insert = change.prepare_cached(
                 "INSERT INTO removal (destination, repository, name, bytes, not_before_secs)

@@ -94,6 +94,56 @@ fn what_is_swept_is_due_where_it_must_go_and_never_spared() {
 }
 
 #[test]
+fn what_is_condemned_at_one_destination_is_another_matter_than_everywhere() {
+    let (dir, ledger) = ledger();
+    let [near, far]: [DestinationName; 2] = ["near", "far"].map(|name| name.parse().unwrap());
+    let packs = [pack(1), pack(2)];
+    ledger.condemn_at(&near, REPOSITORY, &packs, 5, 0).unwrap();
+    ledger.condemn_at(&near, REPOSITORY, &packs, 6, 90).unwrap();
+    let noted = |place: &DestinationName, number| {
+        let noted = ledger.condemned_at(place, REPOSITORY, &pack(number).0);
+        noted.unwrap().map(|noted| (noted.age_secs, noted.swept))
+    };
+    assert_eq!((noted(&near, 1), noted(&far, 1)), (Some((0, false)), None));
+    assert!(ledger.condemned(REPOSITORY, &pack(1).0).unwrap().is_none());
+    for _ in 0..2 {
+        ledger
+            .sweep_at(&near, REPOSITORY, &pack(1).0, (150, 100))
+            .unwrap();
+    }
+    assert_eq!(ledger.spent(100).unwrap(), 100, "it counts once");
+    let due = |place: &DestinationName, age| {
+        let due = ledger.due(place, REPOSITORY, age, 10).unwrap();
+        due.len()
+    };
+    assert_eq!(
+        (due(&near, 149), due(&near, 150), due(&far, 150)),
+        (0, 1, 0)
+    );
+    let spared = ledger.spare_at(&near, REPOSITORY, &packs).unwrap();
+    assert_eq!(spared, Some(pack(1).0), "all or none");
+    assert_eq!(noted(&near, 2), Some((0, false)));
+    let spared = ledger.spare_at(&near, REPOSITORY, &packs[1..]).unwrap();
+    assert_eq!((spared, noted(&near, 2)), (None, None));
+    let thinned = ledger.thinned_where(REPOSITORY, &pack(1).0).unwrap();
+    assert_eq!(thinned.into_iter().collect::<Vec<_>>(), ["near"]);
+    let there = ledger.thinned_at(&near, REPOSITORY).unwrap();
+    assert!(there.contains(&pack(1).0) && there.len() == 1);
+    assert!(ledger.thinned_at(&far, REPOSITORY).unwrap().is_empty());
+
+    // One that was made before destinations were told apart.
+    let path = dir.path().join("before.sqlite");
+    drop(Ledger::open(&path).unwrap());
+    let before = rusqlite::Connection::open(&path).unwrap();
+    before
+        .execute_batch("DROP TABLE thinned; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(before);
+    let again = Ledger::open(&path).unwrap();
+    again.condemn_at(&near, REPOSITORY, &packs, 5, 0).unwrap();
+}
+
+#[test]
 fn the_ledger_outlives_its_process() {
     let (dir, ledger) = ledger();
     ledger.advance(&reading(0, 0)).unwrap();
