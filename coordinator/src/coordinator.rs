@@ -4,6 +4,7 @@
 pub mod log;
 mod placing;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use append_server::destination::DestinationName;
 use append_server::fan_out::queue::placing::KeptAt;
 use append_server::places::Place;
 use bytes::Bytes;
-use formats::ids::CoordinatorId;
+use formats::ids::{CoordinatorId, PackId, RecordId};
 use formats::keys::repository::MissingKeyError;
 use formats::keys::secret::{RandomError, random};
 use formats::object::UserName;
@@ -42,6 +43,7 @@ use crate::repository::layout::StateDir;
 use crate::repository::packs::RepositoryPacks;
 use crate::repository::{Repository, RepositoryError, RepositoryRequest, create_or_open, open};
 use crate::snapshot::chunks::{ChunkReader, ReadLimits};
+use crate::snapshot::place::ChunkLocator;
 use crate::storage::StorageClient;
 use crate::storage::embedded::{EmbeddedError, EmbeddedLimits, EmbeddedServer, QueueUse};
 use crate::storage::ingest::Ingest;
@@ -194,6 +196,8 @@ pub struct HostRepository {
     pub catalog: Catalog,
     /// Why the end of the log is not known.
     pub log_problem: Option<String>,
+    /// Packs that none of the destinations keeps that are read.
+    without: HashSet<PackId>,
 }
 
 impl Coordinator {
@@ -496,8 +500,10 @@ impl Coordinator {
                 return Err(error);
             }
         }
+        let without = self.kept_elsewhere(&catalog)?;
         Ok(HostRepository {
             repository,
+            without,
             index: SharedIndex::new(index, Arc::clone(&self.clock)),
             catalog,
             log_problem: None,
@@ -509,14 +515,60 @@ impl Coordinator {
         self.chunk_reader_at(host, &self.storage)
     }
 
+    /// The destinations that are read.
+    fn destinations_read(&self) -> Vec<&DestinationName> {
+        match &self.reading {
+            Reading::One(name) => vec![name],
+            Reading::Everywhere => {
+                let places = self.config.destinations.iter();
+                places.map(|place| &place.name).collect()
+            }
+        }
+    }
+
+    /// The packs that are kept at other destinations alone than those that are read.
+    fn kept_elsewhere(&self, catalog: &Catalog) -> Result<HashSet<PackId>, CatalogError> {
+        let mut names = self.destinations_read().into_iter();
+        let mut packs = match names.next() {
+            Some(first) => catalog.thinned_at(first)?,
+            None => HashSet::new(),
+        };
+        for name in names {
+            if packs.is_empty() {
+                break;
+            }
+            let there = catalog.thinned_at(name)?;
+            packs.retain(|pack| there.contains(pack));
+        }
+        Ok(packs)
+    }
+
+    /// Whether a snapshot is kept at other destinations alone than those that are read; gives the names of these.
+    pub fn is_kept_elsewhere(
+        &self,
+        host: &HostRepository,
+        snapshot: RecordId,
+    ) -> Result<Option<String>, CatalogError> {
+        let dropped = host.catalog.dropped_at(snapshot)?;
+        let read = self.destinations_read();
+        let mut names = read.iter().map(ToString::to_string);
+        let is_elsewhere = !read.is_empty() && names.all(|name| dropped.contains(&name));
+        let names: Vec<String> = read.iter().map(ToString::to_string).collect();
+        Ok(is_elsewhere.then(|| names.join(", ")))
+    }
+
     /// A reader of the repository's chunks at this storage.
     pub fn chunk_reader_at(
         &self,
         host: &HostRepository,
         storage: &StorageClient,
     ) -> Result<ChunkReader, MissingKeyError> {
+        let locator: Arc<dyn ChunkLocator> = match host.without.is_empty() {
+            true => Arc::new(host.index.clone()),
+            false => Arc::new(host.index.without(host.without.clone())),
+        };
         ChunkReader::new(
-            Arc::new(host.index.clone()),
+            locator,
             Arc::new(RepositoryPacks::new(host.repository.id(), storage.clone())),
             host.repository.keys.clone(),
             ReadLimits::default(),

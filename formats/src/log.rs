@@ -7,3 +7,4 @@ pub mod record;
 pub mod retention;
 pub mod settings;
 pub mod snapshot;
+pub mod thinning;

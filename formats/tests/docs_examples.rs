@@ -438,6 +438,22 @@ fn describe_retention(act: &str, bytes: &[u8]) -> String {
             pinned,
             reason,
         } => format!("pins {} {pinned} {reason:?}", snapshot.short()),
+        Act::Thin(thinning) => format!(
+            "thins {} snapshots {} packs {} bytes {} drops {} condemns {}",
+            thinning.destination,
+            thinning.snapshots,
+            thinning.packs,
+            thinning.bytes,
+            list(&thinning.dropped, |id| id.short()),
+            list(&thinning.condemned, |pack| format!(
+                "{} of {}",
+                pack.pack.short(),
+                pack.bytes
+            ))
+        ),
+        Act::SweepAt { destination, packs } => {
+            format!("removes at {destination} {}", list(packs, |id| id.short()))
+        }
     };
     format!(
         "act {} at {} {did}",

@@ -1,7 +1,8 @@
 //! Whether the content of an unchanged entry is still all there. A pack that no destination has any more was put aside by a
 //! scan, and may have been the parent's: then its files are read again while the host has them, and older snapshots that
-//! name the same chunks are whole again, too. Costs a question for each chunk, so it is asked only where the index may lack
-//! something, or where what is taken over is only remembered.
+//! name the same chunks are whole again, too. A pack that some destination does not keep any more is not there either: what is new
+//! goes everywhere. Costs a question for each chunk, so it is asked only where the index may lack something, where some
+//! destination does not keep the parent, or where what is taken over is only remembered.
 
 use std::collections::HashSet;
 

@@ -39,6 +39,7 @@ use crate::backup::sources::Sources;
 use crate::backup::stored::stored_bytes;
 use crate::backup::streams::Streams;
 use crate::backup::verifier::{Verifier, VerifierKeys};
+use crate::catalog::SnapshotRow;
 use crate::catalog::state::Outcome as HistoryOutcome;
 use crate::catalog::state::results::RunResult;
 use crate::clock::{from_nanos, to_nanos};
@@ -361,6 +362,8 @@ struct Prepared {
     started_nanos: i64,
     opened: HostRepository,
     parent: Option<(RecordId, Snapshot)>,
+    /// Whether some destination does not keep the parent, so that not all of its chunks may be built upon.
+    parent_is_dropped: bool,
 }
 
 /// Opens the host's repository (the first run makes it), which catches up with its log.
@@ -372,7 +375,12 @@ async fn prepare(coordinator: &Coordinator, host: &Host, run: RunId) -> Result<P
     }
     let opened = coordinator.create_or_open(host).await?;
     let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
-    let parent = match rows.last() {
+    let dropped = opened.catalog.dropped()?;
+    let is_dropped = |row: &SnapshotRow| dropped.contains_key(&row.id);
+    // What every destination keeps is all at every destination.
+    let kept = rows.iter().rfind(|row| !is_dropped(row)).or(rows.last());
+    let parent_is_dropped = kept.is_some_and(is_dropped);
+    let parent = match kept {
         Some(row) => opened
             .catalog
             .snapshot(row.id)?
@@ -384,6 +392,7 @@ async fn prepare(coordinator: &Coordinator, host: &Host, run: RunId) -> Result<P
         started_nanos,
         opened,
         parent,
+        parent_is_dropped,
     })
 }
 
@@ -649,7 +658,7 @@ async fn begin_conversation(
         )
         .await?,
         lost_count: prepared.opened.index.lost_count().await?,
-        reuse: reuse_of(coordinator, &prepared.opened, memory).await?,
+        reuse: reuse_of(coordinator, prepared, memory).await?,
         listing: ListingWriter::new(
             repository,
             client.clone(),
@@ -719,16 +728,17 @@ async fn memory_of(
 /// Only an index that may lack something is asked for what unchanged files consist of, and where they are only remembered.
 async fn reuse_of(
     coordinator: &Coordinator,
-    opened: &HostRepository,
+    prepared: &Prepared,
     memory: Option<Memory>,
 ) -> Result<Option<Reuse>, RunError> {
+    let opened = &prepared.opened;
     if let Some(memory) = memory {
         return Ok(Some(Reuse::new(
             opened.index.clone(),
             Lists::Remembered(memory),
         )));
     }
-    if !opened.index.may_lack().await? {
+    if !prepared.parent_is_dropped && !opened.index.may_lack().await? {
         return Ok(None);
     }
     let chunks = coordinator.chunk_reader(opened)?;

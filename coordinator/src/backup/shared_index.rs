@@ -71,6 +71,14 @@ impl SharedIndex {
         }
     }
 
+    /// The index for who reads where these packs are not kept.
+    pub fn without(&self, packs: HashSet<PackId>) -> IndexWithout {
+        IndexWithout {
+            index: self.clone(),
+            packs,
+        }
+    }
+
     pub(crate) async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Index) -> Result<T, IndexError> + Send + 'static,
@@ -214,6 +222,24 @@ fn each_data_pack(
         }
     }
     Ok(())
+}
+
+/// The index for who reads where some packs are not kept.
+#[derive(Debug)]
+pub struct IndexWithout {
+    index: SharedIndex,
+    packs: HashSet<PackId>,
+}
+
+impl ChunkLocator for IndexWithout {
+    fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Option<ChunkPlace>>, LocateError> {
+        let index = self.index.index.lock();
+        let index = index.unwrap_or_else(PoisonError::into_inner);
+        let located = index.locate_many_but(ids, &self.packs);
+        located.map_err(|source| LocateError {
+            source: Box::new(source),
+        })
+    }
 }
 
 impl ChunkLocator for SharedIndex {

@@ -12,6 +12,7 @@ mod schema;
 pub mod selector;
 pub mod state;
 pub mod sync;
+pub mod thinning;
 mod unread;
 
 use std::path::Path;

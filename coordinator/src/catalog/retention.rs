@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::catalog::row::{SnapshotRow, forgotten_rows};
+use crate::catalog::thinning::{bring_back, spare_thinned, sweep_at, thin};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{bad_value, signed, unsigned};
@@ -195,12 +196,13 @@ impl Catalog {
         Ok(Some(snapshot))
     }
 
-    /// The last record that an index follows: a snapshot, a prune, or one that brought packs back.
+    /// The last record that an index follows: a snapshot, a prune, one that condemned packs somewhere or brought packs back.
     pub fn last_followed(&self) -> Result<u64, CatalogError> {
         Ok(self.database.read(|connection| {
             connection.query_row(
                 "SELECT coalesce(max(last), 0) FROM (SELECT max(sequence) AS last FROM snapshots
-                 UNION ALL SELECT max(sequence) FROM prunes UNION ALL SELECT max(sequence) FROM spared)",
+                 UNION ALL SELECT max(sequence) FROM prunes UNION ALL SELECT max(sequence) FROM thinnings
+                 UNION ALL SELECT max(sequence) FROM spared)",
                 [],
                 |row| unsigned(row, 0),
             )
@@ -319,6 +321,8 @@ pub(super) fn insert_retention(
             }
         }
         Act::Undelete { snapshots, packs } => undelete(connection, place, snapshots, packs)?,
+        Act::Thin(thinning) => thin(connection, place, at, thinning)?,
+        Act::SweepAt { destination, packs } => sweep_at(connection, place, destination, packs)?,
         Act::Prune(prune) => {
             let mut payload = Vec::new();
             retention.put(&mut payload);
@@ -363,16 +367,19 @@ fn undelete(
     snapshots: &[RecordId],
     packs: &[PackId],
 ) -> rusqlite::Result<()> {
-    let mut remember = connection.prepare_cached("DELETE FROM forgotten WHERE record_id = ?1")?;
-    for snapshot in snapshots {
-        remember.execute([snapshot.as_bytes()])?;
-    }
     // What is swept stays so, whatever a record says: it may be gone.
     let mut spare =
         connection.prepare_cached("DELETE FROM condemned WHERE pack_id = ?1 AND swept IS NULL")?;
     let mut spared = 0;
     for pack in packs {
         spared += spare.execute([pack.as_bytes()])?;
+    }
+    spared += spare_thinned(connection, packs)?;
+    // After the packs: only what stays swept keeps a snapshot from being whole somewhere.
+    let mut remember = connection.prepare_cached("DELETE FROM forgotten WHERE record_id = ?1")?;
+    for snapshot in snapshots {
+        bring_back(connection, snapshot)?;
+        remember.execute([snapshot.as_bytes()])?;
     }
     if spared > 0 {
         connection

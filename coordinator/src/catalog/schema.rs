@@ -2,6 +2,7 @@
 //! the opened payload whole.
 
 use crate::catalog::retention::retention_tables;
+use crate::catalog::thinning::thinning_tables;
 use crate::catalog::unread::unread_tables;
 use crate::database::Schema;
 
@@ -30,12 +31,13 @@ pub(super) const SCHEMA: Schema = Schema {
     remedy: "delete it, and it is read again from the repository's log (what it knew of the log's length, \
              by which a rollback is seen, goes with it)",
     application_id: 0x4361_4354, // "CaCT"
-    version: 4,
+    version: 5,
     cache_kib: 8 << 10,
     upgrades: &[
         (1, leases_and_settings!()),
         (2, retention_tables!()),
         (3, unread_tables!()),
+        (4, thinning_tables!()),
     ],
     sql: concat!(
         "
@@ -70,6 +72,7 @@ CREATE INDEX snapshots_by_host ON snapshots (host, sequence);
 ",
         leases_and_settings!(),
         retention_tables!(),
-        unread_tables!()
+        unread_tables!(),
+        thinning_tables!()
     ),
 };

@@ -15,6 +15,7 @@ use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordError, RecordKind, RecordPlace, seal_record};
 use formats::log::retention::{Act, CondemnedPack, Prune, Retention};
 use formats::log::snapshot::{Snapshot, SnapshotTotals};
+use formats::log::thinning::{ThinnedPack, Thinning};
 use formats::object::ObjectName;
 use formats::seal::run_header::Purpose;
 use formats::wire::control::Names;
@@ -374,6 +375,83 @@ fn condemned(number: u8) -> CondemnedPack {
         purpose: Purpose::Data,
         bytes: 10,
     }
+}
+
+#[tokio::test]
+async fn what_single_destinations_do_not_keep_is_followed_in_the_logs_order() {
+    let mut log = Log::with_records(3);
+    let catalog = log.synced().await;
+    let ids: Vec<RecordId> = catalog
+        .snapshots(None)
+        .unwrap()
+        .iter()
+        .map(|row| row.id)
+        .collect();
+    let thin = |dropped: &[RecordId], packs: &[u8]| {
+        Act::Thin(Thinning {
+            destination: "near".into(),
+            snapshots: 9,
+            dropped: dropped.to_vec(),
+            condemned: packs
+                .iter()
+                .map(|number| ThinnedPack {
+                    pack: PackId([*number; 32]),
+                    bytes: 10,
+                })
+                .collect(),
+            ..Thinning::default()
+        })
+    };
+    let sweep = |number: u8| Act::SweepAt {
+        destination: "near".into(),
+        packs: vec![PackId([number; 32])],
+    };
+    log.commit(&act(4, thin(&ids[..1], &[1])));
+    log.commit(&act(5, sweep(1)));
+    log.commit(&act(6, thin(&ids[1..2], &[2, 3])));
+    let catalog = log.synced().await;
+    let near = "near".parse().unwrap();
+    let there = |catalog: &Catalog| {
+        let rows = catalog.thinned().unwrap();
+        let rows = rows
+            .iter()
+            .map(|row| (row.pack.0[0], row.sequence, row.swept));
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        there(&catalog),
+        [(1, 4, Some(5)), (2, 6, None), (3, 6, None)]
+    );
+    assert_eq!(catalog.thinned_at(&near).unwrap().len(), 3);
+    assert_eq!(catalog.last_followed().unwrap(), 6);
+    assert_eq!(catalog.left_at(&near).unwrap().unwrap().snapshots, 9);
+    assert_eq!(catalog.dropped_at(ids[1]).unwrap(), ["near"]);
+    let whole = |catalog: &Catalog, id, forgotten| {
+        let whole = catalog.would_be_whole_at(id, forgotten, &near);
+        whole.unwrap()
+    };
+    assert!(!whole(&catalog, ids[0], None) && whole(&catalog, ids[1], None));
+    assert!(whole(&catalog, ids[2], Some(4)) && !whole(&catalog, ids[2], Some(3)));
+
+    // What is condemned everywhere is no matter of one destination, until that is undone.
+    let prune = Prune {
+        condemned: vec![condemned(1), condemned(2)],
+        ..Prune::default()
+    };
+    log.commit(&act(7, Act::Prune(prune)));
+    let catalog = log.synced().await;
+    assert_eq!(there(&catalog), [(3, 6, None)]);
+    // A snapshot that is back is whole where nothing went that it needed.
+    let undelete = Act::Undelete {
+        snapshots: ids[..2].to_vec(),
+        packs: vec![condemned(1).pack, condemned(2).pack, condemned(3).pack],
+    };
+    log.commit(&act(8, undelete));
+    let catalog = log.synced().await;
+    assert_eq!(there(&catalog), [(1, 4, Some(5))], "what is swept stays so");
+    let dropped = catalog.dropped().unwrap();
+    assert_eq!(dropped.keys().copied().collect::<Vec<_>>(), ids[..1]);
+    assert!(catalog.spared_after(7).unwrap());
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub async fn cat_command(
         args.from.destination.as_deref(),
     )
     .await?;
+    opened.expect_kept()?;
     let listing = opened.listing().await?;
     write_file(&listing, args.path.as_bytes(), out).await?;
     opened.coordinator.close().await;

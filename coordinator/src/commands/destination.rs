@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::config::placing::is_kept;
 use crate::coordinator::{Coordinator, OpenError, find_place};
 use crate::exit_code::ExitCode;
+use crate::retention::thin::tell_condemned_at;
 use crate::status::hosts_backed_up;
 use crate::storage::destinations::problem_of;
 use crate::storage::error::StorageError;
@@ -350,11 +351,13 @@ pub async fn destination_sync(
     let mut queued = Queued::default();
     let mut not_kept = 0;
     for repository in repositories {
+        let repository_name = repository.name;
         let repository = repository.repository;
         if is_left_out(&coordinator, &args.name, repository).await? {
             not_kept += 1;
             continue;
         }
+        tell_thinned(&coordinator, &args.name, &repository_name).await;
         let syncing = coordinator.storage.sync_destination(&args.name, repository);
         let more = syncing.await?;
         queued.objects += more.objects;
@@ -387,6 +390,21 @@ pub async fn destination_sync(
     }
     coordinator.close().await;
     Ok(ExitCode::Ok)
+}
+
+/// An append-server whose list of removals is lost does not know what the destination does not keep, and would bring it there.
+/// That does no harm, and the next prune removes it again.
+async fn tell_thinned(coordinator: &Coordinator, name: &str, repository: &str) {
+    let told = async {
+        let opened = coordinator.open_named(repository).await?;
+        tell_condemned_at(coordinator, &opened, |row| row.destination == name).await
+    };
+    if let Err(error) = told.await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "what the destination does not keep may be brought there"
+        );
+    }
 }
 
 async fn is_left_out(

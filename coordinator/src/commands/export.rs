@@ -26,6 +26,7 @@ pub async fn export_command(
     }
     let destination = args.from.destination.as_deref();
     let opened = OpenedSnapshot::open(config, &args.host, &args.snapshot, destination).await?;
+    opened.expect_kept()?;
     let listing = opened.listing().await?;
     // One dash alone is standard output, as other programs have it; a file of that name is `/-`.
     let paths = args.paths.iter().filter(|_| args.paths != ["-"]);

@@ -47,6 +47,17 @@ pub enum SnapshotCommandError {
         /// The snapshot.
         id: String,
     },
+    /// Its content is elsewhere.
+    #[error(
+        "snapshot {id} is not kept at {read}, whose keep rules dropped it: read a destination that keeps it, which \
+         `coordinator show` names"
+    )]
+    KeptElsewhere {
+        /// The snapshot.
+        id: String,
+        /// The destinations that were to be read.
+        read: String,
+    },
     /// The listing.
     #[error("the snapshot's listing cannot be read")]
     Listing(#[from] ListingError),
@@ -102,7 +113,7 @@ impl SnapshotCommandError {
         match self {
             Self::Command(error) => error.exit_code(),
             Self::Key(_) => ExitCode::WrongKey,
-            Self::First { .. } => ExitCode::NotFound,
+            Self::First { .. } | Self::KeptElsewhere { .. } => ExitCode::NotFound,
             Self::ToTerminal => ExitCode::Usage,
             Self::Lock(error) if error.is_held() => ExitCode::Locked,
             Self::Listing(error) => error.class().exit_code(),
@@ -161,6 +172,26 @@ impl OpenedSnapshot {
             repository: opened,
             _in_use: in_use,
         })
+    }
+
+    /// Refuses to read content where the snapshot is not kept.
+    pub fn expect_kept(&self) -> Result<(), SnapshotCommandError> {
+        let elsewhere = self
+            .coordinator
+            .is_kept_elsewhere(&self.repository, self.row.id);
+        match elsewhere.map_err(CommandError::from)? {
+            None => Ok(()),
+            Some(read) => Err(SnapshotCommandError::KeptElsewhere {
+                id: self.row.id.short(),
+                read,
+            }),
+        }
+    }
+
+    /// Where the snapshot was dropped, while other destinations keep it.
+    pub fn dropped_at(&self) -> Result<Vec<String>, SnapshotCommandError> {
+        let dropped = self.repository.catalog.dropped_at(self.row.id);
+        Ok(dropped.map_err(CommandError::from)?)
     }
 
     /// Another snapshot of the same host, and its listing.

@@ -341,6 +341,9 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
         for problem in &found.problems {
             writeln!(out, "  {}: {problem}", found.repository)?;
         }
+        for note in &found.notes {
+            writeln!(out, "  {}: {note}", found.repository)?;
+        }
     }
     for list in &report.lists_set_aside {
         writeln!(out, "{list}")?;

@@ -50,6 +50,7 @@ pub async fn restore_command(
         args.from.destination.as_deref(),
     )
     .await?;
+    opened.expect_kept()?;
     let listing = opened.listing().await?;
     let options = options(args, exclude, opened.snapshot.names.clone());
     let summary = if options.dry_run {

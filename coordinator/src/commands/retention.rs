@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
 use serde::Serialize;
 
+use crate::catalog::thinning::Dropped;
 use crate::cli::retention::{ForgetArgs, PinCommand, PruneArgs, UndeleteArgs};
 use crate::clock::{Clock as _, SystemClock, utc};
 use crate::commands::hosts_meant::hosts_meant;
@@ -16,10 +17,12 @@ use crate::exit_code::ExitCode;
 use crate::retention::acts::{ActError, forget, pin, undelete};
 use crate::retention::brakes::Force;
 use crate::retention::error::PruneError;
+use crate::retention::kept_at::{KeepingPlace, only_at};
 use crate::retention::lock::RepositoryLockError;
 use crate::retention::prune::{PruneOptions, prune_host};
-use crate::retention::report::{Packs, PruneReport};
+use crate::retention::report::{KeptThere, Packs, PruneReport};
 use crate::retention::simulate::{Simulated, Simulation, SimulationError, simulate};
+use crate::retention::thin::places_of;
 use crate::terminal::{Align, count_text, error_line, size_text, write_json, write_table};
 
 /// A command of retention failed.
@@ -193,6 +196,9 @@ fn write_report(report: &PruneReport, out: &mut dyn Write) -> io::Result<()> {
             if !snapshot.counts {
                 reasons.push_str(" (does not count)");
             }
+            if snapshot.kept && !snapshot.kept_at.is_empty() {
+                reasons.push_str(&format!("; only at {}", snapshot.kept_at.join(", ")));
+            }
             vec![
                 snapshot.id.chars().take(8).collect(),
                 snapshot.local_time.clone(),
@@ -230,6 +236,9 @@ fn write_outcome(report: &PruneReport, out: &mut dyn Write) -> io::Result<()> {
     for (what, packs) in lines.iter().filter(|(_, packs)| packs.packs > 0) {
         writeln!(out, "  {what}: {}", packs_text(*packs))?;
     }
+    for there in &report.destinations {
+        write_kept_there(there, out)?;
+    }
     if report.put_off > 0 {
         let packs = count_text(report.put_off);
         writeln!(out, "  put off by the append-server: {packs} packs")?;
@@ -256,6 +265,28 @@ fn write_outcome(report: &PruneReport, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+fn write_kept_there(there: &KeptThere, out: &mut dyn Write) -> io::Result<()> {
+    let rules = there.keep.as_deref().unwrap_or("the host's rules");
+    write!(
+        out,
+        "  {} keeps {} snapshots by {rules}",
+        there.destination,
+        count_text(there.snapshots)
+    )?;
+    if there.dropped > 0 {
+        write!(out, "; {} are dropped there", count_text(there.dropped))?;
+    }
+    let lines = [
+        ("needed by nothing there", there.dead),
+        ("condemned there earlier", there.waiting),
+        ("old enough to be removed", there.ripe),
+    ];
+    for (what, packs) in lines.iter().filter(|(_, packs)| packs.packs > 0) {
+        write!(out, "; {what}: {}", packs_text(*packs))?;
+    }
+    writeln!(out)
+}
+
 /// One element of what `prune --simulate --json` prints.
 #[derive(Debug, Serialize)]
 struct SimulatedJson {
@@ -270,6 +301,9 @@ struct SimulatedJson {
 struct SimulatedSnapshot {
     time: String,
     reasons: Vec<String>,
+    /// Where it is kept, where not at all of the host's destinations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept_at: Vec<String>,
 }
 
 fn simulate_hosts(
@@ -282,12 +316,13 @@ fn simulate_hosts(
     let mut all = Vec::new();
     for host in hosts {
         let keep = host.keep.filter(|keep| !keep.is_empty());
-        let keep = keep.ok_or_else(|| RetentionError::NoRules {
+        keep.ok_or_else(|| RetentionError::NoRules {
             host: host.name.to_string(),
             file: host.defined_at.file.display().to_string(),
         })?;
+        let places = places_of(config, host, &Dropped::new());
         let simulated = simulate(&Simulation {
-            keep,
+            places: places.clone(),
             floor: host.keep_floor,
             zone: config.prune.timezone.zone(),
             from: SystemClock.now(),
@@ -295,9 +330,9 @@ fn simulate_hosts(
             every: args.every,
         })?;
         if !json {
-            write_simulated(host, &simulated, out)?;
+            write_simulated(host, &simulated, &places, out)?;
         }
-        all.push(simulated_json(host, &simulated));
+        all.push(simulated_json(host, &simulated, &places));
     }
     if json {
         write_json(out, &all)?;
@@ -305,10 +340,11 @@ fn simulate_hosts(
     Ok(ExitCode::Ok)
 }
 
-fn simulated_json(host: &Host, simulated: &Simulated) -> SimulatedJson {
+fn simulated_json(host: &Host, simulated: &Simulated, places: &[KeepingPlace]) -> SimulatedJson {
     let left = simulated.left.iter().map(|kept| SimulatedSnapshot {
         time: utc(kept.candidate.at),
-        reasons: kept.reasons.iter().map(ToString::to_string).collect(),
+        reasons: kept.reasons.clone(),
+        kept_at: only_at(kept, places),
     });
     SimulatedJson {
         host: host.name.to_string(),
@@ -319,7 +355,12 @@ fn simulated_json(host: &Host, simulated: &Simulated) -> SimulatedJson {
     }
 }
 
-fn write_simulated(host: &Host, simulated: &Simulated, out: &mut dyn Write) -> io::Result<()> {
+fn write_simulated(
+    host: &Host,
+    simulated: &Simulated,
+    places: &[KeepingPlace],
+    out: &mut dyn Write,
+) -> io::Result<()> {
     writeln!(
         out,
         "{}: after {} runs {} snapshots are left, and there were never more than {}",
@@ -333,11 +374,22 @@ fn write_simulated(host: &Host, simulated: &Simulated, out: &mut dyn Write) -> i
         .left
         .iter()
         .map(|kept| {
-            let reasons: Vec<String> = kept.reasons.iter().map(ToString::to_string).collect();
-            vec![utc(kept.candidate.at), reasons.join(", ")]
+            let mut reasons = kept.reasons.join(", ");
+            let only = only_at(kept, places);
+            if !only.is_empty() {
+                reasons.push_str(&format!("; only at {}", only.join(", ")));
+            }
+            vec![utc(kept.candidate.at), reasons]
         })
         .collect();
-    write_table(out, &columns, &rows)
+    write_table(out, &columns, &rows)?;
+    for place in places.iter().filter(|place| place.has_own) {
+        let left = simulated.left.iter();
+        let there = left.filter(|kept| kept.at.contains(&place.name)).count();
+        let there = count_text(there as u64);
+        writeln!(out, "  {there} of them at {}", place.name)?;
+    }
+    Ok(())
 }
 
 /// `forget HOST SNAP`.

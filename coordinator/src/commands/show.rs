@@ -41,6 +41,7 @@ pub async fn show_command(
         id,
         sequence,
         snapshot: &opened.snapshot,
+        dropped_at: opened.dropped_at()?,
         holding: holding(&opened).await?,
         changes: changes(&opened).await?,
     };
@@ -54,6 +55,8 @@ struct Shown<'a> {
     id: RecordId,
     sequence: u64,
     snapshot: &'a Snapshot,
+    /// Destinations that do not keep it any more, while others do.
+    dropped_at: Vec<String>,
     holding: Holding,
     /// What its run found changed, if this coordinator knows.
     changes: Option<Changes>,
@@ -108,6 +111,7 @@ struct SnapshotJson {
     hostname: String,
     machine_id: String,
     agent: String,
+    dropped_at: Vec<String>,
     holds: Vec<String>,
 }
 
@@ -146,6 +150,7 @@ impl SnapshotJson {
             hostname: visible(&snapshot.facts.hostname),
             machine_id: visible(&snapshot.facts.machine_id),
             agent: visible(&snapshot.agent),
+            dropped_at: shown.dropped_at.clone(),
             holds: holding
                 .holds
                 .iter()
@@ -204,6 +209,9 @@ fn write_snapshot(
     if let Some(changes) = &shown.changes {
         writeln!(out, "{:<12} {}", "changes", changes_text(changes))?;
         write_changed_paths(changes, out)?;
+    }
+    if !json.dropped_at.is_empty() {
+        writeln!(out, "{:<12} {}", "not kept at", json.dropped_at.join(" "))?;
     }
     for hold in &json.holds {
         writeln!(out, "{:<12} {hold}", "on hold")?;

@@ -104,12 +104,32 @@ async fn verify_host(
         None => catalog.snapshots(Some(&name)).map_err(CommandError::from)?,
     };
     let mut snapshots = Vec::with_capacity(rows.len());
+    let mut elsewhere = 0;
     for row in rows {
         let id = row.id;
+        let read = coordinator.is_kept_elsewhere(&opened, id);
+        match (read.map_err(CommandError::from)?, selector) {
+            (None, _) => {}
+            (Some(read), Some(_)) => {
+                let id = id.short();
+                return Err(SnapshotCommandError::KeptElsewhere { id, read });
+            }
+            (Some(_), None) => {
+                elsewhere += 1;
+                continue;
+            }
+        }
         let snapshot = catalog.needed_of(&row).map_err(CommandError::from)?;
         let snapshot =
             snapshot.ok_or_else(|| SnapshotCommandError::NoRecord { id: id.to_string() })?;
         snapshots.push(VerifiedSnapshot { id, snapshot });
+    }
+    if elsewhere > 0 {
+        tracing::info!(
+            host = name.as_str(),
+            snapshots = elsewhere,
+            "not read: kept at other destinations alone"
+        );
     }
     let reader = coordinator.chunk_reader(&opened)?;
     let mut found = verify(&reader, &snapshots).await?;
@@ -117,7 +137,7 @@ async fn verify_host(
         // There may be snapshots that it does not show.
         found.error(format!("the log cannot be read to its end: {problem}"));
     }
-    if selector.is_none() && found.error_count == 0 {
+    if selector.is_none() && found.error_count == 0 && elsewhere == 0 {
         let mut state = coordinator.state.lock().await;
         let noted = state.note_verified(&name, coordinator.clock.now());
         noted.map_err(CommandError::from)?;

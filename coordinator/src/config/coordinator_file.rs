@@ -1,7 +1,9 @@
 //! coordinator.toml: from its text to checked values. Never reads the files it names.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use append_server::destination::DestinationName;
 use append_server::limits::PATIENCE_SECS_MAX;
 use append_server::places::secret::SecretSource;
 use append_server::places::table::DestinationTable;
@@ -16,13 +18,14 @@ use crate::config::listener_settings::{ListenAddress, read_listener};
 use crate::config::name::KeyUser;
 use crate::config::notify_settings::{NotifySettings, read_notify};
 use crate::config::path::resolve_local;
-use crate::config::prune_settings::{PruneSettings, read_prune};
+use crate::config::prune_settings::{PruneSettings, read_destination_keep, read_prune};
 use crate::config::raw::{LogFormat, LogLevel, RawCoordinator, RawCoordinatorLimits, RawKeys};
 use crate::config::scan_settings::{ScanSettings, read_scan};
 use crate::config::secret_file::SecretFile;
 use crate::config::secret_keys::{RawSecret, read_secret};
 use crate::config::settings::ValueReader;
 use crate::config::source_text::{Location, SourceText};
+use crate::retention::keep::Keep;
 
 /// The hosts file beside coordinator.toml, when `hosts` does not say otherwise.
 pub const HOSTS_FILE_DEFAULT: &str = "hosts.toml";
@@ -117,6 +120,7 @@ pub(super) struct CoordinatorFile {
     pub(super) hosts_file: PathBuf,
     pub(super) destinations: Vec<Place>,
     pub(super) destination_keys: Vec<Map<String, Value>>,
+    pub(super) destination_keep: BTreeMap<DestinationName, Keep>,
     pub(super) keys: Keys,
     pub(super) limits: CoordinatorLimits,
     pub(super) prune: PruneSettings,
@@ -143,6 +147,7 @@ pub(super) fn read_coordinator(
     let mut reader = ValueReader::new(source, errors);
     let state_dir = reader.local_path(Some(&raw.state_dir));
     let destinations = read_destinations(&mut reader, source, &raw.destination);
+    let destination_keep = read_destination_keep(&mut reader, &raw.destination);
     let keys = read_keys(&mut reader, &raw.keys);
     let limits = read_limits(&mut reader, &raw.limits);
     let prune = read_prune(&mut reader, &raw.prune);
@@ -168,6 +173,7 @@ pub(super) fn read_coordinator(
         hosts_file: hosts_file?,
         destinations,
         destination_keys: given_keys(source),
+        destination_keep,
         keys,
         limits,
         prune,

@@ -49,6 +49,7 @@ mod write_role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use append_server::destination::DestinationName;
 use append_server::places::Place;
 use serde_json::{Map, Value};
 
@@ -66,6 +67,7 @@ use crate::config::prune_settings::PruneSettings;
 use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
+use crate::retention::keep::Keep;
 
 /// Everything the files say, resolved.
 #[derive(Debug, Clone)]
@@ -98,6 +100,8 @@ pub struct Config {
     pub notify: NotifySettings,
     /// What the tables of the destinations say, in the same order, without secrets.
     destination_keys: Vec<Map<String, Value>>,
+    /// The keep rules of destinations that have their own.
+    pub destination_keep: BTreeMap<DestinationName, Keep>,
     /// The hosts.
     pub hosts: BTreeMap<HostName, Host>,
 }
@@ -140,6 +144,7 @@ impl Config {
             state_dir: file.state_dir,
             destinations: file.destinations,
             destination_keys: file.destination_keys,
+            destination_keep: file.destination_keep,
             keys: file.keys,
             limits: file.limits,
             prune: file.prune,

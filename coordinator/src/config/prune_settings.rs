@@ -1,7 +1,11 @@
-//! `[prune]` of coordinator.toml, and `keep` of hosts.toml: from their text to checked values.
+//! `[prune]` of coordinator.toml, and `keep` of hosts and of destinations: from their text to checked values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use append_server::destination::DestinationName;
+use append_server::places::keep::KeepTable;
+use append_server::places::table::DestinationTable;
 use append_server::quantity::{Size, Span};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -24,19 +28,6 @@ pub(super) struct RawPrune {
     pub(super) repack_max: Option<Text>,
     pub(super) abort_uploads_after: Option<Text>,
     pub(super) timezone: Option<Text>,
-}
-
-/// `keep`. Counts are read as signed, so that a negative one can be told to be one.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawKeep {
-    pub(super) last: Option<Spanned<i64>>,
-    pub(super) hourly: Option<Spanned<i64>>,
-    pub(super) daily: Option<Spanned<i64>>,
-    pub(super) weekly: Option<Spanned<i64>>,
-    pub(super) monthly: Option<Spanned<i64>>,
-    pub(super) yearly: Option<Spanned<i64>>,
-    pub(super) within: Option<Text>,
 }
 
 /// How packs that nothing needs are removed.
@@ -147,7 +138,7 @@ pub(super) fn read_zone(reader: &mut ValueReader<'_>, text: &Text) -> Option<Zon
     zone
 }
 
-pub(super) fn read_keep(reader: &mut ValueReader<'_>, raw: &RawKeep) -> Keep {
+pub(super) fn read_keep(reader: &mut ValueReader<'_>, raw: &KeepTable) -> Keep {
     Keep {
         last: count(reader, raw.last.as_ref()),
         hourly: count(reader, raw.hourly.as_ref()),
@@ -157,6 +148,23 @@ pub(super) fn read_keep(reader: &mut ValueReader<'_>, raw: &RawKeep) -> Keep {
         yearly: count(reader, raw.yearly.as_ref()),
         within: reader.maybe(raw.within.as_ref()),
     }
+}
+
+/// The keep rules of destinations that have their own. A name that is none is refused elsewhere.
+pub(super) fn read_destination_keep(
+    reader: &mut ValueReader<'_>,
+    tables: &[Spanned<DestinationTable>],
+) -> BTreeMap<DestinationName, Keep> {
+    let mut rules = BTreeMap::new();
+    for table in tables.iter().map(Spanned::get_ref) {
+        if let Some(raw) = &table.keep {
+            let keep = read_keep(reader, raw);
+            if let Ok(name) = table.name.get_ref().parse() {
+                rules.insert(name, keep);
+            }
+        }
+    }
+    rules
 }
 
 fn count(reader: &mut ValueReader<'_>, value: Option<&Spanned<i64>>) -> Option<u32> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use append_server::places::keep::KeepTable;
 use append_server::places::table::DestinationTable;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -14,7 +15,7 @@ use crate::config::bandwidth_settings::RawBandwidth;
 use crate::config::hook_settings::RawHook;
 use crate::config::listener_settings::RawListener;
 use crate::config::notify_settings::RawNotify;
-use crate::config::prune_settings::{RawKeep, RawPrune};
+use crate::config::prune_settings::RawPrune;
 use crate::config::safety_settings::{RawAnomaly, RawCoverage, RawQuota};
 use crate::config::scan_settings::RawScan;
 use crate::config::secret_keys::SecretText;
@@ -185,7 +186,7 @@ pub(super) struct RawSettings {
     pub(super) tags: Option<Vec<Text>>,
     pub(super) destinations: Option<Spanned<Vec<Text>>>,
     pub(super) groups: Option<Spanned<Vec<Text>>>,
-    pub(super) keep: Option<RawKeep>,
+    pub(super) keep: Option<KeepTable>,
     pub(super) keep_floor: Option<Spanned<u64>>,
     pub(super) max_new: Option<Spanned<RawQuota>>,
     pub(super) max_snapshot: Option<Spanned<RawQuota>>,

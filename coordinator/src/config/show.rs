@@ -151,6 +151,9 @@ fn destination_keys(config: &Config) -> Vec<Map<String, Value>> {
     let shown = places.map(|(place, given)| {
         let mut keys = given.clone();
         keys.extend(destination_rows(place).into_iter().map(owned));
+        if let Some(keep) = config.destination_keep.get(&place.name) {
+            keys.insert("keep".to_owned(), keep_value(keep));
+        }
         keys.entry("delete_after").or_insert_with(|| json!("0s"));
         keys
     });

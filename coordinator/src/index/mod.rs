@@ -17,8 +17,10 @@ mod rebuild;
 mod recent;
 mod retire;
 mod schema;
+mod thinned;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
 
 use formats::ids::{ChunkId, PackId, RepositoryId, RunId};
@@ -28,6 +30,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::database::{Database, unsigned};
 use crate::index::recent::{Recent, Spot};
 use crate::index::schema::SCHEMA;
+use crate::index::thinned::ThinnedPlaces;
 use crate::snapshot::place::ChunkPlace;
 
 pub use crate::index::error::IndexError;
@@ -140,11 +143,21 @@ impl Index {
 
     /// For each chunk, where it is.
     pub fn locate_many(&self, chunks: &[ChunkId]) -> Result<Vec<Option<ChunkPlace>>, IndexError> {
+        self.locate_many_but(chunks, &HashSet::new())
+    }
+
+    /// The same for who reads where these packs are not kept.
+    pub fn locate_many_but(
+        &self,
+        chunks: &[ChunkId],
+        except: &HashSet<PackId>,
+    ) -> Result<Vec<Option<ChunkPlace>>, IndexError> {
         Ok(self.database.read(|connection| {
             let mut recent = self.recent.borrow_mut();
             recent.follow(connection)?;
             let mut spots = connection.prepare_cached(place::LOCATE_CHUNK)?;
             let mut frames = connection.prepare_cached(place::LOCATE_FRAME)?;
+            let mut thinned = ThinnedPlaces::of(connection)?;
             let mut found = vec![None; chunks.len()];
             for place in sorted_places(chunks) {
                 let id = chunks[place];
@@ -153,6 +166,10 @@ impl Index {
                     .query_row([id.as_bytes()], Spot::from_row)
                     .optional()?
                     .or_else(|| recent.spot(&id));
+                let spot = match spot {
+                    None => thinned.find(&id, except)?.into_iter().next(),
+                    spot => spot,
+                };
                 if let Some(spot) = spot {
                     found[place] = frames
                         .query_row([spot.frame], |row| place::chunk_place(row, spot))

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{signed, unsigned};
 use crate::index::packs::table_at;
+use crate::index::thinned::forget_places;
 use crate::index::{Index, IndexError};
 
 /// A pack in quarantine.
@@ -180,11 +181,14 @@ fn put_aside(connection: &Connection, row: i64) -> rusqlite::Result<()> {
 
 /// Removes a pack's rows; gives the chunks that have no place any more.
 pub(super) fn remove(connection: &Connection, pack: i64) -> rusqlite::Result<HashSet<ChunkId>> {
-    let (first, count): (i64, i64) = connection.query_row(
-        "SELECT first_frame, frames FROM packs WHERE id = ?1",
+    let (first, count, is_thinned): (i64, i64, bool) = connection.query_row(
+        "SELECT first_frame, frames, thinned FROM packs WHERE id = ?1",
         [pack],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
+    if is_thinned {
+        forget_places(connection, pack)?;
+    }
     let table = connection.query_row("SELECT body FROM tables WHERE pack = ?1", [pack], |row| {
         table_at(row, 0)
     })?;

@@ -14,6 +14,7 @@ use crate::database::{signed, unsigned};
 use crate::index::packs::{facts_at, table_at};
 use crate::index::quarantine::{remove, row_of, take_other_places};
 use crate::index::recent::Spot;
+use crate::index::thinned::ThinnedPlaces;
 use crate::index::{Index, IndexError, IndexedPack, PackFacts, place, sorted_places};
 
 /// The frames that something needs: a bit for each row. Ten million take a megabyte.
@@ -49,6 +50,8 @@ pub struct PackFrames {
     pub verified_at: Timestamp,
     /// Whether a log record's index object has it.
     pub in_record: bool,
+    /// Whether some destination does not keep it.
+    pub thinned: bool,
     /// Its row.
     pub row: i64,
     /// Sealed bytes of its frames.
@@ -60,16 +63,19 @@ pub struct PackFrames {
 }
 
 impl Index {
-    /// Marks the frames that these chunks are in; gives the chunks that no pack holds.
+    /// Marks the frames that these chunks are in, where these packs are not kept; gives the chunks that no other pack holds.
+    /// Of a chunk that only packs hold that some destination does not keep, all places are marked.
     pub fn mark(
         &self,
         chunks: &[ChunkId],
         live: &mut LiveFrames,
+        except: &HashSet<PackId>,
     ) -> Result<Vec<ChunkId>, IndexError> {
         Ok(self.database.read(|connection| {
             let mut recent = self.recent.borrow_mut();
             recent.follow(connection)?;
             let mut spots = connection.prepare_cached(place::LOCATE_CHUNK)?;
+            let mut thinned = ThinnedPlaces::of(connection)?;
             let mut missing = Vec::new();
             for place in sorted_places(chunks) {
                 let id = chunks[place];
@@ -77,9 +83,15 @@ impl Index {
                     .query_row([id.as_bytes()], Spot::from_row)
                     .optional()?
                     .or_else(|| recent.spot(&id));
-                match spot {
-                    Some(spot) => live.set(spot.frame),
-                    None => missing.push(id),
+                let places = match spot {
+                    Some(spot) => vec![spot],
+                    None => thinned.find(&id, except)?,
+                };
+                if places.is_empty() {
+                    missing.push(id);
+                }
+                for spot in places {
+                    live.set(spot.frame);
                 }
             }
             Ok(missing)
@@ -95,7 +107,7 @@ impl Index {
     ) -> Result<Vec<PackFrames>, IndexError> {
         Ok(self.database.read(|connection| {
             let mut packs = connection.prepare_cached(
-                "SELECT pack_id, bytes, purpose, run, verified_at, in_record IS NOT NULL, id FROM packs
+                "SELECT pack_id, bytes, purpose, run, verified_at, in_record IS NOT NULL, id, thinned FROM packs
                  WHERE id > ?1 ORDER BY id LIMIT ?2",
             )?;
             let mut frames = connection.prepare_cached(
@@ -210,6 +222,7 @@ fn read_pack_frames(row: &Row<'_>) -> rusqlite::Result<PackFrames> {
         verified_at: from_nanos(row.get(4)?),
         in_record: row.get(5)?,
         row: row.get(6)?,
+        thinned: row.get(7)?,
         frames_bytes: 0,
         live_bytes: 0,
         index_bytes: 0,

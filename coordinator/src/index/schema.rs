@@ -11,7 +11,7 @@ pub(super) const SCHEMA: Schema = Schema {
     what: "index",
     remedy: "delete it, and it is rebuilt from the repository by the next run",
     application_id: 0x4361_4958, // "CaIX"
-    version: 4,
+    version: 5,
     cache_kib: 32 << 10,
     upgrades: &[
         (
@@ -21,6 +21,14 @@ pub(super) const SCHEMA: Schema = Schema {
         (
             3,
             "ALTER TABLE facts ADD COLUMN heeded INTEGER NOT NULL DEFAULT 0;",
+        ),
+        (
+            4,
+            "ALTER TABLE packs ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
+             CREATE TABLE thinned_chunks (
+                 id BLOB NOT NULL, frame INTEGER NOT NULL, offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
+                 PRIMARY KEY (id, frame, offset)
+             ) STRICT, WITHOUT ROWID;",
         ),
     ],
     sql: "
@@ -42,7 +50,8 @@ CREATE TABLE packs (
     in_chunks INTEGER NOT NULL,   -- 1 once its chunks are in the table of that name; until then:
     chunks INTEGER NOT NULL,      -- 0; then: whose first place is in this pack
     duplicates INTEGER NOT NULL,  -- 0; then: whose first place is elsewhere
-    in_record INTEGER             -- the log record whose index object has this pack
+    in_record INTEGER,            -- the log record whose index object has this pack
+    thinned INTEGER NOT NULL DEFAULT 0 -- 1: some destination does not keep it, its chunks are in `thinned_chunks`
 ) STRICT;
 CREATE INDEX packs_by_run ON packs (run);
 CREATE INDEX packs_in_no_record ON packs (id) WHERE in_record IS NULL;
@@ -67,6 +76,13 @@ CREATE TABLE chunks (
     frame INTEGER NOT NULL,
     offset INTEGER NOT NULL,
     bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE thinned_chunks (
+    id BLOB NOT NULL,
+    frame INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (id, frame, offset)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE quarantined (
     pack_id BLOB PRIMARY KEY,

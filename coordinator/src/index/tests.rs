@@ -1,6 +1,7 @@
 //! The index answers from verified packs alone, survives being closed, and says so when it is damaged.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -299,6 +300,8 @@ fn an_index_from_before_packs_could_be_lost_is_taken_over() {
     connection
         .execute_batch(
             "ALTER TABLE quarantined DROP COLUMN lost; ALTER TABLE facts DROP COLUMN heeded;
+             ALTER TABLE packs DROP COLUMN thinned;
+             DROP TABLE thinned_chunks;
              PRAGMA user_version = 2;",
         )
         .unwrap();
@@ -359,7 +362,7 @@ fn an_index_of_another_repository_or_version_or_program_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        newer.contains("77") && newer.contains("version 4"),
+        newer.contains("77") && newer.contains("version 5"),
         "{newer}"
     );
 
@@ -513,6 +516,77 @@ fn what_is_condemned_is_not_answered_but_from_where_else_it_is() {
 }
 
 #[test]
+fn what_some_destination_does_not_keep_is_read_and_not_built_upon() {
+    let dir = TempDir::new().unwrap();
+    let mut index = open(&file(&dir));
+    for (number, frames) in [(1, vec![1, 2]), (2, vec![2, 3]), (3, vec![3, 4])] {
+        let table = table(&[&frames]);
+        index.insert_pack(&facts(number), &table, NOW).unwrap();
+    }
+    let [one, two, three] = [1, 2, 3].map(|number| facts(number).pack);
+    index.mark_committed(5, &[one, two, three]).unwrap();
+    index.thin(&[one, two], 5).unwrap();
+    let all = ids(&[1, 2, 3, 4]);
+    assert_eq!(index.contains_many(&all).unwrap(), [true; 4], "followed");
+    index.thin(&[one, two], 6).unwrap();
+    let there = [false, false, true, true];
+    assert_eq!(index.contains_many(&all).unwrap(), there);
+    assert_eq!(
+        index.lengths_of(&ids(&[2])).unwrap(),
+        [None],
+        "nothing is built upon it"
+    );
+    let packs = |index: &Index, except: &[PackId]| {
+        let except: HashSet<PackId> = except.iter().copied().collect();
+        let places = index.locate_many_but(&all, &except).unwrap();
+        let packs = places.iter().map(|place| place.map(|place| place.pack));
+        packs.collect::<Vec<_>>()
+    };
+    let found = [Some(one), Some(two), Some(three), Some(three)];
+    assert_eq!(packs(&index, &[]), found);
+    assert_eq!(
+        packs(&index, &[two]),
+        [Some(one), Some(one), Some(three), Some(three)]
+    );
+    assert_eq!(packs(&index, &[one, two])[..2], [None, None]);
+    let mut live = LiveFrames::default();
+    let missing = index.mark(&ids(&[2]), &mut live, &HashSet::from([one]));
+    assert_eq!(missing.unwrap(), []);
+    let frames = index.pack_frames(&live, 0, 10).unwrap();
+    let needed: Vec<(bool, bool)> = frames
+        .iter()
+        .map(|pack| (pack.thinned, pack.live_bytes > 0))
+        .collect();
+    assert_eq!(needed, [(true, false), (true, true), (false, false)]);
+    // It is stored anew, and that is what is found from then on, here and in an index that is opened again.
+    index.insert_pack(&facts(4), &table(&[&[2]]), NOW).unwrap();
+    assert_eq!(packs(&index, &[])[1], Some(facts(4).pack));
+    drop(index);
+    let mut index = open(&file(&dir));
+    assert_eq!(packs(&index, &[])[1], Some(facts(4).pack));
+    index
+        .insert_thinned(&facts(5), &table(&[&[9]]), NOW)
+        .unwrap();
+    assert_eq!(index.contains_many(&ids(&[9])).unwrap(), [false]);
+    // Brought back, or given up.
+    index.follow_thinned(&HashSet::from([two])).unwrap();
+    assert_eq!(
+        index.contains_many(&ids(&[1, 9])).unwrap(),
+        [true, true],
+        "others are answered again"
+    );
+    index.give_up(two, NOW).unwrap();
+    index.follow_thinned(&HashSet::from([one])).unwrap();
+    assert_eq!(
+        index.contains_many(&all).unwrap(),
+        [false, true, true, true]
+    );
+    assert_eq!(index.retire(&[one, three], 9).unwrap(), 2);
+    assert_eq!(packs(&index, &[]), [None, Some(facts(4).pack), None, None]);
+    index.check().unwrap();
+}
+
+#[test]
 fn frames_are_needed_where_their_chunks_are_found() {
     let dir = TempDir::new().unwrap();
     let mut index = open(&file(&dir));
@@ -523,7 +597,10 @@ fn frames_are_needed_where_their_chunks_are_found() {
         .insert_pack(&facts(2), &table(&[&[1], &[4]]), NOW)
         .unwrap();
     let mut live = LiveFrames::default();
-    let missing = index.mark(&ids(&[1, 4, 8]), &mut live).unwrap();
+    let everywhere = HashSet::new();
+    let missing = index
+        .mark(&ids(&[1, 4, 8]), &mut live, &everywhere)
+        .unwrap();
     assert_eq!(missing, ids(&[8]));
     let packs = index.pack_frames(&live, 0, 10).unwrap();
     let live_bytes: Vec<(u64, u64)> = packs

@@ -1,7 +1,7 @@
 //! Brings the index up to the log: an index that is new, was deleted, or missed the last commit reads the meta
 //! packs and index objects of the records it does not cover. Never takes in a chunk that no record names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use formats::chunk::ChunkKind;
@@ -86,6 +86,25 @@ impl CatchUpError {
     }
 }
 
+/// Packs that are in no index like others.
+struct Apart {
+    /// Those that are condemned, and the records that say so: nothing of them is taken in.
+    condemned: BTreeMap<PackId, u64>,
+    /// Those that some destination does not keep.
+    thinned: HashSet<PackId>,
+}
+
+impl Apart {
+    fn of(catalog: &Catalog) -> Result<Self, CatalogError> {
+        let condemned = catalog.condemned()?.into_iter();
+        let thinned = catalog.thinned()?.into_iter();
+        Ok(Self {
+            condemned: condemned.map(|row| (row.pack.pack, row.sequence)).collect(),
+            thinned: thinned.map(|row| row.pack).collect(),
+        })
+    }
+}
+
 /// A record that names meta packs with index pieces in them.
 struct Carrier {
     sequence: u64,
@@ -104,11 +123,8 @@ pub async fn catch_up<S: ObjectStore>(
     now: Timestamp,
 ) -> Result<(Index, Vec<CatchUpError>), CatchUpError> {
     let covered = index.covered()?;
-    let condemned: BTreeMap<PackId, u64> = catalog
-        .condemned()?
-        .into_iter()
-        .map(|row| (row.pack.pack, row.sequence))
-        .collect();
+    let apart = Apart::of(catalog)?;
+    let condemned = &apart.condemned;
     // Before anything is taken in: of two places of a chunk the one that stays is to be found.
     let newest = condemned.values().copied().filter(|at| *at > covered).max();
     if let Some(newest) = newest {
@@ -118,8 +134,12 @@ pub async fn catch_up<S: ObjectStore>(
     if !repository.keys.opens() {
         return Ok((without_opening(index, catalog)?, Vec::new()));
     }
+    let is_spared = catalog.spared_after(covered)?;
+    if is_spared || catalog.last_thinning()? > covered {
+        index.follow_thinned(&apart.thinned)?;
+    }
     let mut from = covered;
-    if index.has_found_again()? || catalog.spared_after(covered)? {
+    if index.has_found_again()? || is_spared {
         from = 0;
     }
     let mut problems = Vec::new();
@@ -137,7 +157,7 @@ pub async fn catch_up<S: ObjectStore>(
             repository,
             store,
             &carrier,
-            &condemned,
+            &apart,
             now,
             &mut problems,
         );
@@ -237,10 +257,11 @@ async fn take_in<S: ObjectStore>(
     repository: &Repository,
     store: &S,
     carrier: &Carrier,
-    condemned: &BTreeMap<PackId, u64>,
+    apart: &Apart,
     now: Timestamp,
     problems: &mut Vec<CatchUpError>,
 ) -> Result<Vec<PackId>, CatchUpError> {
+    let condemned = &apart.condemned;
     let mut packs = Vec::new();
     let mut gathered: BTreeMap<PackId, Vec<IndexedFrames>> = BTreeMap::new();
     let lost = index.lost()?;
@@ -288,7 +309,7 @@ async fn take_in<S: ObjectStore>(
             whole => noted(whole, problems)?,
         };
         if let Some(whole) = whole {
-            insert_data(index, &whole, carrier.run, now)?;
+            insert_data(index, &whole, carrier.run, apart, now)?;
             packs.push(pack);
         }
     }
@@ -330,6 +351,7 @@ fn insert_data(
     index: &mut Index,
     frames: &IndexedFrames,
     run: RunId,
+    apart: &Apart,
     now: Timestamp,
 ) -> Result<(), CatchUpError> {
     let facts = PackFacts {
@@ -341,6 +363,9 @@ fn insert_data(
     let table = Table {
         frames: frames.frames.clone(),
     };
+    if apart.thinned.contains(&frames.pack) {
+        return Ok(index.insert_thinned(&facts, &table, now)?);
+    }
     insert(index, &facts, &table, now)
 }
 

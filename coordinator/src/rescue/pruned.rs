@@ -110,7 +110,14 @@ impl History {
                 let condemned = prune.condemned.into_iter().map(|one| one.pack);
                 self.packs.extend(condemned);
             }
-            Act::Sweep { packs } => self.packs.extend(packs),
+            Act::Sweep { packs } | Act::SweepAt { packs, .. } => self.packs.extend(packs),
+            // Which of the log's destinations this is nobody says: what one does not keep is not told as lost at any. Where it is
+            // whole, it is rescued all the same.
+            Act::Thin(thinning) => {
+                let condemned = thinning.condemned.into_iter().map(|one| one.pack);
+                self.packs.extend(condemned);
+                self.set_forgotten(&thinning.dropped, true);
+            }
             Act::Pin { .. } => {}
         }
     }

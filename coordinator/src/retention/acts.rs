@@ -1,16 +1,21 @@
 //! Acts of retention that a person asks for by name: forgetting a snapshot, bringing forgotten ones back, pinning. Each is one
 //! record of the log, noted as this coordinator's own before it is written.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use append_server::destination::DestinationName;
 use formats::ids::{ActId, PackId, RecordId};
 use formats::keys::secret::{RandomError, random};
 use formats::limits::{ACT_PACKS_MAX, TEXT_BYTES_MAX};
 use formats::log::record::Payload;
 use formats::log::retention::{Act, Retention};
+use formats::object::ObjectName;
 use jiff::tz::TimeZone;
 
 use crate::backup::error::RunError;
 use crate::catalog::retention::{CondemnedRow, ForgottenRow};
 use crate::catalog::selector::{Selector, select};
+use crate::catalog::thinning::{ThinnedRow, is_dropped_at};
 use crate::catalog::{Catalog, CatalogError, SnapshotRow};
 use crate::clock::to_nanos;
 use crate::config::host::Host;
@@ -26,6 +31,7 @@ use crate::repository::packs::pack_name;
 use crate::retention::holds::why_held;
 use crate::retention::lock::{RepositoryLock, RepositoryLockError};
 use crate::retention::mark::{MarkError, Marker};
+use crate::retention::thin::configured;
 use crate::storage::error::StorageError;
 
 /// Why an act was not done.
@@ -285,8 +291,11 @@ pub async fn undelete(
     let mut opened = coordinator.open_to_write(&name).await?;
     let host_name = host.name.to_string();
     let condemned = opened.catalog.condemned()?;
-    let forgotten = opened.catalog.forgotten(Some(&host_name))?;
-    let wanted = wanted(&forgotten, &condemned, selector, zone, &host_name)?;
+    let thinned = opened.catalog.thinned()?;
+    let places = coordinator.config.destinations.iter();
+    let names: Vec<DestinationName> = places.map(|place| place.name.clone()).collect();
+    let back = can_come_back(&opened.catalog, &host_name, &condemned, &names)?;
+    let wanted = wanted(&back, selector, zone, &host_name)?;
     let unswept: Vec<&CondemnedRow> = condemned.iter().filter(|row| row.swept.is_none()).collect();
     let objects: Vec<_> = unswept
         .iter()
@@ -297,7 +306,8 @@ pub async fn undelete(
         .storage
         .spare(opened.repository.id(), &objects)
         .await?;
-    let packs: Vec<PackId> = unswept.iter().map(|row| row.pack.pack).collect();
+    let mut packs: Vec<PackId> = unswept.iter().map(|row| row.pack.pack).collect();
+    packs.extend(spare_at(coordinator, &opened, &thinned).await?);
     write_undelete(coordinator, &mut opened, &packs, &wanted).await?;
     let snapshots = wanted.iter().map(|row| row.id.to_string()).collect();
     let what = What::SnapshotsUndeleted { snapshots };
@@ -344,22 +354,80 @@ async fn write_undelete(
     Ok(())
 }
 
+/// Takes back what is condemned at single destinations and not swept there; gives it.
+async fn spare_at(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+    thinned: &[ThinnedRow],
+) -> Result<Vec<PackId>, ActError> {
+    let unswept = thinned.iter().filter(|row| row.swept.is_none());
+    let mut by_name: BTreeMap<&str, Vec<(ObjectName, u64)>> = BTreeMap::new();
+    for row in unswept {
+        let packs = by_name.entry(&row.destination).or_default();
+        packs.push((ObjectName::Pack(row.pack), row.bytes));
+    }
+    let repository = opened.repository.id();
+    for (name, packs) in &by_name {
+        if let Some(name) = configured(coordinator, name) {
+            let storage = &coordinator.storage;
+            storage.spare_at(&name, repository, packs).await?;
+        }
+    }
+    let packs: BTreeSet<PackId> = by_name
+        .values()
+        .flatten()
+        .filter_map(|(name, _)| name.digest())
+        .collect();
+    Ok(packs.into_iter().collect())
+}
+
 /// What a snapshot needs was condemned after it was forgotten, if at all: while nothing of that is swept, it is all there.
 fn is_there(row: &ForgottenRow, condemned: &[CondemnedRow]) -> bool {
     let mut later = condemned.iter().filter(|pack| pack.sequence > row.sequence);
     later.all(|pack| pack.swept.is_none())
 }
 
-fn wanted(
-    forgotten: &[ForgottenRow],
+/// Snapshots that are forgotten, or dropped at one of these destinations, each with whether that can be undone at one of them.
+pub(super) fn can_come_back(
+    catalog: &Catalog,
+    host: &str,
     condemned: &[CondemnedRow],
+    destinations: &[DestinationName],
+) -> Result<Vec<(SnapshotRow, bool)>, CatalogError> {
+    let mut back = Vec::new();
+    for row in catalog.forgotten(Some(host))? {
+        let mut is_whole = false;
+        for name in destinations {
+            is_whole |= catalog.would_be_whole_at(row.snapshot.id, Some(row.sequence), name)?;
+        }
+        let is_there = is_whole && is_there(&row, condemned);
+        back.push((row.snapshot, is_there));
+    }
+    let dropped = catalog.dropped()?;
+    for row in catalog.snapshots(Some(host))? {
+        let (mut is_dropped, mut is_whole) = (false, false);
+        for name in destinations {
+            if is_dropped_at(&dropped, &row.id, name) {
+                is_dropped = true;
+                is_whole |= catalog.would_be_whole_at(row.id, None, name)?;
+            }
+        }
+        if is_dropped {
+            back.push((row, is_whole));
+        }
+    }
+    Ok(back)
+}
+
+fn wanted(
+    back: &[(SnapshotRow, bool)],
     selector: Option<&Selector>,
     zone: &TimeZone,
     host: &str,
 ) -> Result<Vec<SnapshotRow>, ActError> {
     let Some(selector) = selector else {
-        let there = forgotten.iter().filter(|row| is_there(row, condemned));
-        let there: Vec<SnapshotRow> = there.map(|row| row.snapshot.clone()).collect();
+        let there = back.iter().filter(|(_, is_there)| *is_there);
+        let there: Vec<SnapshotRow> = there.map(|(row, _)| row.clone()).collect();
         return match there.is_empty() {
             true => Err(ActError::NothingForgotten {
                 host: host.to_owned(),
@@ -367,11 +435,11 @@ fn wanted(
             false => Ok(there),
         };
     };
-    let rows: Vec<SnapshotRow> = forgotten.iter().map(|row| row.snapshot.clone()).collect();
+    let rows: Vec<SnapshotRow> = back.iter().map(|(row, _)| row.clone()).collect();
     let meant = select(&rows, Some(host), selector, zone)?;
-    let there = forgotten
+    let there = back
         .iter()
-        .any(|row| row.snapshot.id == meant.id && is_there(row, condemned));
+        .any(|(row, is_there)| row.id == meant.id && *is_there);
     match there {
         true => Ok(vec![meant.clone()]),
         false => Err(ActError::Gone {

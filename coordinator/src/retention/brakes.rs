@@ -10,6 +10,7 @@ use formats::wire::upload::{DestinationState, Placed};
 
 use crate::catalog::CatalogError;
 use crate::coordinator::{Coordinator, HostRepository};
+use crate::retention::kept_at::Verdict;
 use crate::retention::mark::Marked;
 use crate::storage::ReadRange;
 use crate::storage::destinations::not_filled;
@@ -139,6 +140,17 @@ pub(super) fn shrunk(last: Option<&Prune>, snapshots: u64, bytes: u64) -> Option
         ));
     }
     None
+}
+
+/// Whether the destinations that have a snapshot are not among those that there are.
+pub(super) fn nowhere(verdicts: &[Verdict]) -> Option<String> {
+    let mut gone = verdicts.iter().filter(|verdict| verdict.is_nowhere);
+    let first = gone.next()?;
+    Some(format!(
+        "{} snapshots, {} first, are kept only at destinations that this host is not kept at any more: put those back, or, when that          is meant, say --force-shrink, and those that the rules keep nowhere are forgotten",
+        count_text(1 + gone.count() as u64),
+        first.candidate.id.short()
+    ))
 }
 
 /// Whether something that a snapshot names is in no pack.

@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub(super) packs: u64,
     /// Their bytes.
     pub(super) bytes: u64,
+    /// Data packs that stay because something needs them.
+    pub(super) needed: HashSet<PackId>,
     /// Packs of runs that died, which may still be of use to the next one.
     pub(super) young: u64,
 }
@@ -99,6 +101,8 @@ pub(super) async fn plan(
             } else if pack.live_bytes == 0 && !plan.is_full() {
                 plan.dead.push(pack);
             } else if pack.live_bytes > 0
+                // Written anew it would go everywhere again.
+                && !pack.thinned
                 && is_mostly_dead(pack.live_bytes, &pack, settings)
                 && pack.live_bytes <= left
                 && !plan.is_full()
@@ -108,6 +112,9 @@ pub(super) async fn plan(
             } else {
                 plan.keep(&pack);
                 stays.insert(pack.facts.pack);
+                if pack.live_bytes > 0 {
+                    plan.needed.insert(pack.facts.pack);
+                }
             }
         }
     }

@@ -11,7 +11,7 @@
 //! Complete means: all configured sources were found, and there is at least one entry. Single files that could not be read
 //! do not make a snapshot incomplete: live hosts have some every night.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use formats::ids::RecordId;
 use jiff::Timestamp;
@@ -216,12 +216,6 @@ fn keep_the_last(candidates: &[Candidate], floor: u32, reasons: &mut [BTreeSet<R
     if let Some(newest) = reasons.last_mut() {
         newest.insert(Reason::Newest);
     }
-}
-
-/// The snapshots that are not kept.
-pub fn forgotten(decisions: &[Decision]) -> HashSet<RecordId> {
-    let dropped = decisions.iter().filter(|decision| !decision.is_kept());
-    dropped.map(|decision| decision.candidate.id).collect()
 }
 
 #[cfg(test)]

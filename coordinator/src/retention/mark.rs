@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::chunk::ChunkKind;
 use formats::codec::DecodeError;
-use formats::ids::{ChunkId, RecordId};
+use formats::ids::{ChunkId, PackId, RecordId};
 use formats::listing::content::{Content, Extent, decode_content_page};
 use formats::listing::page::PageReader;
 use formats::listing::page_index::decode_page_index;
@@ -72,6 +72,7 @@ pub struct Marker<'a> {
     marked: Marked,
     seen: HashSet<ChunkId>,
     pending: Vec<ChunkId>,
+    except: Arc<HashSet<PackId>>,
 }
 
 impl std::fmt::Debug for Marker<'_> {
@@ -89,6 +90,15 @@ impl<'a> Marker<'a> {
             marked: Marked::default(),
             seen: HashSet::new(),
             pending: Vec::new(),
+            except: Arc::default(),
+        }
+    }
+
+    /// Marks what is needed where these packs are not kept: a chunk that only they hold is missing there.
+    pub fn where_not(self, packs: HashSet<PackId>) -> Self {
+        Self {
+            except: Arc::new(packs),
+            ..self
         }
     }
 
@@ -207,8 +217,9 @@ impl<'a> Marker<'a> {
             return Ok(Vec::new());
         }
         let mut live = std::mem::take(&mut self.marked.live);
+        let except = Arc::clone(&self.except);
         let marking = self.index.with(move |index| {
-            let missing = index.mark(&chunks, &mut live)?;
+            let missing = index.mark(&chunks, &mut live, &except)?;
             Ok((live, missing))
         });
         let (live, missing) = marking.await?;

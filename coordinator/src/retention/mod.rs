@@ -4,6 +4,7 @@
 
 pub mod decide;
 pub mod keep;
+pub mod kept_at;
 pub mod simulate;
 pub mod slot;
 
@@ -17,9 +18,11 @@ pub mod prune;
 
 pub mod brakes;
 mod condemn;
+mod decided;
 mod orphans;
 mod repack;
 pub mod report;
 mod sweep;
+pub mod thin;
 
 pub use keep::Keep;

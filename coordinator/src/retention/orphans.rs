@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::catalog::retention::CondemnedRow;
 use crate::coordinator::{Coordinator, HostRepository};
 use crate::retention::error::PruneError;
+use crate::retention::thin::AtDestination;
 use crate::storage::error::StorageError;
 use crate::terminal::error_line;
 
@@ -42,11 +43,12 @@ pub(super) struct Orphan {
 
 type Seen = BTreeMap<PackId, (Purpose, u64)>;
 
-/// Lists every destination. The caller has the repository for itself, so that no run is storing anything.
+/// Lists every destination; notes what is still at one that was swept there alone. The caller has the repository for itself, so that no run is storing anything.
 pub(super) async fn list(
     coordinator: &Coordinator,
     opened: &HostRepository,
     condemned: &[CondemnedRow],
+    thinned: &mut BTreeMap<DestinationName, AtDestination>,
 ) -> Result<Listed, PruneError> {
     let mut listed = Listed::default();
     let mut seen = Seen::new();
@@ -54,7 +56,15 @@ pub(super) async fn list(
         let Ok(name) = state.name.parse::<DestinationName>() else {
             continue;
         };
-        match list_one(coordinator, opened, &name, &mut seen).await {
+        let before = std::mem::take(&mut seen);
+        let listing = list_one(coordinator, opened, &name, &mut seen).await;
+        if let Some(at) = thinned.get_mut(&name) {
+            let swept = at.rows.iter().filter(|row| row.swept.is_some());
+            let there = swept.filter(|row| seen.contains_key(&row.pack));
+            at.leftovers = there.map(|row| row.pack).collect();
+        }
+        seen.extend(before);
+        match listing {
             Ok(()) => {}
             // An error is never "nothing there".
             Err(error) if state.required => {

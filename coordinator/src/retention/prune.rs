@@ -5,18 +5,16 @@
 //! Exact about runs: it has the repository for itself ([`RepositoryLock`]) from before it marks until what it condemned is out
 //! of the index, so that no run builds upon anything that it found dead.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use append_server::age_clock::Reading;
+use append_server::destination::DestinationName;
 use formats::ids::{PackId, RecordId};
 use formats::limits::ACT_SNAPSHOTS_MAX;
 use formats::log::retention::{Act, CondemnedPack, Prune};
-use formats::log::snapshot::Snapshot;
 use formats::seal::run_header::Purpose;
-use formats::wire::control::ProblemKind;
 use jiff::Timestamp;
 
-use crate::catalog::SnapshotRow;
 use crate::catalog::retention::CondemnedRow;
 use crate::catalog::state::holds::Hold;
 use crate::catalog::state::settled_clocks::SettledClock;
@@ -29,15 +27,17 @@ use crate::retention::acts::fresh_act;
 use crate::retention::brakes::{self, Force};
 use crate::retention::clock_doubt::{self, LogTimes, SILENCE_MAX, SeenClock};
 use crate::retention::condemn::{self, Plan};
-use crate::retention::decide::{Candidate, Decision, Policy, decide};
+use crate::retention::decided::{decide_all, empty_rules};
 use crate::retention::error::PruneError;
 use crate::retention::holds::{holds_on, why_held};
+use crate::retention::kept_at::{self, Verdict};
 use crate::retention::lock::RepositoryLock;
 use crate::retention::mark::{MarkError, Marked, Marker};
 use crate::retention::orphans::{self, Listed, Orphan};
 use crate::retention::repack::{Writer, Written};
 use crate::retention::report::PruneReport;
 use crate::retention::sweep;
+use crate::retention::thin::{self, AtDestination, ThinPlan, Thinner, ripe_at};
 use crate::terminal::error_line;
 
 /// What is asked of a prune.
@@ -51,7 +51,9 @@ pub struct PruneOptions {
 
 /// What a prune found before it does anything.
 struct Found {
-    decisions: Vec<Decision>,
+    verdicts: Vec<Verdict>,
+    thin: Vec<ThinPlan>,
+    thinned: BTreeMap<DestinationName, AtDestination>,
     listed: Listed,
     live: LiveFrames,
     plan: Plan,
@@ -145,18 +147,20 @@ async fn look(
 ) -> Result<Option<Found>, PruneError> {
     let now = coordinator.clock.now();
     let holds = holds_on(coordinator, opened).await?;
-    let decisions = decisions(coordinator, host, opened, now, &holds)?;
-    report.decided(&decisions, coordinator.config.prune.timezone.zone());
+    let decided = decide_all(coordinator, host, opened, &holds)?;
+    decided.tell(coordinator, options, report);
+    let (verdicts, places) = (&decided.verdicts, &decided.places);
     if !may_begin(coordinator, host, opened, options, report).await? {
         return Ok(None);
     }
     let condemned = opened.catalog.condemned()?;
-    let listed = orphans::list(coordinator, opened, &condemned).await?;
+    let mut thinned = ripe_at(coordinator, opened, !holds.is_empty())?;
+    let listed = orphans::list(coordinator, opened, &condemned, &mut thinned).await?;
     report.notes.extend(listed.away.iter().cloned());
     if let Some(refused) = &listed.refused {
         report.refuse(refused.clone());
     }
-    let forgotten = crate::retention::decide::forgotten(&decisions);
+    let forgotten = kept_at::forgotten(verdicts);
     let marked = match mark(coordinator, opened, &forgotten).await {
         Ok(marked) => marked,
         Err(PruneOrMark::Mark(error)) => {
@@ -176,15 +180,23 @@ async fn look(
     let ripe_orphans = ripe_orphans(&listed, settings.grace.duration(), now);
     let ripe = ripe(&condemned, &holds, coordinator, report);
     if !options.force.shrink {
-        let last = opened.catalog.last_prune()?;
-        let last = last.as_ref().map(|row| &row.prune);
-        if let Some(shrunk) = brakes::shrunk(last, snapshots_left, plan.bytes) {
-            report.refuse(shrunk);
-        }
+        refuse_shrunk(opened, snapshots_left, &plan, report)?;
     }
     report.planned(&plan, &listed, &ripe_orphans, &ripe, &condemned);
+    let thinner = Thinner {
+        opened,
+        reader: &reader,
+        verdicts,
+        dropped: &decided.dropped,
+        forgotten: &forgotten,
+        plan: &plan,
+    };
+    let thin = thinner.plan(places, options, report).await?;
+    report.thinned(&thin, &thinned);
     Ok(Some(Found {
-        decisions,
+        verdicts: decided.verdicts,
+        thin,
+        thinned,
         listed,
         live,
         plan,
@@ -194,6 +206,20 @@ async fn look(
         marked_up_to: opened.catalog.last()?.map_or(0, |(sequence, _)| sequence),
         snapshots_left,
     }))
+}
+
+fn refuse_shrunk(
+    opened: &HostRepository,
+    snapshots_left: u64,
+    plan: &Plan,
+    report: &mut PruneReport,
+) -> Result<(), PruneError> {
+    let last = opened.catalog.last_prune()?;
+    let last = last.as_ref().map(|row| &row.prune);
+    if let Some(shrunk) = brakes::shrunk(last, snapshots_left, plan.bytes) {
+        report.refuse(shrunk);
+    }
+    Ok(())
 }
 
 /// Whether anything may be looked for at all: rules, an index without gaps. Also what stops a prune later.
@@ -209,6 +235,13 @@ async fn may_begin(
             "host {} has no keep rules, or none that keeps anything: set keep in {}",
             host.name,
             host.defined_at.file.display()
+        ));
+        return Ok(false);
+    }
+    if let Some(name) = empty_rules(coordinator, host) {
+        report.refuse(format!(
+            "destination {name} has a keep that keeps nothing: write what it keeps in {}, or leave it out",
+            coordinator.config.file.display()
         ));
         return Ok(false);
     }
@@ -231,54 +264,6 @@ async fn may_begin(
         return Ok(false);
     }
     Ok(true)
-}
-
-fn decisions(
-    coordinator: &Coordinator,
-    host: &Host,
-    opened: &HostRepository,
-    now: Timestamp,
-    holds: &[Hold],
-) -> Result<Vec<Decision>, PruneError> {
-    let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
-    let mut candidates = Vec::with_capacity(rows.len());
-    for row in rows {
-        let snapshot = opened.catalog.snapshot(row.id)?;
-        candidates.push(candidate(&row, snapshot.as_ref()));
-    }
-    let pinned: HashMap<RecordId, String> = opened
-        .catalog
-        .pinned()?
-        .into_iter()
-        .map(|pin| (pin.snapshot, pin.reason))
-        .collect();
-    let zone = coordinator.config.prune.timezone.zone();
-    let held = why_held(holds, host.name.as_str(), zone);
-    let policy = Policy {
-        keep: host.keep,
-        floor: host.keep_floor,
-        zone,
-        now,
-        pinned: &pinned,
-        held: held.as_deref(),
-    };
-    Ok(decide(&candidates, &policy))
-}
-
-/// Complete: every source was found, and there is something in it.
-fn candidate(row: &SnapshotRow, snapshot: Option<&Snapshot>) -> Candidate {
-    let totals = &row.totals;
-    let entries = totals.files.max(totals.directories).max(totals.others);
-    let lacks_source = snapshot.is_none_or(|snapshot| {
-        let mut problems = snapshot.problems.iter();
-        problems.any(|problem| problem.kind == ProblemKind::SourceMissing)
-    });
-    Candidate {
-        id: row.id,
-        at: row.started,
-        complete: entries > 0 && !lacks_source,
-        verified: row.verified,
-    }
 }
 
 async fn clock_doubt(
@@ -380,7 +365,7 @@ async fn execute(
     found: Found,
     report: &mut PruneReport,
 ) -> Result<(), PruneError> {
-    write_forgets(coordinator, opened, &found.decisions).await?;
+    write_forgets(coordinator, opened, &found.verdicts).await?;
     tell_forgotten(coordinator, report);
     let Found {
         listed,
@@ -390,6 +375,8 @@ async fn execute(
         ripe,
         marked_up_to,
         snapshots_left,
+        thin,
+        thinned,
         ..
     } = found;
     let facts = Prune {
@@ -398,10 +385,19 @@ async fn execute(
         ..Prune::default()
     };
     condemn_all(coordinator, opened, (plan, live, orphans), facts, report).await?;
+    thin::condemn_at(coordinator, opened, thin).await?;
     sweep::tell_condemned(coordinator, opened, &listed.leftovers).await?;
+    thin::tell_condemned_at(coordinator, opened, |row| {
+        let mut there = thinned.iter();
+        let at = there.find(|(name, _)| name.to_string() == row.destination);
+        at.map_or(row.swept.is_none(), |(_, at)| at.is_told(row))
+    })
+    .await?;
     // A hold that came meanwhile stops what is due from earlier prunes, too.
     if holds_on(coordinator, opened).await?.is_empty() {
-        let swept = sweep::sweep(coordinator, opened, &ripe, &listed.leftovers).await?;
+        let at = thin::sweep_at(coordinator, opened, &thinned).await?;
+        let mut swept = sweep::sweep(coordinator, opened, &ripe, &listed.leftovers).await?;
+        sweep::add(&mut swept, &at);
         report.swept(&ripe, swept);
     }
     let older = coordinator.config.prune.abort_uploads_after.duration();
@@ -420,15 +416,15 @@ async fn execute(
 async fn write_forgets(
     coordinator: &Coordinator,
     opened: &mut HostRepository,
-    decisions: &[Decision],
+    verdicts: &[Verdict],
 ) -> Result<(), PruneError> {
     let HostRepository {
         repository,
         catalog,
         ..
     } = opened;
-    let dropped = decisions.iter().filter(|decision| !decision.is_kept());
-    let dropped: Vec<RecordId> = dropped.map(|decision| decision.candidate.id).collect();
+    let dropped = verdicts.iter().filter(|verdict| !verdict.is_kept());
+    let dropped: Vec<RecordId> = dropped.map(|verdict| verdict.candidate.id).collect();
     let at_once = usize::try_from(ACT_SNAPSHOTS_MAX).unwrap_or(usize::MAX);
     for snapshots in dropped.chunks(at_once) {
         let act = Act::Forget {

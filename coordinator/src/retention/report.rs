@@ -1,5 +1,8 @@
 //! What a prune decided, did, or refused: shown by the command, told by the daemon.
 
+use std::collections::BTreeMap;
+
+use append_server::destination::DestinationName;
 use formats::log::retention::CondemnedPack;
 use formats::wire::upload::RemovalReport;
 use jiff::tz::TimeZone;
@@ -8,9 +11,10 @@ use serde::Serialize;
 use crate::catalog::retention::CondemnedRow;
 use crate::clock::{local, utc};
 use crate::retention::condemn::Plan;
-use crate::retention::decide::Decision;
+use crate::retention::kept_at::{KeepingPlace, Verdict, only_at};
 use crate::retention::orphans::{Listed, Orphan};
 use crate::retention::repack::Written;
+use crate::retention::thin::{AtDestination, ThinPlan};
 
 /// One snapshot and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +29,9 @@ pub struct PrunedSnapshot {
     pub kept: bool,
     /// Why.
     pub reasons: Vec<String>,
+    /// At which destinations it is kept, where not at all of the host's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_at: Vec<String>,
     /// For people.
     #[serde(skip)]
     pub local_time: String,
@@ -60,6 +67,25 @@ pub struct StillThere {
     pub problem: Option<String>,
 }
 
+/// What a destination keeps that does not keep everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KeptThere {
+    /// Its name.
+    pub destination: String,
+    /// Its rules; nothing where the host's count.
+    pub keep: Option<String>,
+    /// The host's snapshots that are kept there.
+    pub snapshots: u64,
+    /// Those that are dropped there now, and kept elsewhere.
+    pub dropped: u64,
+    /// Data packs that nothing needs there any more, found now.
+    pub dead: Packs,
+    /// What is condemned there since earlier and stays for now.
+    pub waiting: Packs,
+    /// What is old enough to be removed there.
+    pub ripe: Packs,
+}
+
 /// What came of a prune.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PruneReport {
@@ -75,6 +101,8 @@ pub struct PruneReport {
     pub snapshots: Vec<PrunedSnapshot>,
     /// How many of them are forgotten.
     pub forgotten: u64,
+    /// The destinations that keep others than the rest.
+    pub destinations: Vec<KeptThere>,
     /// What nothing needs any more.
     pub dead: Packs,
     /// What is written anew without what is dead in it.
@@ -120,17 +148,38 @@ impl PruneReport {
         }
     }
 
-    pub(super) fn decided(&mut self, decisions: &[Decision], zone: &TimeZone) {
-        self.snapshots = decisions
+    pub(super) fn decided(
+        &mut self,
+        verdicts: &[Verdict],
+        places: &[KeepingPlace],
+        zone: &TimeZone,
+    ) {
+        self.snapshots = verdicts
             .iter()
-            .map(|decision| PrunedSnapshot {
-                id: decision.candidate.id.to_string(),
-                time: utc(decision.candidate.at),
-                counts: decision.candidate.complete && decision.candidate.verified,
-                kept: decision.is_kept(),
-                reasons: decision.reasons.iter().map(ToString::to_string).collect(),
-                local_time: local(decision.candidate.at, zone),
+            .map(|verdict| PrunedSnapshot {
+                id: verdict.candidate.id.to_string(),
+                time: utc(verdict.candidate.at),
+                counts: verdict.candidate.complete && verdict.candidate.verified,
+                kept: verdict.is_kept(),
+                reasons: verdict.reasons.clone(),
+                kept_at: only_at(verdict, places),
+                local_time: local(verdict.candidate.at, zone),
             })
+            .collect();
+        let kept = verdicts.iter().filter(|verdict| verdict.is_kept());
+        let kept_count = kept.count() as u64;
+        let there = places.iter().map(|place| KeptThere {
+            destination: place.name.to_string(),
+            keep: place
+                .keep
+                .filter(|_| place.has_own)
+                .map(|keep| keep.to_string()),
+            snapshots: count(verdicts, |verdict| verdict.at.contains(&place.name)),
+            dropped: count(verdicts, |verdict| verdict.drops.contains(&place.name)),
+            ..KeptThere::default()
+        });
+        self.destinations = there
+            .filter(|there| there.keep.is_some() || there.snapshots < kept_count)
             .collect();
         let dropped = self.snapshots.iter().filter(|snapshot| !snapshot.kept);
         self.forgotten = dropped.count() as u64;
@@ -165,6 +214,25 @@ impl PruneReport {
         }
     }
 
+    pub(super) fn thinned(
+        &mut self,
+        plans: &[ThinPlan],
+        thinned: &BTreeMap<DestinationName, AtDestination>,
+    ) {
+        for there in &mut self.destinations {
+            let is_there = |name: &DestinationName| name.to_string() == there.destination;
+            if let Some(plan) = plans.iter().find(|plan| is_there(&plan.destination)) {
+                let condemned = plan.thinning.condemned.iter();
+                there.dead = Packs::of(condemned.map(|pack| pack.bytes));
+            }
+            if let Some((_, at)) = thinned.iter().find(|(name, _)| is_there(name)) {
+                let waiting = at.rows.iter().filter(|row| row.swept.is_none());
+                there.waiting = Packs::of(waiting.map(|row| row.bytes));
+                there.ripe = Packs::of(at.ripe.iter().map(|row| row.bytes));
+            }
+        }
+    }
+
     pub(super) fn condemned(&mut self, condemned: &[CondemnedPack], written: &Written) {
         self.condemned = Packs::of(condemned.iter().map(|pack| pack.bytes));
         self.written = Packs {
@@ -193,4 +261,8 @@ impl PruneReport {
             })
             .collect();
     }
+}
+
+fn count(verdicts: &[Verdict], is_meant: impl Fn(&Verdict) -> bool) -> u64 {
+    verdicts.iter().filter(|verdict| is_meant(verdict)).count() as u64
 }

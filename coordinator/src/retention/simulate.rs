@@ -8,8 +8,8 @@ use formats::ids::RecordId;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::retention::decide::{Candidate, Decision, Policy, decide};
-use crate::retention::keep::Keep;
+use crate::retention::decide::{Candidate, Policy};
+use crate::retention::kept_at::{KeepingPlace, Verdict, decide_at};
 
 /// The most runs that are simulated.
 pub const RUNS_MAX: u64 = 200_000;
@@ -17,8 +17,8 @@ pub const RUNS_MAX: u64 = 200_000;
 /// What is simulated.
 #[derive(Debug, Clone)]
 pub struct Simulation<'a> {
-    /// The rules.
-    pub keep: Keep,
+    /// The destinations that the host is kept at, and the rules that count there.
+    pub places: Vec<KeepingPlace>,
     /// The floor.
     pub floor: u32,
     /// Whose calendar.
@@ -60,7 +60,7 @@ pub struct Simulated {
     /// The most snapshots there were after a prune.
     pub most: usize,
     /// What is there in the end, and why.
-    pub left: Vec<Decision>,
+    pub left: Vec<Verdict>,
     /// The end.
     pub until: Timestamp,
 }
@@ -85,7 +85,8 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulationErro
     let pinned = HashMap::new();
     let mut at = simulation.from;
     let mut left: Vec<Candidate> = Vec::new();
-    let mut decisions = Vec::new();
+    let mut places = simulation.places.clone();
+    let mut verdicts = Vec::new();
     let mut most = 0;
     for number in 0..=runs {
         left.push(Candidate {
@@ -95,16 +96,23 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulationErro
             verified: true,
         });
         let policy = Policy {
-            keep: Some(simulation.keep),
+            keep: None,
             floor: simulation.floor,
             zone: simulation.zone,
             now: at,
             pinned: &pinned,
             held: None,
         };
-        decisions = decide(&left, &policy);
-        decisions.retain(Decision::is_kept);
-        left = decisions.iter().map(|kept| kept.candidate).collect();
+        verdicts = decide_at(&left, &policy, &places);
+        verdicts.retain(Verdict::is_kept);
+        for place in &mut places {
+            let drops = verdicts.iter();
+            let drops = drops.filter(|verdict| verdict.drops.contains(&place.name));
+            place
+                .dropped
+                .extend(drops.map(|verdict| verdict.candidate.id));
+        }
+        left = verdicts.iter().map(|kept| kept.candidate).collect();
         most = most.max(left.len());
         if number < runs {
             at = at.checked_add(every).map_err(past_the_end)?;
@@ -113,7 +121,7 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulationErro
     Ok(Simulated {
         runs: runs + 1,
         most,
-        left: decisions,
+        left: verdicts,
         until: at,
     })
 }
@@ -130,13 +138,30 @@ mod tests {
 
     use jiff::tz::TimeZone;
 
+    use std::collections::HashSet;
+
     use super::{Simulation, simulate};
     use crate::retention::keep::Keep;
+    use crate::retention::kept_at::KeepingPlace;
+
+    fn place(name: &str, keep: Keep, has_own: bool) -> KeepingPlace {
+        KeepingPlace {
+            name: name.parse().unwrap(),
+            keep: Some(keep),
+            has_own,
+            may_drop: true,
+            dropped: HashSet::new(),
+        }
+    }
 
     fn years(keep: Keep, every: &str) -> super::Simulated {
+        years_at(vec![place("local", keep, false)], every)
+    }
+
+    fn years_at(places: Vec<KeepingPlace>, every: &str) -> super::Simulated {
         let zone = TimeZone::get("Europe/Zurich").unwrap();
         simulate(&Simulation {
-            keep,
+            places,
             floor: 3,
             zone: &zone,
             from: "2026-11-28T01:00:00Z".parse().unwrap(),
@@ -160,7 +185,7 @@ mod tests {
         let simulated = years(keep, "24h");
         assert_eq!(simulated.runs, 731);
         let count = |word: &str| {
-            let told = |reason: &super::super::decide::Reason| reason.to_string().starts_with(word);
+            let told = |reason: &String| reason.starts_with(word);
             let left = simulated.left.iter();
             left.filter(|kept| kept.reasons.iter().any(told)).count()
         };
@@ -172,10 +197,32 @@ mod tests {
     }
 
     #[test]
+    fn each_destination_is_left_with_what_its_own_rules_say() {
+        let days = Keep {
+            daily: Some(14),
+            ..Keep::default()
+        };
+        let months = Keep {
+            monthly: Some(24),
+            ..Keep::default()
+        };
+        let near = place("near", days, true);
+        let simulated = years_at(vec![near, place("far", months, false)], "24h");
+        let at = |name: &str| {
+            let left = simulated.left.iter();
+            left.filter(|kept| kept.at.iter().any(|at| at.to_string() == name))
+                .count()
+        };
+        // Of `far` also the last verified ones.
+        assert_eq!((at("near"), at("far")), (14, 27));
+        assert!(simulated.left.len() < 40, "{}", simulated.left.len());
+    }
+
+    #[test]
     fn more_runs_than_can_be_looked_at_are_refused() {
         let zone = TimeZone::UTC;
         let simulation = Simulation {
-            keep: Keep::default(),
+            places: Vec::new(),
             floor: 3,
             zone: &zone,
             from: "2026-11-28T01:00:00Z".parse().unwrap(),

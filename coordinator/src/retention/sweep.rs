@@ -23,21 +23,40 @@ pub(super) fn ripe(
     settings: &PruneSettings,
     now: Timestamp,
 ) -> Vec<CondemnedRow> {
+    let unswept = condemned.iter().filter(|row| row.swept.is_none());
+    let aged = unswept.map(|row| (row, row.at, row.pack.bytes));
+    ripe_of(aged, settings, now).into_iter().cloned().collect()
+}
+
+/// The same of anything that was condemned at a time and has bytes.
+pub(super) fn ripe_of<'r, R>(
+    condemned: impl Iterator<Item = (&'r R, Timestamp, u64)>,
+    settings: &PruneSettings,
+    now: Timestamp,
+) -> Vec<&'r R> {
     let mut left = settings.delete_max.bytes();
     let most = usize::try_from(ACT_PACKS_MAX).unwrap_or(usize::MAX);
     let mut found = Vec::new();
-    for row in condemned.iter().filter(|row| row.swept.is_none()) {
-        let age = now.duration_since(row.at);
+    for (row, at, bytes) in condemned {
+        let age = now.duration_since(at);
         if age.is_negative() || age.unsigned_abs() < settings.grace.duration() {
             continue;
         }
-        if row.pack.bytes > left || found.len() == most {
+        if bytes > left || found.len() == most {
             break;
         }
-        left -= row.pack.bytes;
-        found.push(row.clone());
+        left -= bytes;
+        found.push(row);
     }
     found
+}
+
+/// Adds what came of one sweep to what came of those before.
+pub(super) fn add(all: &mut RemovalReport, one: &RemovalReport) {
+    all.removed += one.removed;
+    all.removed_bytes += one.removed_bytes;
+    all.too_young += one.too_young;
+    all.over_limit += one.over_limit;
 }
 
 /// Tells the append-server what is condemned. From the first time on, its own grace counts.
@@ -120,10 +139,7 @@ pub(super) async fn sweep(
         if let Some(record) = opened.catalog.record_id(sequence)? {
             let proof = (sequence, record);
             let swept = coordinator.storage.sweep(repository, proof, &packs).await?;
-            report.removed += swept.removed;
-            report.removed_bytes += swept.removed_bytes;
-            report.too_young += swept.too_young;
-            report.over_limit += swept.over_limit;
+            add(&mut report, &swept);
         }
     }
     let due = coordinator.storage.sweep_due(repository).await?;

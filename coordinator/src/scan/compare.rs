@@ -79,7 +79,8 @@ impl Scan<'_> {
                 match wanted.take_if(|object| object.name == name) {
                     Some(object) => {
                         wanted = expected.next(self)?;
-                        if object.bytes.is_some_and(|expected| expected != bytes) {
+                        let is_other = object.bytes.is_some_and(|expected| expected != bytes);
+                        if is_other && !self.expected.is_thinned(destination, &name) {
                             let fault = Fault::OtherSize { bytes };
                             self.found_bad(destination, &name, fault, here).await;
                         } else {
@@ -95,7 +96,10 @@ impl Scan<'_> {
             wanted = expected.next(self)?;
         }
         for name in missing {
-            if self.pending.contains(&name) || self.pending.len() > PENDING_MAX {
+            if self.pending.contains(&name)
+                || self.pending.len() > PENDING_MAX
+                || self.expected.is_thinned(destination, &name)
+            {
                 continue;
             }
             self.found_bad(destination, &name, Fault::Missing, here)

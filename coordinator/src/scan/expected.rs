@@ -1,7 +1,7 @@
 //! What a repository should have: its config, its users' bundles, its log, and the packs that the index knows, up to the
 //! moment the scan began. What a run adds meanwhile is not looked for.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use append_server::destination::DestinationName;
 use formats::ids::PackId;
@@ -39,6 +39,8 @@ pub(super) struct Expected {
     pub(super) index: Index,
     /// Packs that no destination had when a scan last looked.
     pub(super) lost: HashSet<PackId>,
+    /// Packs that are condemned at a destination, and kept at others: they may be there or not.
+    thinned: HashMap<String, HashSet<PackId>>,
     /// The last pack that was in the index when the scan began.
     pub(super) last_row: i64,
     /// Everything else, in order of names.
@@ -61,6 +63,10 @@ impl Expected {
             .map_err(crate::coordinator::OpenError::from)?;
         let last_row = index.last_pack_row()?;
         let lost = index.lost()?.into_iter().collect();
+        let mut thinned: HashMap<String, HashSet<PackId>> = HashMap::new();
+        for row in opened.catalog.thinned()? {
+            thinned.entry(row.destination).or_default().insert(row.pack);
+        }
         let mut small = BTreeMap::new();
         for (sequence, id) in opened.catalog.record_ids()? {
             small.insert(ObjectName::Log(sequence), Some(PackId(*id.as_bytes())));
@@ -72,6 +78,7 @@ impl Expected {
         Ok(Self {
             index,
             lost,
+            thinned,
             last_row,
             small,
             own_bundles: bundles.own,
@@ -82,6 +89,13 @@ impl Expected {
     /// Whether it is known, and not only thought, what an object should be.
     pub(super) fn is_trusted(&self, name: &ObjectName) -> bool {
         !matches!(name, ObjectName::Keys(_)) || self.own_bundles.contains(name)
+    }
+
+    /// Whether a destination does not have to have an object that others have.
+    pub(super) fn is_thinned(&self, destination: &DestinationName, name: &ObjectName) -> bool {
+        let thinned = self.thinned.get(&destination.to_string());
+        let pack = name.digest();
+        thinned.is_some_and(|packs| pack.is_some_and(|pack| packs.contains(&pack)))
     }
 
     /// Packs of both purposes in the order in which they were taken in, after a row.

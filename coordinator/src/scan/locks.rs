@@ -142,7 +142,8 @@ impl Scan<'_> {
         let live = page.into_iter().filter(|object| {
             let places = self.bad.get(&object.name);
             let is_bad = places.is_some_and(|places| places.contains(destination));
-            object.is_live && !is_bad
+            let is_thinned = self.expected.is_thinned(destination, &object.name);
+            object.is_live && !is_bad && !is_thinned
         });
         let renewals = live.map(|object| async move {
             let renewed = storage.renew_lock(destination, repository, &object.name);

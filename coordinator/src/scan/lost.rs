@@ -151,6 +151,10 @@ impl Scan<'_> {
             .chunk_reader(self.opened)
             .map_err(|error| Arc::new(ChunkError::MissingKey(error)))?;
         for row in &rows {
+            let elsewhere = self.coordinator.is_kept_elsewhere(self.opened, row.id)?;
+            if elsewhere.is_some() {
+                continue; // Nothing of it is missing where it is kept.
+            }
             let Some(snapshot) = self.opened.catalog.needed_of(row)? else {
                 continue;
             };

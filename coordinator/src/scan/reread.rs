@@ -269,7 +269,8 @@ impl Scan<'_> {
         Ok(count)
     }
 
-    /// The objects that the budget is enough for, each with whether its name or size have told already that it is bad.
+    /// The objects that the budget is enough for, each with whether it is not read: its name or size have told already that it is
+    /// bad, or it does not have to be there.
     fn affordable(
         &self,
         destination: &DestinationName,
@@ -282,10 +283,15 @@ impl Scan<'_> {
             .map_or(u64::MAX, |budget| budget.saturating_sub(here.bytes_read));
         let mut affordable = Vec::new();
         for object in objects {
+            let is_thinned = self.expected.is_thinned(destination, &object.name);
             let is_bad = self
                 .bad
                 .get(&object.name)
                 .is_some_and(|places| places.contains(destination));
+            if is_thinned {
+                affordable.push((object, true));
+                continue;
+            }
             let cost = object.bytes.unwrap_or_default();
             // One at least, or a budget below a pack's size would never get anywhere.
             if cost > left && (here.bytes_read > 0 || !affordable.is_empty()) {

@@ -31,15 +31,21 @@ impl StorageClient {
         proof: RecordProof,
         packs: &[(ObjectName, u64)],
     ) -> Result<(), StorageError> {
-        let subject = Subject::Repository(repository);
         let path = removal_path(repository, "condemn", Some(proof));
-        for body in bodies(packs) {
-            let answer = self
-                .send(request(Method::POST, &path, body), &subject)
-                .await?;
-            small_body(answer, &subject).await?;
-        }
-        Ok(())
+        self.post_all(repository, &path, packs).await
+    }
+
+    /// The same for one destination alone, which does not keep what others do.
+    pub async fn condemn_at(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        proof: RecordProof,
+        packs: &[(ObjectName, u64)],
+    ) -> Result<(), StorageError> {
+        let path = removal_path(repository, "condemn", Some(proof));
+        let path = format!("{path}&destination={destination}");
+        self.post_all(repository, &path, packs).await
     }
 
     /// Takes packs off the list of what is condemned. Refused for those that are being removed.
@@ -48,11 +54,32 @@ impl StorageClient {
         repository: RepositoryId,
         packs: &[(ObjectName, u64)],
     ) -> Result<(), StorageError> {
-        let subject = Subject::Repository(repository);
         let path = removal_path(repository, "spare", None);
+        self.post_all(repository, &path, packs).await
+    }
+
+    /// The same at one destination.
+    pub async fn spare_at(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        packs: &[(ObjectName, u64)],
+    ) -> Result<(), StorageError> {
+        let path = removal_path(repository, "spare", None);
+        let path = format!("{path}?destination={destination}");
+        self.post_all(repository, &path, packs).await
+    }
+
+    async fn post_all(
+        &self,
+        repository: RepositoryId,
+        path: &str,
+        packs: &[(ObjectName, u64)],
+    ) -> Result<(), StorageError> {
+        let subject = Subject::Repository(repository);
         for body in bodies(packs) {
             let answer = self
-                .send(request(Method::POST, &path, body), &subject)
+                .send(request(Method::POST, path, body), &subject)
                 .await?;
             small_body(answer, &subject).await?;
         }
@@ -67,9 +94,31 @@ impl StorageClient {
         packs: &[(ObjectName, u64)],
     ) -> Result<RemovalReport, StorageError> {
         let path = removal_path(repository, "sweep", Some(proof));
+        self.sweep_all(repository, &path, packs).await
+    }
+
+    /// The same at one destination, of what others keep.
+    pub async fn sweep_at(
+        &self,
+        destination: &DestinationName,
+        repository: RepositoryId,
+        proof: RecordProof,
+        packs: &[(ObjectName, u64)],
+    ) -> Result<RemovalReport, StorageError> {
+        let path = removal_path(repository, "sweep", Some(proof));
+        let path = format!("{path}&destination={destination}");
+        self.sweep_all(repository, &path, packs).await
+    }
+
+    async fn sweep_all(
+        &self,
+        repository: RepositoryId,
+        path: &str,
+        packs: &[(ObjectName, u64)],
+    ) -> Result<RemovalReport, StorageError> {
         let mut all = RemovalReport::default();
         for body in bodies(packs) {
-            add(&mut all, self.sweep_once(repository, &path, body).await?);
+            add(&mut all, self.sweep_once(repository, path, body).await?);
         }
         Ok(all)
     }

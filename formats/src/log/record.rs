@@ -17,7 +17,7 @@ use crate::seal::kem::{self, ENCAPSULATED_BYTES, Encapsulated, KemError, KemPubl
 
 const MAGIC: &[u8; 8] = b"CAPSTLOG";
 /// The last version; what a snapshot's record has is the first.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 const HEADER_BYTES: usize = 8 + 2 + 16 + 4 + 8 + 32;
 const SIGNATURE_BYTES: usize = 64;
 
@@ -40,7 +40,8 @@ impl Payload {
         match self {
             Self::Snapshot(_) => 1,
             Self::Lease(_) | Self::Settings(_) => 2,
-            Self::Retention(_) => 3,
+            Self::Retention(retention) if retention.act.is_first() => 3,
+            Self::Retention(_) => 4,
         }
     }
 

@@ -8,7 +8,9 @@ use crate::limits::{
     SNAPSHOT_META_PACKS_MAX, TEXT_BYTES_MAX,
 };
 use crate::log::snapshot::{ChunkRef, put_chunks, read_chunks};
+use crate::log::thinning::Thinning;
 use crate::seal::run_header::Purpose;
+use crate::wire::upload::DESTINATION_NAME_BYTES_MAX;
 
 /// One act of retention.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,22 @@ pub enum Act {
         /// Why, for people.
         reason: String,
     },
+    /// One destination does not keep what others do.
+    Thin(Thinning),
+    /// Data packs that are condemned at one destination, and removed there from now on.
+    SweepAt {
+        /// The destination, by its name.
+        destination: String,
+        /// The packs.
+        packs: Vec<PackId>,
+    },
+}
+
+impl Act {
+    /// Whether the first readers of acts knew of it.
+    pub(super) fn is_first(&self) -> bool {
+        !matches!(self, Self::Thin(_) | Self::SweepAt { .. })
+    }
 }
 
 /// What a prune found and did.
@@ -123,6 +141,15 @@ impl Retention {
                 out.put_flag(*pinned);
                 out.put_prefixed(reason.as_bytes());
             }
+            Act::Thin(thinning) => {
+                out.put_u8(6);
+                thinning.put(out);
+            }
+            Act::SweepAt { destination, packs } => {
+                out.put_u8(7);
+                out.put_prefixed(destination.as_bytes());
+                put_ids(out, packs, PackId::as_bytes);
+            }
         }
     }
 
@@ -148,6 +175,11 @@ impl Retention {
                     snapshot: RecordId::read(reader)?,
                     pinned: reader.flag("pinned")?,
                     reason: reader.text("reason", TEXT_BYTES_MAX)?,
+                },
+                6 => Act::Thin(Thinning::read(reader)?),
+                7 => Act::SweepAt {
+                    destination: reader.text("destination", DESTINATION_NAME_BYTES_MAX)?,
+                    packs: read_ids(reader, "packs", ACT_PACKS_MAX, PackId::read)?,
                 },
                 tag => {
                     return Err(DecodeError::UnknownTag {
@@ -211,14 +243,14 @@ fn read_condemned(reader: &mut Reader<'_>) -> Result<Vec<CondemnedPack>, DecodeE
     Ok(condemned)
 }
 
-fn put_ids<T>(out: &mut Vec<u8>, ids: &[T], bytes: impl Fn(&T) -> &[u8; 32]) {
+pub(super) fn put_ids<T>(out: &mut Vec<u8>, ids: &[T], bytes: impl Fn(&T) -> &[u8; 32]) {
     out.put_varint(ids.len() as u64);
     for id in ids {
         out.put(bytes(id));
     }
 }
 
-fn read_ids<T>(
+pub(super) fn read_ids<T>(
     reader: &mut Reader<'_>,
     what: &'static str,
     limit: u64,

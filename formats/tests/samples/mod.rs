@@ -24,6 +24,7 @@ use formats::log::record::RecordPlace;
 use formats::log::retention::{Act, CondemnedPack, Prune, Retention};
 use formats::log::settings::HostSettings;
 use formats::log::snapshot::{ChunkRef, Snapshot, SnapshotTotals};
+use formats::log::thinning::{ThinnedPack, Thinning};
 use formats::pack::index::IndexedFrames;
 use formats::pack::table::{Table, TableChunk, TableFrame};
 use formats::seal::frame::{Compression, FrameShape};
@@ -401,13 +402,39 @@ pub fn retention() -> Vec<(&'static str, Retention)> {
             }),
         ),
         ("prune", act(Act::Prune(prune()))),
-        ("sweep", act(Act::Sweep { packs })),
+        (
+            "sweep",
+            act(Act::Sweep {
+                packs: packs.clone(),
+            }),
+        ),
         (
             "pin",
             act(Act::Pin {
                 snapshot: RecordId([0x66; 32]),
                 pinned: true,
                 reason: "audit 2026".into(),
+            }),
+        ),
+        (
+            "thin",
+            act(Act::Thin(Thinning {
+                destination: "nas".into(),
+                snapshots: 14,
+                packs: 200,
+                bytes: 6_000_000_000,
+                dropped: snapshots,
+                condemned: vec![ThinnedPack {
+                    pack: PackId([0x77; 32]),
+                    bytes: 33_554_432,
+                }],
+            })),
+        ),
+        (
+            "sweep_at",
+            act(Act::SweepAt {
+                destination: "nas".into(),
+                packs,
             }),
         ),
     ]

@@ -46,7 +46,10 @@ fn destinations(config: &Config) -> Vec<Finding> {
     for place in places {
         let about = format!("destination {}", place.name);
         if !place.removal.allow_delete {
-            let text = "nothing is ever removed: allow_delete is false";
+            let text = match config.destination_keep.contains_key(&place.name) {
+                true => "nothing is ever removed, whatever its keep says: allow_delete is false",
+                false => "nothing is ever removed: allow_delete is false",
+            };
             findings.push(Finding::new(about.clone(), Verdict::Off, text));
         }
         if matches!(place.kind, PlaceKind::S3(_)) && !place.has_lock() {

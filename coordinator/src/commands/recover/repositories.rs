@@ -23,7 +23,7 @@ use crate::repository::store::StoreError;
 use crate::retention::holds::hold;
 use crate::storage::ReadRange;
 use crate::storage::error::StorageError;
-use crate::terminal::error_line;
+use crate::terminal::{count_text, error_line};
 
 /// Why every host is on hold afterwards.
 const WHY_HELD: &str = "the coordinator was rebuilt by `recover`, which knows no holds of before and no machine by its identity: \
@@ -40,6 +40,8 @@ pub(super) struct Recovered {
     pub(super) last: Option<String>,
     pub(super) packs: u64,
     pub(super) problems: Vec<String>,
+    /// What else there is to know.
+    pub(super) notes: Vec<String>,
 }
 
 impl Recovered {
@@ -250,9 +252,37 @@ fn describe(
             last: last.map(utc),
             packs: index.counts()?.packs,
             problems,
+            notes: notes(coordinator, &opened)?,
         },
         hosts,
     })
+}
+
+/// What is kept elsewhere alone; and under which names the log knows destinations that keep less than others.
+fn notes(coordinator: &Coordinator, opened: &HostRepository) -> Result<Vec<String>, RecoverError> {
+    let thin = opened.catalog.thin_destinations()?;
+    let places = coordinator.config.destinations.iter();
+    let names: Vec<String> = places.map(|place| place.name.to_string()).collect();
+    let mut elsewhere = 0;
+    for row in opened.catalog.snapshots(None)? {
+        let kept = coordinator.is_kept_elsewhere(opened, row.id)?;
+        elsewhere += u64::from(kept.is_some());
+    }
+    let mut notes = Vec::new();
+    if elsewhere > 0 {
+        notes.push(format!(
+            "{} of the snapshots are kept at other destinations only",
+            count_text(elsewhere)
+        ));
+    }
+    if !thin.is_empty() && !names.iter().any(|name| thin.contains(name)) {
+        notes.push(format!(
+            "destinations named {} keep less than others: if this is one of them, recover it with --set name=NAME, or what is kept \
+             elsewhere only looks lost",
+            thin.join(", ")
+        ));
+    }
+    Ok(notes)
 }
 
 /// What hosts.toml calls it where there is one; its only host's name; else a name of its own.

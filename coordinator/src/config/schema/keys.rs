@@ -194,6 +194,7 @@ const DESTINATION: &[Key] = &[
     key("required", Kind::Flag).or("true"),
     key("allow_delete", Kind::Flag).or("true"),
     key("delete_after", Kind::Duration).or("0s"),
+    key("keep", Kind::Table(&[KEEP])),
     key("bandwidth", Kind::Rate),
     key("provider", Kind::Text),
     key("endpoint", Kind::Text),
