@@ -50,14 +50,16 @@ impl Followers {
             .filling
             .iter()
             .any(|filled| filled.destination.name() == name);
-        let mut asked_all = true;
+        let mut missed = HashSet::new();
         for kind in FILLED {
             let have = every_object(courier.destination.as_ref(), repository, kind).await?;
             let have: HashMap<ObjectName, u64> = have.into_iter().collect();
             let (objects, silent) = every_object_of_any(courier, repository, kind).await?;
             for source in silent {
                 // Where it is not kept, nothing was stored last.
-                asked_all &= self.leaves_out(&source, repository)?;
+                if !self.leaves_out(&source, repository)? {
+                    missed.insert(source);
+                }
             }
             let missing: Vec<_> = objects
                 .into_iter()
@@ -82,11 +84,45 @@ impl Followers {
                 return Ok(Queued::default()); // Left out meanwhile.
             }
         }
-        if let Some(unfilled) = unfilled.filter(|_| asked_all) {
+        if let Some(unfilled) = unfilled
+            && self.can_do_without(&missed, name, repository).await?
+        {
             self.write(move |queue| queue.filled(unfilled)).await?;
         }
         courier.wake();
         Ok(queued)
+    }
+
+    /// Whether a destination can be filled without those that did not say what they have. Whatever was acknowledged is on each of
+    /// those that are waited for: where one of them has everything and has said so, followers need not be asked.
+    async fn can_do_without(
+        &self,
+        silent: &HashSet<DestinationName>,
+        filled: &DestinationName,
+        repository: RepositoryId,
+    ) -> Result<bool, FanOutError> {
+        let awaited = || self.filling.iter().map(|courier| &courier.destination);
+        if silent.is_empty() {
+            return Ok(true);
+        }
+        if awaited().any(|destination| silent.contains(destination.name())) {
+            return Ok(false);
+        }
+        for destination in awaited().filter(|destination| destination.name() != filled) {
+            if self.is_behind(destination.name(), repository)?.is_some() {
+                continue;
+            }
+            // It comes last of all to one that was added later.
+            let name = ObjectName::Config;
+            if destination
+                .head(ObjectKey { repository, name })
+                .await
+                .is_ok()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Waits until no required destination is still to get anything of a repository.
