@@ -16,8 +16,9 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
+use formats::wire::placing::PATH_PLACING;
 use formats::wire::upload::{
-    PATH_DESTINATIONS, PATH_PLACING, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind,
+    PATH_DESTINATIONS, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind,
 };
 use http::Request;
 use http::request::Parts;

@@ -2,10 +2,11 @@
 //! many of all as the policy asks for. The others follow from a durable queue (`followers`, `queue`, `courier`). A put that is
 //! cut short leaves no log record on some destinations alone (`settle`), and nothing is put to a repository before every
 //! destination that counts has what came before (`complete`). A repository may be kept at some of those alone that nobody waits
-//! for (`placing`). Reads from the first that can answer, and never calls an object
-//! absent while a required destination has not said so.
+//! for, and have to be on more of them than others before they are acknowledged (`placing`, `copies`). Reads from the first that
+//! can answer, and never calls an object absent while a required destination has not said so.
 
 mod complete;
+pub mod copies;
 mod courier;
 mod error;
 mod failures;
@@ -19,7 +20,7 @@ pub mod queue;
 mod remove;
 mod settle;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::destination::{
     ByteRange, Destination, DestinationError, DestinationName, LockState, ObjectKey, ObjectList,
     ObjectRead, PutOutcome,
 };
+use crate::fan_out::complete::Compared;
 use crate::fan_out::failures::Failures;
 use crate::fan_out::followers::Followers;
 use crate::fan_out::patience::patiently;
@@ -60,7 +62,7 @@ pub struct Placement {
 pub struct FanOutPolicy {
     /// What data packs leave free on each required destination that tells its free space.
     pub reserve_bytes: u64,
-    /// On how many destinations an object must be, the required ones among them.
+    /// On how many destinations an object must be at least, the required ones among them; a repository may ask for more.
     pub copies_min: usize,
     /// For how long a destination that fails is tried again before that is an answer.
     pub patience: Duration,
@@ -86,7 +88,7 @@ pub struct FanOut {
     policy: FanOutPolicy,
     spool: Arc<Spool>,
     /// Repositories that every destination has, as far as it counts.
-    complete: Mutex<HashSet<RepositoryId>>,
+    complete: Mutex<HashMap<RepositoryId, Compared>>,
 }
 
 /// How a destination is doing.
@@ -148,7 +150,7 @@ impl FanOut {
         })
     }
 
-    fn complete(&self) -> MutexGuard<'_, HashSet<RepositoryId>> {
+    fn complete(&self) -> MutexGuard<'_, HashMap<RepositoryId, Compared>> {
         self.complete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,7 +175,7 @@ impl FanOut {
     }
 
     /// Stores an object everywhere. `Created` and `ExistsSame` mean durable on every required destination, on as many of
-    /// all as the policy asks for, and on its way to the others.
+    /// all as the policy and the repository ask for, and on its way to the others.
     pub async fn put(
         &self,
         key: &ObjectKey,
@@ -202,13 +204,12 @@ impl FanOut {
         let decided = self.put_on(arbiter, key, source, policy).await?;
         let rest = self.put_on(others, key, source, policy).await?;
         if let Some(followers) = &self.followers {
-            let wanted = policy.copies_min.saturating_sub(self.required.len());
+            let required = self.required.len();
+            let is_awaited = self.asked(followers, key.repository)?.copies > required;
             // After the required ones: what is queued can be read there.
-            followers.take(key, source, wanted > 0).await?;
-            let stored = self.required.len();
-            followers
-                .wait_for(key, source, stored, wanted, policy)
-                .await?;
+            followers.take(key, source, is_awaited).await?;
+            followers.wait_for(key, source, required, policy).await?;
+            self.check_followers(followers, key.repository).await?;
         }
         // Healing a destination that missed it is "created" too; all alike is "the same".
         let created = [decided, rest].contains(&Some(PutOutcome::Created));

@@ -2,6 +2,8 @@
 //! one that is named again counts once it was filled.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+#[path = "placing/copies.rs"]
+mod copies;
 mod support;
 
 use std::collections::HashMap;
@@ -12,7 +14,8 @@ use append_server::clock::SystemClock;
 use append_server::destination::faults::{FailWhen, FaultPlan, FaultyDestination};
 use append_server::destination::memory::MemoryDestination;
 use append_server::destination::{Destination, DestinationName, ObjectKey};
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::copies::{AskedBy, CopiesAsked};
+use append_server::fan_out::queue::placing::{Keeping, KeptAt};
 use append_server::fan_out::{FanOut, FanOutError, FanOutPolicy, FanOutTools, Placement};
 use append_server::grants::{PlacingGrant, RemovalGrant, RepairGrant};
 use append_server::io_faults::IoFaults;
@@ -20,7 +23,8 @@ use append_server::removals::{Proof, RemovalPolicy, Removals};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use formats::ids::{PackId, RepositoryId};
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{DestinationStates, Placed, Placing, RefusalKind};
+use formats::wire::placing::{AskedPlaces, Copies, Placing};
+use formats::wire::upload::{DestinationStates, Placed, RefusalKind};
 use rustix::io::Errno;
 use support::{BenchOptions, REPOSITORY, destination_name, start};
 use tempfile::TempDir;
@@ -49,6 +53,15 @@ impl Setup {
 
     /// A server as after a restart, with what the one before has noted.
     fn server(&self, places: &[Place], copies_min: usize) -> FanOut {
+        self.server_with_patience(places, copies_min, Duration::from_secs(20))
+    }
+
+    fn server_with_patience(
+        &self,
+        places: &[Place],
+        copies_min: usize,
+        patience: Duration,
+    ) -> FanOut {
         let placements = places.iter().map(|(destination, required)| Placement {
             destination: Arc::clone(destination),
             required: *required,
@@ -56,7 +69,7 @@ impl Setup {
         let policy = FanOutPolicy {
             reserve_bytes: 0,
             copies_min,
-            patience: Duration::from_secs(20),
+            patience,
         };
         let tools = FanOutTools {
             queue: self.dir.path().join("deliveries.sqlite"),
@@ -109,8 +122,13 @@ fn these(names: &[&str]) -> KeptAt {
 }
 
 async fn place(server: &FanOut, kept_at: KeptAt) -> Result<(), FanOutError> {
+    ask(server, kept_at, Copies::Floor).await
+}
+
+async fn ask(server: &FanOut, kept_at: KeptAt, copies: Copies) -> Result<(), FanOutError> {
     let grant = PlacingGrant::of_this_process();
-    server.place(vec![REPOSITORY], kept_at, grant).await
+    let keeping = Keeping { kept_at, copies };
+    server.place(vec![REPOSITORY], keeping, grant).await
 }
 
 fn placed(server: &FanOut, of: Option<RepositoryId>) -> Vec<Placed> {
@@ -187,7 +205,10 @@ async fn what_is_left_out_gets_nothing_after_a_restart_either_and_nothing_waits_
         matches!(
             &refused,
             Err(FanOutError::KeptAtTooFew {
-                copies_min: 2,
+                asked: CopiesAsked {
+                    copies: 2,
+                    by: AskedBy::MinCopies
+                },
                 destinations: 1
             })
         ),
@@ -406,7 +427,10 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
         let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         Placing {
             repositories: vec![REPOSITORY],
-            destinations: names,
+            asked: Some(AskedPlaces {
+                destinations: names,
+                copies: Copies::Floor,
+            }),
         }
         .encode()
     };
@@ -442,6 +466,25 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
         assert_eq!(answer.status, 204, "{answer:?}");
         assert_eq!(placed().await, [kept, expected], "{names:?}");
     }
+    // It asks for more than there are, and then nobody writes to it any more.
+    let asking = |asked| {
+        let repositories = vec![REPOSITORY];
+        Placing {
+            repositories,
+            asked,
+        }
+        .encode()
+    };
+    let three = asking(Some(AskedPlaces {
+        destinations: None,
+        copies: Copies::AtLeast(3),
+    }));
+    let refused = control.request("POST", "/v1/placing", &[], &three).await;
+    assert_eq!(refused.refusal(), RefusalKind::Malformed);
+    let mut control = bench.control().await;
+    let none = asking(None);
+    let answer = control.request("POST", "/v1/placing", &[], &none).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
     for bad in [&placing(Some(&["../far"]))[..], b"garbage", b""] {
         let answer = bench
             .control()

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use append_server::destination::DestinationName;
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::Keeping;
 use append_server::places::Place;
 use bytes::Bytes;
 use formats::ids::{CoordinatorId, PackId, RecordId};
@@ -316,13 +316,13 @@ impl Coordinator {
         &self.bundles
     }
 
-    fn request<'a>(&'a self, name: &'a str, kept_at: &'a KeptAt) -> RepositoryRequest<'a> {
+    fn request<'a>(&'a self, name: &'a str, keeping: &'a Keeping) -> RepositoryRequest<'a> {
         RepositoryRequest {
             name,
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: self.clock.now(),
-            kept_at,
+            keeping,
         }
     }
 
@@ -331,7 +331,7 @@ impl Coordinator {
         self.keyring.may_write()?;
         let name = host.repository.to_string();
         let mut state = self.state.lock().await;
-        let kept_at = self.config.kept_at(host);
+        let keeping = self.config.keeping(host);
         // Users may have been derived since this was opened.
         let is_there = state
             .repository(&name)?
@@ -342,7 +342,7 @@ impl Coordinator {
         };
         let request = RepositoryRequest {
             bundles: &bundles,
-            ..self.request(&name, &kept_at)
+            ..self.request(&name, &keeping)
         };
         let repository = create_or_open(&request, &self.storage, &mut state).await?;
         drop(state);
@@ -429,7 +429,7 @@ impl Coordinator {
 
     async fn open_repository(&self, name: &str) -> Result<Option<Repository>, OpenError> {
         let state = self.state.lock().await;
-        let request = self.request(name, &KeptAt::Everywhere);
+        let request = self.request(name, &Keeping::PLAIN);
         let repository = open(&request, &self.storage, &state).await?;
         Ok(repository)
     }

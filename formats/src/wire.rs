@@ -5,6 +5,7 @@ pub mod control;
 pub mod facts;
 pub mod framing;
 pub mod handshake;
+pub mod placing;
 pub mod start;
 pub mod streams;
 pub mod surroundings;

@@ -35,9 +35,10 @@ use formats::seal::run_header::{Purpose, RunHeader};
 use formats::wire::control::{Bitmap, FromAgent, FromCoordinator};
 use formats::wire::framing::frame_length;
 use formats::wire::handshake::{Opening, agent_proof, proof_is_good, server_proof};
+use formats::wire::placing::Placing;
 use formats::wire::start::Transport;
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
     RemovalReport, Stored,
 };
 
@@ -739,17 +740,25 @@ fn describe_wire(name: &str, bytes: &[u8]) -> String {
             )
         }
         "destination_states" => describe_destinations(bytes),
-        "placing" => {
-            let placing = Placing::decode(bytes).expect("a body");
-            let repositories = list(&placing.repositories, ToString::to_string);
-            format!("{repositories} at {:?}", placing.destinations)
-        }
+        "placing" => describe_placing(bytes),
         "object_page" => {
             let page = ObjectPage::decode(bytes).expect("a body");
             let objects = list(&page.objects, |(name, bytes)| format!("{name} of {bytes}"));
             format!("{objects} more {}", page.more)
         }
         _ => describe_repair(name, bytes),
+    }
+}
+
+fn describe_placing(bytes: &[u8]) -> String {
+    let placing = Placing::decode(bytes).expect("a body");
+    let repositories = list(&placing.repositories, ToString::to_string);
+    match placing.asked {
+        Some(asked) => format!(
+            "{repositories} at {:?} on {:?}",
+            asked.destinations, asked.copies
+        ),
+        None => format!("{repositories} as before"),
     }
 }
 

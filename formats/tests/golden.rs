@@ -38,8 +38,9 @@ use formats::seal::run_header::{Purpose, RunHeader};
 use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{Opening, agent_proof, server_proof};
+use formats::wire::placing::Placing;
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
     RemovalReport, Stored,
 };
 

@@ -36,12 +36,13 @@ use formats::wire::control::{
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
+use formats::wire::placing::{AskedPlaces, Copies, Placing};
 use formats::wire::start::{AgentLimits, FsSnapshot, Rules, Start, Transport};
 use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
-    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Placed, Placing, Queued, Refusal, RefusalKind, Stored,
+    ConditionalWrites, DESTINATIONS_MAX, DestinationState, DestinationStates, HealedObject,
+    LockOutcome, LockedObject, ObjectPage, OpenRun, Placed, Queued, Refusal, RefusalKind, Stored,
     TriedWrites,
 };
 
@@ -904,6 +905,28 @@ fn bodies_of_the_append_server_round_trip() {
 }
 
 #[test]
+fn how_repositories_are_kept_round_trips() {
+    let repositories = proptest::collection::btree_set(any::<[u8; 16]>(), 0..9);
+    let names = proptest::option::of(proptest::collection::btree_set("[a-z0-9._-]{1,64}", 0..9));
+    let copies = prop_oneof![
+        Just(Copies::Floor),
+        (1..=DESTINATIONS_MAX).prop_map(Copies::AtLeast),
+        Just(Copies::All),
+    ];
+    let asked = proptest::option::of((names, copies));
+    check((repositories, asked), |(repositories, asked)| {
+        let placing = Placing {
+            repositories: repositories.into_iter().map(RepositoryId).collect(),
+            asked: asked.map(|(names, copies)| AskedPlaces {
+                destinations: names.map(|names| names.into_iter().collect()),
+                copies,
+            }),
+        };
+        assert_eq!(Placing::decode(&placing.encode()), Ok(placing));
+    });
+}
+
+#[test]
 fn what_the_append_server_says_of_destinations_and_runs_round_trips() {
     let state = (
         text(),
@@ -933,15 +956,6 @@ fn what_the_append_server_says_of_destinations_and_runs_round_trips() {
                 });
         let states = DestinationStates(states.collect());
         assert_eq!(DestinationStates::decode(&states.encode()), Ok(states));
-    });
-    let repositories = proptest::collection::btree_set(any::<[u8; 16]>(), 0..9);
-    let names = proptest::option::of(proptest::collection::btree_set("[a-z0-9._-]{1,64}", 0..9));
-    check((repositories, names), |(repositories, names)| {
-        let placing = Placing {
-            repositories: repositories.into_iter().map(RepositoryId).collect(),
-            destinations: names.map(|names| names.into_iter().collect()),
-        };
-        assert_eq!(Placing::decode(&placing.encode()), Ok(placing));
     });
     check(any::<(u64, u64)>(), |(objects, bytes)| {
         let queued = Queued { objects, bytes };

@@ -1,4 +1,4 @@
-//! Where repositories are kept, as the coordinator's configuration says it.
+//! How repositories are kept, as the coordinator's configuration says it.
 
 use std::sync::Arc;
 
@@ -6,14 +6,15 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use formats::limits::SMALL_BODY_BYTES_MAX;
-use formats::wire::upload::{Placing, RefusalKind};
+use formats::wire::placing::{AskedPlaces, Placing};
+use formats::wire::upload::RefusalKind;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 
 use crate::answer::{self, fan_out_kind};
 use crate::control::{Control, small};
 use crate::destination::ParseDestinationNameError;
-use crate::fan_out::queue::placing::KeptAt;
+use crate::fan_out::queue::placing::{Keeping, KeptAt};
 use crate::grants::PlacingGrant;
 
 /// `POST /v1/placing`.
@@ -30,21 +31,28 @@ pub(super) async fn place(
         Ok(placing) => placing,
         Err(error) => return small(answer::failed(&error, RefusalKind::Malformed)),
     };
-    let kept_at = match kept_at(placing.destinations) {
-        Ok(kept_at) => kept_at,
+    let (fan_out, repositories) = (&control.fan_out, placing.repositories);
+    let placed = match placing.asked.map(keeping).transpose() {
+        Ok(Some(keeping)) => fan_out.place(repositories, keeping, grant).await,
+        Ok(None) => fan_out.place_as_before(repositories, grant).await,
         Err(error) => return small(answer::failed(&error, RefusalKind::Malformed)),
     };
-    let placed = control.fan_out.place(placing.repositories, kept_at, grant);
-    match placed.await {
+    match placed {
         Ok(()) => small(answer::done(StatusCode::NO_CONTENT)),
         Err(error) => small(answer::failed(&error, fan_out_kind(&error))),
     }
 }
 
-fn kept_at(names: Option<Vec<String>>) -> Result<KeptAt, ParseDestinationNameError> {
-    let Some(names) = names else {
-        return Ok(KeptAt::Everywhere);
+fn keeping(asked: AskedPlaces) -> Result<Keeping, ParseDestinationNameError> {
+    let kept_at = match &asked.destinations {
+        None => KeptAt::Everywhere,
+        Some(names) => {
+            let names = names.iter().map(|name| name.parse());
+            KeptAt::These(names.collect::<Result<_, _>>()?)
+        }
     };
-    let names = names.iter().map(|name| name.parse());
-    names.collect::<Result<_, _>>().map(KeptAt::These)
+    Ok(Keeping {
+        kept_at,
+        copies: asked.copies,
+    })
 }

@@ -24,6 +24,15 @@ const COMPARED: [ObjectKind; 3] = [ObjectKind::Config, ObjectKind::Keys, ObjectK
 /// A destination and the names that it has, or will have without anybody's doing.
 type Held<'a> = (&'a dyn Destination, BTreeSet<ObjectName>);
 
+/// How a repository was found alike on the destinations that count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compared {
+    /// How many copies were asked for then: for more of them, followers count that did not.
+    copies: usize,
+    /// Whether a follower that counts did not answer.
+    was_silent: bool,
+}
+
 impl FanOut {
     /// Whether a repository can be written to: nothing of it is stored by halves, and every destination that counts has
     /// what the others have.
@@ -37,30 +46,64 @@ impl FanOut {
         let Some(followers) = &self.followers else {
             return Ok(());
         };
-        self.check_kept(followers, repository)?;
+        let asked = self.check_kept(followers, repository)?;
         followers
             .wait_until_filled(repository, self.policy.patience)
             .await?;
-        if self.complete().contains(&repository) {
+        let compared = self.complete().get(&repository).copied();
+        if compared.is_some_and(|compared| compared.copies >= asked.copies) {
             return Ok(());
         }
+        let compared = self.compare_patiently(followers, repository).await?;
+        self.complete().insert(repository, compared);
+        Ok(())
+    }
+
+    /// The same once followers have taken something: one that did not answer before may have come back without what came before
+    /// that.
+    pub(super) async fn check_followers(
+        &self,
+        followers: &Followers,
+        repository: RepositoryId,
+    ) -> Result<(), FanOutError> {
+        let copies = self.asked(followers, repository)?.copies;
+        let compared = self.complete().get(&repository).copied();
+        let is_sure =
+            compared.is_some_and(|compared| !compared.was_silent && compared.copies >= copies);
+        if copies <= self.required.len() || is_sure {
+            return Ok(());
+        }
+        self.complete().remove(&repository);
+        let compared = self.compare_patiently(followers, repository).await?;
+        let compared = Compared {
+            was_silent: false, // One that takes objects and does not list them in time is slow.
+            ..compared
+        };
+        self.complete().insert(repository, compared);
+        Ok(())
+    }
+
+    async fn compare_patiently(
+        &self,
+        followers: &Followers,
+        repository: RepositoryId,
+    ) -> Result<Compared, FanOutError> {
         let may_pass = |error: &FanOutError| matches!(error, FanOutError::Read(source) if source.is_retryable());
         let compare = || self.compare(followers, repository);
         let compared = patiently(self.policy.patience, may_pass, compare).await;
         compared.map_err(|error| match error {
             FanOutError::Read(source) => FanOutError::NotSeen { repository, source },
             error => error,
-        })?;
-        self.complete().insert(repository);
-        Ok(())
+        })
     }
 
+    /// Refuses where one lacks what another has.
     async fn compare(
         &self,
         followers: &Followers,
         repository: RepositoryId,
-    ) -> Result<(), FanOutError> {
-        let mut held = self.held(followers, repository).await?;
+    ) -> Result<Compared, FanOutError> {
+        let (mut held, compared) = self.held(followers, repository).await?;
         // After they were listed: what is on its way there had its intent before.
         for intent in followers.intents(repository)? {
             for (_, names) in &mut held {
@@ -93,7 +136,7 @@ impl FanOut {
                 });
             }
         }
-        Ok(())
+        Ok(compared)
     }
 
     /// What every required destination has, and every follower that copies are counted on and that answers.
@@ -101,14 +144,19 @@ impl FanOut {
         &'a self,
         followers: &'a Followers,
         repository: RepositoryId,
-    ) -> Result<Vec<Held<'a>>, FanOutError> {
-        let counted = if self.policy.copies_min > self.required.len() {
-            followers.kept(repository)?.counted
-        } else {
-            Vec::new()
+    ) -> Result<(Vec<Held<'a>>, Compared), FanOutError> {
+        let kept = followers.kept(repository)?;
+        let asked = kept.asked(self.required.len(), self.policy.copies_min);
+        let counted = match asked.copies > self.required.len() {
+            true => kept.counted,
+            false => Vec::new(),
+        };
+        let mut compared = Compared {
+            copies: asked.copies,
+            was_silent: false,
         };
         if self.required.len() + counted.len() < 2 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), compared));
         }
         let required = join_all(self.required.iter().map(|destination| async {
             let names = names_on(destination.as_ref(), repository).await?;
@@ -123,12 +171,13 @@ impl FanOut {
         }));
         let (required, counted) = tokio::join!(required, counted);
         let mut held = required.into_iter().collect::<Result<Vec<_>, _>>()?;
+        compared.was_silent = counted.iter().any(Option::is_none);
         for (destination, mut names) in counted.into_iter().flatten() {
             let pending = followers.every_pending(destination.name(), repository)?;
             names.extend(pending);
             held.push((destination, names));
         }
-        Ok(held)
+        Ok((held, compared))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use formats::ids::{PackId, RepositoryId};
 
 use crate::destination::{DestinationError, DestinationName, ObjectKey};
+use crate::fan_out::copies::CopiesAsked;
 use crate::fan_out::queue::QueueError;
 use crate::spool::SpoolError;
 
@@ -59,18 +60,18 @@ pub enum FanOutError {
         source: Box<FanOutError>,
     },
     /// Too few destinations have it in all.
-    #[error("{key} is on {stored} destinations after {} seconds, and min_copies = {copies_min}; behind are: {behind}", waited.as_secs())]
+    #[error("{key} is on {stored} destinations after {} seconds, and {asked}; behind are: {behind}", waited.as_secs())]
     TooFewCopies {
         /// What.
         key: ObjectKey,
         /// How many have it.
         stored: usize,
         /// How many are needed.
-        copies_min: usize,
+        asked: CopiesAsked,
         /// For how long they were waited for.
         waited: Duration,
         /// The others, and what is wrong with them.
-        behind: String,
+        behind: Box<str>,
     },
     /// The reserve for the log would be used up.
     #[error(
@@ -152,12 +153,12 @@ pub enum FanOutError {
     },
     /// More copies are asked for than there are destinations that a repository is kept at.
     #[error(
-        "min_copies = {copies_min} asks for more copies than there are destinations that the repository is kept at \
+        "{asked} asks for more copies than there are destinations that the repository is kept at \
          ({destinations}): name more of them in `destinations`, or ask for fewer"
     )]
     KeptAtTooFew {
         /// What is asked for.
-        copies_min: usize,
+        asked: CopiesAsked,
         /// How many there are.
         destinations: usize,
     },

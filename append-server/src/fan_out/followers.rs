@@ -265,24 +265,25 @@ impl Followers {
         }
     }
 
-    /// Waits until so many of the followers that count have the object.
+    /// Waits until so many of the followers that count have the object as are asked for beside those that are waited for anyway,
+    /// and have it. What is asked for may change meanwhile.
     pub(super) async fn wait_for(
         &self,
         key: &ObjectKey,
         source: &SpooledObject,
-        stored: usize,
-        wanted: usize,
+        required: usize,
         policy: FanOutPolicy,
     ) -> Result<(), FanOutError> {
-        if wanted == 0 {
-            return Ok(());
-        }
         let deadline = Instant::now() + policy.patience;
         loop {
             // Listening before looking: what is delivered in between is not missed.
             let delivered = self.delivered.notified();
-            let mut behind = Vec::new();
             let kept = self.kept(key.repository)?;
+            let asked = kept.asked(required, policy.copies_min);
+            if asked.copies <= required {
+                return Ok(());
+            }
+            let mut behind = Vec::new();
             for courier in &kept.counted {
                 let name = courier.destination.name();
                 if self.queue.is_pending(name, key)? {
@@ -292,17 +293,21 @@ impl Followers {
                     behind.push(format!("{name} ({problem})"));
                 }
             }
-            let have = kept.counted.len() - behind.len();
-            if have >= wanted {
+            let stored = required + kept.counted.len() - behind.len();
+            if stored >= asked.copies {
                 return Ok(());
+            }
+            for courier in &kept.unfilled {
+                let name = courier.destination.name();
+                behind.push(format!("{name} (not filled)"));
             }
             if tokio::time::timeout_at(deadline, delivered).await.is_err() {
                 return Err(FanOutError::TooFewCopies {
                     key: key.clone(),
-                    stored: stored + have,
-                    copies_min: policy.copies_min,
+                    stored,
+                    asked,
                     waited: policy.patience,
-                    behind: behind.join(", "),
+                    behind: behind.join(", ").into(),
                 });
             }
         }

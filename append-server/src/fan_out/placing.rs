@@ -1,16 +1,19 @@
-//! Which followers a repository is kept at. Those that are left out are brought nothing and count for nothing; one that is named
-//! again counts once it was filled. Destinations that are waited for take every repository, whatever is said here.
+//! Which followers a repository is kept at, and on how many destinations its objects must be. Followers that are left out are
+//! brought nothing and count for nothing; one that is named again counts once it was filled. Destinations that are waited for take
+//! every repository, whatever is said here, and no repository goes below the server's own `min_copies`.
 
 use std::sync::Arc;
 
 use formats::ids::RepositoryId;
+use formats::wire::placing::Copies;
 use formats::wire::upload::Placed;
 
 use crate::destination::{DestinationName, ObjectKey};
+use crate::fan_out::copies::CopiesAsked;
 use crate::fan_out::courier::Courier;
 use crate::fan_out::followers::Followers;
 use crate::fan_out::queue::QueueError;
-use crate::fan_out::queue::placing::KeptAt;
+use crate::fan_out::queue::placing::Keeping;
 use crate::fan_out::{FanOut, FanOutError};
 use crate::grants::PlacingGrant;
 
@@ -21,28 +24,73 @@ pub(super) struct Kept<'a> {
     pub(super) counted: Vec<&'a Arc<Courier>>,
     /// Those that were left out, and were not filled since.
     pub(super) unfilled: Vec<&'a Arc<Courier>>,
+    /// What is asked for the repository.
+    copies: Copies,
 }
 
 impl Kept<'_> {
     fn count(&self) -> usize {
         self.counted.len() + self.unfilled.len()
     }
+
+    /// On how many destinations an object must be, where so many are waited for.
+    pub(super) fn asked(&self, required: usize, floor: usize) -> CopiesAsked {
+        CopiesAsked::of(self.copies, required + self.count(), floor)
+    }
 }
 
 impl FanOut {
-    /// Says where repositories are kept, from now on and for good.
+    /// Says how repositories are kept, from now on and for good.
     pub async fn place(
         &self,
         repositories: Vec<RepositoryId>,
-        kept_at: KeptAt,
+        keeping: Keeping,
         _grant: PlacingGrant,
     ) -> Result<(), FanOutError> {
         let Some(followers) = &self.followers else {
-            return Ok(()); // There is one destination, which takes everything.
+            // There is one destination, which takes everything.
+            return self.check_reach(0, keeping.copies);
         };
-        let kept = followers.names().filter(|name| kept_at.names(name));
-        self.check_reach(kept.count())?;
-        followers.place(repositories, kept_at).await
+        let kept = followers.names().filter(|name| keeping.kept_at.names(name));
+        self.check_reach(kept.count(), keeping.copies)?;
+        followers.place(repositories, keeping).await
+    }
+
+    /// Says that nobody writes to repositories any more: nothing more is asked for them than for any other. Where they stay on
+    /// fewer destinations than that, which nobody could mend, they are kept everywhere.
+    pub async fn place_as_before(
+        &self,
+        repositories: Vec<RepositoryId>,
+        _grant: PlacingGrant,
+    ) -> Result<(), FanOutError> {
+        let Some(followers) = &self.followers else {
+            return Ok(());
+        };
+        let mut short = Vec::new();
+        for repository in &repositories {
+            let kept = followers.kept(*repository)?.count();
+            if self.check_reach(kept, Copies::Floor).is_err() {
+                tracing::warn!(%repository, "is kept on fewer destinations than min_copies says, and everywhere from now on");
+                short.push(*repository);
+            }
+        }
+        followers
+            .write(move |queue| queue.forget_copies(&repositories))
+            .await?;
+        match short.is_empty() {
+            true => Ok(()),
+            false => followers.place(short, Keeping::PLAIN).await,
+        }
+    }
+
+    /// On how many destinations an object of a repository must be.
+    pub(super) fn asked(
+        &self,
+        followers: &Followers,
+        repository: RepositoryId,
+    ) -> Result<CopiesAsked, FanOutError> {
+        let kept = followers.kept(repository)?;
+        Ok(kept.asked(self.required.len(), self.policy.copies_min))
     }
 
     /// Whether a destination is left out of a repository.
@@ -69,14 +117,16 @@ impl FanOut {
         }
     }
 
-    /// Refuses where as many copies as the policy asks for can never be, or not before somebody fills a destination.
+    /// Refuses where as many copies as are asked for can never be, or not before somebody fills a destination; says how many
+    /// those are.
     pub(super) fn check_kept(
         &self,
         followers: &Followers,
         repository: RepositoryId,
-    ) -> Result<(), FanOutError> {
+    ) -> Result<CopiesAsked, FanOutError> {
         let kept = followers.kept(repository)?;
-        self.check_reach(kept.count())?;
+        self.check_reach(kept.count(), kept.copies)?;
+        let asked = kept.asked(self.required.len(), self.policy.copies_min);
         let required = self.required.iter().map(|destination| destination.name());
         for name in required {
             if followers.queue.unfilled(name, repository)?.is_some() {
@@ -84,9 +134,9 @@ impl FanOut {
                 return Err(FanOutError::Unfilled { name, repository });
             }
         }
-        let is_short = self.required.len() + kept.counted.len() < self.policy.copies_min;
+        let is_short = self.required.len() + kept.counted.len() < asked.copies;
         match kept.unfilled.first().filter(|_| is_short) {
-            None => Ok(()),
+            None => Ok(asked),
             Some(courier) => Err(FanOutError::Unfilled {
                 name: courier.destination.name().clone(),
                 repository,
@@ -94,12 +144,13 @@ impl FanOut {
         }
     }
 
-    fn check_reach(&self, kept: usize) -> Result<(), FanOutError> {
+    fn check_reach(&self, kept: usize, copies: Copies) -> Result<(), FanOutError> {
         let destinations = self.required.len() + kept;
-        match destinations < self.policy.copies_min {
+        let asked = CopiesAsked::of(copies, destinations, self.policy.copies_min);
+        match destinations < asked.copies {
             false => Ok(()),
             true => Err(FanOutError::KeptAtTooFew {
-                copies_min: self.policy.copies_min,
+                asked,
                 destinations,
             }),
         }
@@ -116,10 +167,10 @@ impl Followers {
     async fn place(
         &self,
         repositories: Vec<RepositoryId>,
-        kept_at: KeptAt,
+        keeping: Keeping,
     ) -> Result<(), FanOutError> {
         let names: Vec<DestinationName> = self.names().cloned().collect();
-        let placing = self.write(move |queue| queue.place(&repositories, &kept_at, &names));
+        let placing = self.write(move |queue| queue.place(&repositories, &keeping, &names));
         for change in placing.await? {
             let (repository, destination) = (change.repository, change.destination);
             match change.is_kept {
@@ -138,13 +189,13 @@ impl Followers {
         Ok(())
     }
 
-    /// Where a repository is kept.
+    /// How a repository is kept.
     pub(super) fn kept(&self, repository: RepositoryId) -> Result<Kept<'_>, QueueError> {
-        let placed = self.queue.kept_at(repository)?;
+        let placed = self.queue.keeping(repository)?;
         let (mut counted, mut unfilled) = (Vec::new(), Vec::new());
         for courier in &self.couriers {
             let name = courier.destination.name();
-            if !placed.names(name) {
+            if !placed.kept_at.names(name) {
                 continue;
             }
             match self.queue.unfilled(name, repository)? {
@@ -152,7 +203,11 @@ impl Followers {
                 Some(_) => unfilled.push(courier),
             }
         }
-        Ok(Kept { counted, unfilled })
+        Ok(Kept {
+            counted,
+            unfilled,
+            copies: placed.copies,
+        })
     }
 
     /// Whether a destination has a repository; without one, whether it has each that is to be there.
@@ -161,19 +216,8 @@ impl Followers {
         name: &DestinationName,
         of: Option<RepositoryId>,
     ) -> Result<Placed, QueueError> {
-        let is_unfilled = match of {
-            Some(repository) if self.leaves_out(name, repository)? => return Ok(Placed::LeftOut),
-            Some(repository) => self.queue.unfilled(name, repository)?.is_some(),
-            None => {
-                let follows = self.names().any(|follower| follower == name);
-                let kept_at = self.queue.unfilled_kept_at(name)?;
-                kept_at.iter().any(|kept| !follows || kept.names(name))
-            }
-        };
-        Ok(match is_unfilled {
-            true => Placed::Unfilled,
-            false => Placed::Kept,
-        })
+        let follows = self.names().any(|follower| follower == name);
+        self.queue.placed(name, follows, of)
     }
 
     /// Whether one of them is left out of a repository.

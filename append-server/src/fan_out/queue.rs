@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
 
 use crate::destination::{DestinationName, ObjectKey, ObjectList};
 
@@ -43,6 +43,10 @@ const SCHEMA: &str = "
         repository TEXT PRIMARY KEY,
         destinations TEXT NOT NULL -- the names of those that it is kept at, with blanks between them
     );
+    CREATE TABLE IF NOT EXISTS copies (
+        repository TEXT PRIMARY KEY,
+        at_least INTEGER -- on how many destinations an object must be; without a number on every one that it is kept at
+    );
     CREATE TABLE IF NOT EXISTS unfilled (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         repository TEXT NOT NULL,
@@ -54,11 +58,13 @@ const SCHEMA: &str = "
 /// The usual name of its file.
 pub const QUEUE_FILE: &str = "deliveries.sqlite";
 
-/// The version of the schema above. Version 1 had no intents, version 2 no placing.
-const VERSION: i64 = 3;
+/// The version of the schema above. Version 1 had no intents, version 2 no placing, version 3 no copies.
+const VERSION: i64 = 4;
 
 /// How long a write waits for a reader of the same database.
 const BUSY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long one waits who only looks.
+const READ_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The queue of one server's deliveries.
 #[derive(Debug)]
@@ -167,6 +173,30 @@ impl Queue {
                     found,
                 });
             }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            database: Mutex::new(database),
+        })
+    }
+
+    /// Opens a queue that is there, changing nothing, to look at what another process does with it; one of an earlier version is
+    /// refused, too.
+    pub fn open_to_read(path: &Path) -> Result<Self, QueueError> {
+        let fail = |source| QueueError::Database {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let database = Connection::open_with_flags(path, flags).map_err(fail)?;
+        database.busy_timeout(READ_DEADLINE).map_err(fail)?;
+        let found: i64 = database
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(fail)?;
+        if found != VERSION {
+            let path = path.to_owned();
+            return Err(QueueError::Version { path, found });
         }
         Ok(Self {
             path: path.to_owned(),

@@ -15,7 +15,8 @@ only read are taken over from the repositories. Nothing is written to the destin
 A hosts.toml that is in DIR already is kept, and gives repositories their names;
 without one, a hosts.toml with the hosts of the snapshots is written. Where hosts
 are kept at destinations, --set name=NAME gives this one the name that it had. A list
-with others becomes a comment: the file as it was is hosts.toml.before then.
+with others, and a `commit` on more than one, become comments: the file as it was is
+hosts.toml.before then.
 
 With --user and --key-file in the place of the kit, DIR gets that user's keys and what
 they allow: with those of `key derive`, everything is read and nothing is written. What is

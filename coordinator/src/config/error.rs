@@ -10,6 +10,7 @@ use append_server::places::PlaceError;
 use append_server::places::table::KeyError;
 use append_server::quantity::QuantityError;
 use formats::object::UserName;
+use formats::wire::upload::DESTINATIONS_MAX;
 
 use crate::config::address::AddressError;
 use crate::config::cpu_limit::ParseCpuLimitError;
@@ -412,6 +413,38 @@ pub enum ValueError {
         "hosts {host} and {other} share repository {repository:?} and have different `destinations`: give both the same"
     )]
     KeptElsewhere {
+        /// The later one.
+        host: String,
+        /// The earlier one.
+        other: String,
+        /// What they share.
+        repository: String,
+    },
+    /// `commit` is none of its values.
+    #[error(
+        "{text} is no number of destinations: write \"any\", \"all\", or a number from 1 to {DESTINATIONS_MAX}"
+    )]
+    NoCommit {
+        /// What was written.
+        text: String,
+    },
+    /// `commit` asks for more destinations than a host is kept at.
+    #[error(
+        "asks for {copies} destinations, and host {host} is kept at {left}, the required ones among them: name more in its `destinations`, add one to coordinator.toml, or ask for fewer"
+    )]
+    CommitTooMany {
+        /// How many are asked for.
+        copies: u64,
+        /// A host that it holds for.
+        host: String,
+        /// How many it is kept at.
+        left: usize,
+    },
+    /// Hosts of one repository that ask for different numbers of copies.
+    #[error(
+        "hosts {host} and {other} share repository {repository:?} and have different `commit`: give both the same"
+    )]
+    OtherCommit {
         /// The later one.
         host: String,
         /// The earlier one.

@@ -8,6 +8,7 @@ use append_server::destination::DestinationName;
 use append_server::quantity::Span;
 
 use crate::config::address::{Address, LoginUser};
+use crate::config::commit_setting::Commit;
 use crate::config::cpu_limit::CpuLimit;
 use crate::config::error::{ConfigErrors, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
@@ -65,6 +66,8 @@ pub struct Host {
     pub tags: Vec<Tag>,
     /// The destinations that are named for it, besides the required ones; without it every one.
     pub destinations: Option<Vec<DestinationName>>,
+    /// On how many of those that it is kept at its objects must be before they are acknowledged.
+    pub commit: Commit,
     /// Which snapshots stay; without any rule all, and prune refuses.
     pub keep: Option<Keep>,
     /// How many of the last verified snapshots are never dropped.
@@ -218,6 +221,10 @@ pub(super) fn merge(
         destinations: layers
             .pick(|table| &table.destinations)
             .map(|list| list.names()),
+        commit: layers
+            .pick(|table| &table.commit)
+            .map(|setting| setting.commit)
+            .unwrap_or_default(),
         keep: layers.pick(|table| &table.keep),
         keep_floor: layers
             .pick(|table| &table.keep_floor)

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::commit_setting::CommitSetting;
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::host::{Descent, Host, JUMPS_MAX, Jump, Login, merge, merge_login};
 use crate::config::layers::{Layers, SharedTables};
@@ -157,16 +158,34 @@ fn check_destinations(
     if errors.count() > before {
         return;
     }
-    let mut first = BTreeMap::new();
+    let (mut first, mut refused) = (BTreeMap::new(), BTreeSet::new());
     for draft in drafts.values() {
         // What is not backed up is kept nowhere.
         if draft.host.paths.is_empty() {
             continue;
         }
+        if let Some((source, commit)) = commit_of(draft, shared)
+            && let Some(reason) = known.check_commit(&draft.host, commit)
+            && refused.insert((source.file(), commit.span.start))
+        {
+            ValueReader::new(source, errors).refuse(&commit.span, reason);
+        }
         if let Some(reason) = known.check_shared(&draft.host, &mut first) {
             ValueReader::new(draft.source, errors).refuse(&draft.name_span, reason);
         }
     }
+}
+
+/// The `commit` that holds for a host, and the file that it is in.
+fn commit_of<'a>(
+    draft: &'a Draft<'_>,
+    shared: &'a SharedTables<'_>,
+) -> Option<(&'a SourceText, &'a CommitSetting)> {
+    let own = draft.own.commit.as_ref();
+    own.map(|commit| (draft.source, commit)).or_else(|| {
+        let mut over = shared.of_groups(&draft.host.groups).into_iter();
+        over.find_map(|layer| Some((layer.source, layer.settings.commit.as_ref()?)))
+    })
 }
 
 fn read_drafts<'a>(

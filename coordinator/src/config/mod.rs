@@ -7,6 +7,7 @@
 
 pub mod address;
 mod bandwidth_settings;
+pub mod commit_setting;
 pub mod coordinator_file;
 pub mod cpu_limit;
 pub mod difference;

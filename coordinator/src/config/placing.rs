@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use append_server::destination::DestinationName;
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::{Keeping, KeptAt};
 use append_server::places::Place;
 use toml::Spanned;
 
 use crate::config::Config;
+use crate::config::commit_setting::{Commit, CommitSetting};
 use crate::config::error::{ErrorList, ValueError};
 use crate::config::host::Host;
 use crate::config::name::RepositoryName;
@@ -63,7 +64,7 @@ pub(super) fn read_destinations(
     }
 }
 
-impl KnownPlaces<'_> {
+impl<'a> KnownPlaces<'a> {
     /// Refuses a list that names what there is not, or leaves too few.
     pub(super) fn check(
         &self,
@@ -105,23 +106,49 @@ impl KnownPlaces<'_> {
     }
 
     /// The destinations at which a host is kept, in the order of coordinator.toml.
-    fn kept(&self, host: &Host) -> Vec<&DestinationName> {
+    pub(super) fn kept(&self, host: &Host) -> Vec<&'a DestinationName> {
         let is_kept = |place: &&Place| is_kept(place, host);
         let places = self.places.iter().filter(is_kept);
         places.map(|place| &place.name).collect()
     }
 
-    /// Refuses a host that is kept elsewhere than others of its repository, the first of which is remembered.
+    /// Why a `commit` that holds for a host is refused: it asks for more destinations than the host is kept at.
+    pub(super) fn check_commit(&self, host: &Host, commit: &CommitSetting) -> Option<ValueError> {
+        let Commit::AtLeast(copies) = commit.commit else {
+            return None;
+        };
+        let left = self.kept(host).len();
+        (copies > left as u64).then(|| ValueError::CommitTooMany {
+            copies,
+            host: host.name.to_string(),
+            left,
+        })
+    }
+
+    /// Refuses a host that is kept otherwise than others of its repository, the first of which is remembered.
     pub(super) fn check_shared<'h>(
         &self,
         host: &'h Host,
         first: &mut BTreeMap<&'h RepositoryName, &'h Host>,
     ) -> Option<ValueError> {
         let other = *first.entry(&host.repository).or_insert(host);
-        (self.kept(other) != self.kept(host)).then(|| ValueError::KeptElsewhere {
-            host: host.name.to_string(),
-            other: other.name.to_string(),
-            repository: host.repository.to_string(),
+        let names = || (host.name.to_string(), other.name.to_string());
+        let repository = || host.repository.to_string();
+        if self.kept(other) != self.kept(host) {
+            let ((host, other), repository) = (names(), repository());
+            return Some(ValueError::KeptElsewhere {
+                host,
+                other,
+                repository,
+            });
+        }
+        (other.commit != host.commit).then(|| {
+            let ((host, other), repository) = (names(), repository());
+            ValueError::OtherCommit {
+                host,
+                other,
+                repository,
+            }
         })
     }
 }
@@ -133,8 +160,15 @@ pub fn is_kept(place: &Place, host: &Host) -> bool {
 }
 
 impl Config {
-    /// Where a host's repository is kept, as the append-server is told.
-    pub fn kept_at(&self, host: &Host) -> KeptAt {
+    /// How a host's repository is kept, as the append-server is told.
+    pub fn keeping(&self, host: &Host) -> Keeping {
+        Keeping {
+            kept_at: self.kept_at(host),
+            copies: host.commit.copies(),
+        }
+    }
+
+    fn kept_at(&self, host: &Host) -> KeptAt {
         if host.destinations.is_none() {
             return KeptAt::Everywhere;
         }
@@ -143,11 +177,11 @@ impl Config {
         KeptAt::These(kept.map(|place| place.name.clone()).collect())
     }
 
-    /// Where each repository is kept that a host writes to, by its name.
-    pub fn placings(&self) -> BTreeMap<&str, KeptAt> {
+    /// How each repository is kept that a host writes to, by its name.
+    pub fn placings(&self) -> BTreeMap<&str, Keeping> {
         let hosts = self.hosts.values().filter(|host| !host.paths.is_empty());
         hosts
-            .map(|host| (host.repository.as_str(), self.kept_at(host)))
+            .map(|host| (host.repository.as_str(), self.keeping(host)))
             .collect()
     }
 }

@@ -12,6 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use crate::config::bandwidth_settings::RawBandwidth;
+use crate::config::commit_setting::RawCommit;
 use crate::config::hook_settings::RawHook;
 use crate::config::listener_settings::RawListener;
 use crate::config::notify_settings::RawNotify;
@@ -185,6 +186,7 @@ pub(super) struct RawSettings {
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Text>>,
     pub(super) destinations: Option<Spanned<Vec<Text>>>,
+    pub(super) commit: Option<Spanned<RawCommit>>,
     pub(super) groups: Option<Spanned<Vec<Text>>>,
     pub(super) keep: Option<KeepTable>,
     pub(super) keep_floor: Option<Spanned<u64>>,

@@ -74,6 +74,10 @@ fn of_kind(kind: &Kind, path: &str, meanings: &Meanings) -> Map<String, Value> {
         Kind::Text => json!({ "type": "string" }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Word(words) => json!({ "enum": words }),
+        Kind::WordOrCount(words, max) => json!({ "anyOf": [
+            { "enum": words },
+            { "type": "integer", "minimum": 1, "maximum": max },
+        ] }),
         Kind::Size => of_pattern(SIZE_PATTERN),
         Kind::Rate => of_pattern(RATE_PATTERN),
         Kind::Duration => of_pattern(DURATION_PATTERN),

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::address::{Address, LoginUser};
 use crate::config::bandwidth_settings::read_bandwidth;
+use crate::config::commit_setting::{CommitSetting, read_commit};
 use crate::config::cpu_limit::CpuLimit;
 use crate::config::error::{ConfigError, ErrorList, ValueError};
 use crate::config::exclude::{ExcludeRule, MarkerName};
@@ -59,6 +60,7 @@ pub(super) struct Settings {
     pub(super) transport: Option<Transport>,
     pub(super) tags: Option<Vec<Tag>>,
     pub(super) destinations: Option<DestinationList>,
+    pub(super) commit: Option<CommitSetting>,
     pub(super) keep: Option<Keep>,
     pub(super) keep_floor: Option<u32>,
     pub(super) safety: SafetySettings,
@@ -269,6 +271,10 @@ impl<'a> ValueReader<'a> {
                 .destinations
                 .as_ref()
                 .map(|list| read_destinations(self, list)),
+            commit: raw
+                .commit
+                .as_ref()
+                .and_then(|commit| read_commit(self, commit)),
             keep: raw.keep.as_ref().map(|keep| read_keep(self, keep)),
             keep_floor: self
                 .number(raw.keep_floor.as_ref(), KEEP_COUNT_MAX)

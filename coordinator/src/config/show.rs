@@ -267,6 +267,7 @@ fn host_rows(host: &Host) -> Rows {
         let names = names.iter().map(|name| json!(name.to_string()));
         rows.push(("destinations", Value::Array(names.collect())));
     }
+    rows.push(("commit", json!(host.commit)));
     if let Some(keep) = &host.keep {
         rows.push(("keep", keep_value(keep)));
     }

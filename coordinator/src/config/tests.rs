@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::{Keeping, KeptAt};
 use append_server::quantity::Size;
+use formats::wire::placing::Copies;
 use tempfile::TempDir;
 
 use crate::config::Config;
@@ -1268,8 +1269,12 @@ fn a_host_is_kept_at_the_destinations_that_are_named_and_the_required_ones() {
             .load()
             .unwrap();
         let host = config.host("web1").unwrap();
-        assert_eq!(config.kept_at(host), kept_at, "{line}");
-        assert_eq!(config.placings()["web1"], kept_at, "{line}");
+        let keeping = Keeping {
+            kept_at,
+            copies: Copies::Floor,
+        };
+        assert_eq!(config.keeping(host), keeping, "{line}");
+        assert_eq!(config.placings()["web1"], keeping, "{line}");
         let shown = standalone_toml(&config, host);
         assert_eq!(
             shown.contains("destinations ="),
@@ -1283,7 +1288,7 @@ fn a_host_is_kept_at_the_destinations_that_are_named_and_the_required_ones() {
         .load()
         .unwrap();
     assert_eq!(
-        config.kept_at(config.host("web1").unwrap()),
+        config.keeping(config.host("web1").unwrap()).kept_at,
         named(&["local", "nas"])
     );
     let shown = to_toml(&config, None);
@@ -1297,7 +1302,7 @@ fn a_host_is_kept_at_the_destinations_that_are_named_and_the_required_ones() {
     );
     let config = config.load().unwrap();
     assert_eq!(
-        config.kept_at(config.host("web1").unwrap()),
+        config.keeping(config.host("web1").unwrap()).kept_at,
         named(&["local"])
     );
 }
@@ -1370,6 +1375,104 @@ fn hosts_of_one_repository_are_kept_at_the_same_destinations() {
     Fixture::new(&three_destinations(""), &agreed)
         .load()
         .unwrap();
+}
+
+#[test]
+fn commit_is_inherited_and_says_on_how_many_destinations_an_object_must_be() {
+    let inherited = |line: &str| HOSTS.replace("[defaults]\n", &format!("[defaults]\n{line}\n"));
+    for (limits, hosts, copies, expected) in [
+        ("", HOSTS.to_owned(), Copies::Floor, 1),
+        ("min_copies = 2", HOSTS.to_owned(), Copies::Floor, 2),
+        ("", inherited("commit = \"all\""), Copies::All, 3),
+        (
+            "",
+            inherited("commit = \"all\"\ndestinations = [\"nas\"]"),
+            Copies::All,
+            2,
+        ),
+        (
+            "",
+            format!("{}commit = \"any\"\n", inherited("commit = \"all\"")),
+            Copies::Floor,
+            1,
+        ),
+        ("", inherited("commit = 3"), Copies::AtLeast(3), 3),
+        (
+            "min_copies = 2",
+            inherited("commit = 1"),
+            Copies::AtLeast(1),
+            2,
+        ),
+    ] {
+        let config = Fixture::new(&three_destinations(limits), &hosts);
+        let config = config.load().unwrap();
+        let host = config.host("web1").unwrap();
+        assert_eq!(config.keeping(host).copies, copies, "{hosts}");
+        assert_eq!(config.placings()["web1"].copies, copies, "{hosts}");
+        assert_eq!(config.copies_of(host).copies, expected, "{hosts}");
+        let shown = standalone_toml(&config, host);
+        let line = format!("commit = {}", host.commit);
+        assert!(shown.contains(&line), "{shown}");
+    }
+    let config = Fixture::new(&three_destinations(""), &inherited("commit = 2"));
+    let shown = to_toml(&config.load().unwrap(), None);
+    assert_says(&shown, &["commit = 2 # defaults, hosts.toml:2"]);
+}
+
+#[test]
+fn commit_that_cannot_be_is_refused_where_it_stands() {
+    let refused =
+        |limits: &str, hosts: &str| Fixture::new(&three_destinations(limits), hosts).refusal_here();
+    let line = |line: &str| format!("{HOSTS}{line}\n");
+    assert_says(
+        &refused("", &line("commit = 4")),
+        &[
+            "hosts.toml:11",
+            "host.web1.commit",
+            "asks for 4 destinations",
+            "host web1 is kept at 3",
+            "add one to coordinator.toml",
+        ],
+    );
+    assert_says(
+        &refused("", &line("destinations = []\ncommit = 2")),
+        &["hosts.toml:12", "kept at 1", "its `destinations`"],
+    );
+    for (wrong, text) in [
+        ("\"most\"", "\"most\" is no number of destinations"),
+        ("0", "0 is no number of destinations"),
+        ("65", "from 1 to 64"),
+        ("-1", "from 1 up"),
+        ("true", "\"any\", \"all\", or a number"),
+    ] {
+        assert_says(
+            &refused("", &line(&format!("commit = {wrong}"))),
+            &["hosts.toml:11", text],
+        );
+    }
+    // Said once, where it stands, however many hosts inherit it.
+    let second = HOSTS.split_once("[host.web1]").unwrap().1;
+    let hosts = format!("{HOSTS}\n[host.web2]{second}");
+    let shared = hosts.replace("[defaults]\n", "[defaults]\ncommit = 4\n");
+    let text = refused("", &shared);
+    assert_says(&text, &["hosts.toml:2", "defaults.commit"]);
+    assert_eq!(text.matches("asks for 4").count(), 1, "{text}");
+}
+
+#[test]
+fn hosts_of_one_repository_ask_for_the_same_commit() {
+    let second = HOSTS.split_once("[host.web1]").unwrap().1;
+    let hosts = |first: &str, other: &str| {
+        format!(
+            "{HOSTS}repository = \"web\"\n{first}\n[host.web2]{second}repository = \"web\"\n{other}\n"
+        )
+    };
+    let load = |first, other| Fixture::new(&three_destinations(""), &hosts(first, other));
+    assert_says(
+        &load("commit = \"all\"", "").refusal_here(),
+        &["hosts.toml:13", "web2 and web1", "\"web\"", "`commit`"],
+    );
+    load("commit = 2", "commit = 2").load().unwrap();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::Keeping;
 use bytes::Bytes;
 use formats::config::{CONFIG_BYTES, ConfigError, RepositoryConfig};
 use formats::ids::RepositoryId;
@@ -183,8 +183,8 @@ pub struct RepositoryRequest<'a> {
     pub bundles: &'a [(UserName, Bytes)],
     /// The time now.
     pub now: Timestamp,
-    /// Where it is kept once something is written to it.
-    pub kept_at: &'a KeptAt,
+    /// How it is kept once something is written to it.
+    pub keeping: &'a Keeping,
 }
 
 /// A repository whose config was checked.
@@ -317,7 +317,7 @@ async fn place<S: ObjectStore>(
     store: &S,
     repository: RepositoryId,
 ) -> Result<(), RepositoryError> {
-    let placed = store.place(repository, request.kept_at).await;
+    let placed = store.place(repository, request.keeping).await;
     placed.map_err(|source| RepositoryError::Store {
         name: request.name.to_owned(),
         source,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::Keeping;
 use bytes::Bytes;
 use formats::ids::{PackId, RepositoryId};
 use formats::limits::PACK_BYTES_MAX;
@@ -32,8 +32,8 @@ impl ObjectStore for StorageClient {
             .map_err(|error| store_error("read", repository, name, bytes_max, error))
     }
 
-    async fn place(&self, repository: RepositoryId, kept_at: &KeptAt) -> Result<(), StoreError> {
-        let placed = Self::place(self, &[repository], kept_at).await;
+    async fn place(&self, repository: RepositoryId, keeping: &Keeping) -> Result<(), StoreError> {
+        let placed = Self::place(self, &[repository], Some(keeping)).await;
         placed.map_err(|source| StoreError::Failed {
             action: "place",
             key: repository.to_string(),

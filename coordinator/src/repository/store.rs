@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::future::Future;
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::Keeping;
 use bytes::Bytes;
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
@@ -64,11 +64,11 @@ pub trait ObjectStore: Send + Sync + Sized {
         bytes_max: u64,
     ) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
 
-    /// Says where a repository is kept, for storage that is several places.
+    /// Says how a repository is kept, for storage that is several places.
     fn place(
         &self,
         _repository: RepositoryId,
-        _kept_at: &KeptAt,
+        _kept_at: &Keeping,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::Keeping;
 use bytes::Bytes;
 use formats::config::ConfigError;
 use formats::ids::RepositoryId;
@@ -102,7 +102,7 @@ impl SetUp {
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: Timestamp::UNIX_EPOCH,
-            kept_at: &KeptAt::Everywhere,
+            keeping: &Keeping::PLAIN,
         };
         create_or_open(&request, &self.store, &mut self.state).await
     }
@@ -113,7 +113,7 @@ impl SetUp {
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: Timestamp::UNIX_EPOCH,
-            kept_at: &KeptAt::Everywhere,
+            keeping: &Keeping::PLAIN,
         };
         open(&request, &self.store, &self.state).await
     }
@@ -129,7 +129,7 @@ impl SetUp {
             keyring: &self.keyring,
             bundles: &self.bundles,
             now: Timestamp::UNIX_EPOCH,
-            kept_at: &KeptAt::Everywhere,
+            keeping: &Keeping::PLAIN,
         };
         let opened = create_or_open(&request, &store, &mut self.state).await;
         opened.unwrap_err()

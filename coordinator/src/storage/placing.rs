@@ -1,19 +1,19 @@
-//! Tells the append-server where repositories are kept.
+//! Tells the append-server how repositories are kept.
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::{Keeping, KeptAt};
 use formats::ids::RepositoryId;
-use formats::wire::upload::{PATH_PLACING, PLACED_REPOSITORIES_MAX, Placing};
+use formats::wire::placing::{AskedPlaces, PATH_PLACING, PLACED_REPOSITORIES_MAX, Placing};
 use hyper::Method;
 
 use crate::storage::client::{StorageClient, request, small_body};
 use crate::storage::error::{StorageError, Subject};
 
 impl StorageClient {
-    /// Says where repositories are kept, from now on and for good.
+    /// Says how repositories are kept, from now on and for good; without anything, that nobody writes to them any more.
     pub async fn place(
         &self,
         repositories: &[RepositoryId],
-        kept_at: &KeptAt,
+        keeping: Option<&Keeping>,
     ) -> Result<(), StorageError> {
         let at_once = usize::try_from(PLACED_REPOSITORIES_MAX).unwrap_or(usize::MAX);
         let mut repositories = repositories.to_vec();
@@ -22,7 +22,7 @@ impl StorageClient {
         for repositories in repositories.chunks(at_once) {
             let placing = Placing {
                 repositories: repositories.to_vec(),
-                destinations: names(kept_at),
+                asked: keeping.map(asked),
             };
             let subject = Subject::Destinations;
             let request = request(Method::POST, PATH_PLACING, placing.encode().into());
@@ -30,6 +30,13 @@ impl StorageClient {
             small_body(answer, &subject).await?;
         }
         Ok(())
+    }
+}
+
+fn asked(keeping: &Keeping) -> AskedPlaces {
+    AskedPlaces {
+        destinations: names(&keeping.kept_at),
+        copies: keeping.copies,
     }
 }
 

@@ -29,8 +29,9 @@ use formats::seal::run_header::{Purpose, RunContext, RunHeader};
 use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{OPENING_BYTES, Opening};
+use formats::wire::placing::Placing;
 use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Placing, Queued, Refusal,
+    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
     RemovalReport, Stored,
 };
 

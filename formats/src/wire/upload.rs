@@ -26,9 +26,6 @@ pub const PATH_DESTINATIONS: &str = "/v1/destinations";
 /// [`RemovalReport`]. `PUT /v1/removals/<repository>/<object name>` stores a data pack of copied frames.
 pub const PATH_REMOVALS: &str = "/v1/removals";
 
-/// Control socket: `POST` a [`Placing`] says where repositories are kept.
-pub const PATH_PLACING: &str = "/v1/placing";
-
 /// An acknowledged object: durable on every required destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -457,80 +454,6 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     let bytes_max = usize::try_from(DESTINATION_TEXT_BYTES_MAX).unwrap_or(usize::MAX);
     let end = text.floor_char_boundary(bytes_max.min(text.len()));
     out.put_prefixed(text.get(..end).unwrap_or_default().as_bytes());
-}
-
-/// Where repositories are kept besides the required destinations, which take every one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placing {
-    /// The repositories, in order, each once.
-    pub repositories: Vec<RepositoryId>,
-    /// The names of their destinations, in byte order, each once; without them every destination, those included that are
-    /// added later.
-    pub destinations: Option<Vec<String>>,
-}
-
-/// The most repositories in one [`Placing`].
-pub const PLACED_REPOSITORIES_MAX: u64 = 1_000;
-/// The longest name of a destination.
-pub const DESTINATION_NAME_BYTES_MAX: u64 = 64;
-
-impl Placing {
-    /// Its bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_varint(self.repositories.len() as u64);
-        for repository in &self.repositories {
-            out.put(repository.as_bytes());
-        }
-        out.put_flag(self.destinations.is_some());
-        if let Some(names) = &self.destinations {
-            out.put_varint(names.len() as u64);
-            for name in names {
-                out.put_prefixed(name.as_bytes());
-            }
-        }
-        out
-    }
-
-    /// Reads it.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let count = reader.count("repositories", PLACED_REPOSITORIES_MAX, 16)?;
-        let mut repositories: Vec<RepositoryId> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let repository = RepositoryId::read(&mut reader)?;
-            if repositories.last().is_some_and(|last| *last >= repository) {
-                return Err(DecodeError::NotCanonical {
-                    what: "repositories",
-                });
-            }
-            repositories.push(repository);
-        }
-        let destinations = match reader.flag("named")? {
-            true => Some(read_names(&mut reader)?),
-            false => None,
-        };
-        reader.finish("placing")?;
-        Ok(Self {
-            repositories,
-            destinations,
-        })
-    }
-}
-
-fn read_names(reader: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {
-    let count = reader.count("destinations", DESTINATIONS_MAX, 1)?;
-    let mut names: Vec<String> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let name = reader.text("destination", DESTINATION_NAME_BYTES_MAX)?;
-        if names.last().is_some_and(|last| *last >= name) {
-            return Err(DecodeError::NotCanonical {
-                what: "destinations",
-            });
-        }
-        names.push(name);
-    }
-    Ok(names)
 }
 
 /// What a destination lacked and is to get now.

@@ -11,13 +11,14 @@ use formats::wire::control::{
 };
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
+use formats::wire::placing::{AskedPlaces, Copies, Placing};
 use formats::wire::start::{AgentLimits, FsSnapshot, Rules, Start, Transport};
 use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
 use formats::wire::upload::{
     ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Placed, Placing, Queued, Refusal, RefusalKind,
-    RemovalReport, RemovalsWaiting, Stored, TriedWrites,
+    LockedObject, ObjectPage, OpenRun, Placed, Queued, Refusal, RefusalKind, RemovalReport,
+    RemovalsWaiting, Stored, TriedWrites,
 };
 
 use super::{
@@ -329,7 +330,10 @@ pub fn destination_states() -> DestinationStates {
 pub fn placing() -> Placing {
     Placing {
         repositories: vec![RepositoryId([0x11; 16]), RepositoryId([0x22; 16])],
-        destinations: Some(vec!["local".into(), "nas".into()]),
+        asked: Some(AskedPlaces {
+            destinations: Some(vec!["local".into(), "nas".into()]),
+            copies: Copies::AtLeast(2),
+        }),
     }
 }
 

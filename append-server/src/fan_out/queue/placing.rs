@@ -1,7 +1,10 @@
-//! Where repositories are kept besides the destinations that are waited for, and which followers do not have all of one because
-//! it was not kept there, once. Never drops what is on its way to a destination that is waited for.
+//! Where repositories are kept besides the destinations that are waited for, on how many of them an object must be, and which
+//! followers do not have all of one because it was not kept there, once. Never drops what is on its way to a destination that is
+//! waited for.
 
 use formats::ids::RepositoryId;
+use formats::wire::placing::Copies;
+use formats::wire::upload::Placed;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::destination::DestinationName;
@@ -14,6 +17,23 @@ pub enum KeptAt {
     Everywhere,
     /// At these, besides those that are waited for.
     These(Vec<DestinationName>),
+}
+
+/// How a repository is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Keeping {
+    /// Where.
+    pub kept_at: KeptAt,
+    /// On how many destinations there an object must be before it is acknowledged.
+    pub copies: Copies,
+}
+
+impl Keeping {
+    /// Of a repository of which nobody has said anything.
+    pub const PLAIN: Self = Self {
+        kept_at: KeptAt::Everywhere,
+        copies: Copies::Floor,
+    };
 }
 
 impl KeptAt {
@@ -68,12 +88,22 @@ impl Queue {
         kept_at(&self.database(), repository).map_err(self.failed("read"))
     }
 
-    /// Says where repositories are kept, for good, all or none of it. What is on its way to a follower that is left out now is
+    /// How a repository is kept.
+    pub fn keeping(&self, repository: RepositoryId) -> Result<Keeping, QueueError> {
+        let fail = self.failed("read");
+        let database = self.database();
+        Ok(Keeping {
+            kept_at: kept_at(&database, repository).map_err(&fail)?,
+            copies: copies(&database, repository).map_err(&fail)?,
+        })
+    }
+
+    /// Says how repositories are kept, for good, all or none of it. What is on its way to a follower that is left out now is
     /// dropped, and one that is left out, now or before, does not have all of the repository until it is [`Queue::filled`].
     pub fn place(
         &self,
         repositories: &[RepositoryId],
-        kept_at: &KeptAt,
+        keeping: &Keeping,
         followers: &[DestinationName],
     ) -> Result<Vec<PlacingChange>, QueueError> {
         let fail = self.failed("write");
@@ -84,10 +114,23 @@ impl Queue {
             .map_err(&fail)?;
         let mut changes = Vec::new();
         for repository in repositories {
+            let kept_at = &keeping.kept_at;
             place_one(&change, *repository, kept_at, followers, &mut changes).map_err(&fail)?;
+            ask_for_copies(&change, *repository, keeping.copies).map_err(&fail)?;
         }
         change.commit().map_err(&fail)?;
         Ok(changes)
+    }
+
+    /// Nobody asks for copies of these any more; they stay where they are.
+    pub fn forget_copies(&self, repositories: &[RepositoryId]) -> Result<(), QueueError> {
+        let fail = self.failed("write");
+        let mut database = self.database();
+        let change = database.transaction().map_err(&fail)?;
+        for repository in repositories {
+            ask_for_copies(&change, *repository, Copies::Floor).map_err(&fail)?;
+        }
+        change.commit().map_err(&fail)
     }
 
     /// Notes that these followers are to get objects of a repository, but for those at which it is not kept; gives the others.
@@ -137,11 +180,35 @@ impl Queue {
             .map_err(self.failed("read"))
     }
 
-    /// Where each repository is kept that a destination does not have all of because it was left out.
-    pub fn unfilled_kept_at(
+    /// Whether a destination, which is a follower or is waited for, has a repository; without one, whether it has each that is to
+    /// be there.
+    pub fn placed(
         &self,
         destination: &DestinationName,
-    ) -> Result<Vec<KeptAt>, QueueError> {
+        follows: bool,
+        of: Option<RepositoryId>,
+    ) -> Result<Placed, QueueError> {
+        let is_unfilled = match of {
+            Some(repository) => {
+                if follows && !self.kept_at(repository)?.names(destination) {
+                    return Ok(Placed::LeftOut);
+                }
+                self.unfilled(destination, repository)?.is_some()
+            }
+            None => {
+                let kept_at = self.unfilled_kept_at(destination)?;
+                let is_kept = |kept: &KeptAt| !follows || kept.names(destination);
+                kept_at.iter().any(is_kept)
+            }
+        };
+        Ok(match is_unfilled {
+            true => Placed::Unfilled,
+            false => Placed::Kept,
+        })
+    }
+
+    /// Where each repository is kept that a destination does not have all of because it was left out.
+    fn unfilled_kept_at(&self, destination: &DestinationName) -> Result<Vec<KeptAt>, QueueError> {
         let fail = self.failed("read");
         let database = self.database();
         let mut select = database
@@ -176,6 +243,42 @@ fn kept_at(connection: &Connection, repository: RepositoryId) -> rusqlite::Resul
         .query_row([repository.to_string()], |row| row.get(0))
         .optional()?;
     Ok(KeptAt::from_text(text.as_deref()))
+}
+
+fn copies(connection: &Connection, repository: RepositoryId) -> rusqlite::Result<Copies> {
+    let at_least: Option<Option<i64>> = connection
+        .prepare_cached("SELECT at_least FROM copies WHERE repository = ?1")?
+        .query_row([repository.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(match at_least {
+        None => Copies::Floor,
+        Some(None) => Copies::All,
+        Some(Some(copies)) => Copies::AtLeast(copies.cast_unsigned()),
+    })
+}
+
+fn ask_for_copies(
+    change: &Transaction<'_>,
+    repository: RepositoryId,
+    asked: Copies,
+) -> rusqlite::Result<()> {
+    if copies(change, repository)? == asked {
+        return Ok(()); // Said with every run: nothing is to be synced to the disk.
+    }
+    let at_least = match asked {
+        Copies::Floor => {
+            return change
+                .prepare_cached("DELETE FROM copies WHERE repository = ?1")?
+                .execute([repository.to_string()])
+                .map(drop);
+        }
+        Copies::AtLeast(copies) => Some(copies.cast_signed()),
+        Copies::All => None,
+    };
+    change
+        .prepare_cached("INSERT OR REPLACE INTO copies (repository, at_least) VALUES (?1, ?2)")?
+        .execute(params![repository.to_string(), at_least])
+        .map(drop)
 }
 
 fn place_one(
@@ -235,7 +338,9 @@ mod tests {
     use formats::ids::{PackId, RepositoryId};
     use formats::object::ObjectName;
 
-    use super::{KeptAt, PlacingChange};
+    use formats::wire::placing::Copies;
+
+    use super::{Keeping, KeptAt, PlacingChange};
     use crate::destination::{DestinationName, ObjectKey};
     use crate::fan_out::queue::{Queue, QueuedObject};
 
@@ -244,6 +349,13 @@ mod tests {
 
     fn name(text: &str) -> DestinationName {
         text.parse().unwrap()
+    }
+
+    fn at(kept_at: &KeptAt) -> Keeping {
+        Keeping {
+            kept_at: kept_at.clone(),
+            copies: Copies::Floor,
+        }
     }
 
     fn object(repository: RepositoryId) -> QueuedObject {
@@ -268,7 +380,7 @@ mod tests {
             queue.add(&all, &[object(repository)], 10).unwrap();
         }
         let these = KeptAt::These(vec![near.clone()]);
-        let changes = queue.place(&[ONE], &these, &followers).unwrap();
+        let changes = queue.place(&[ONE], &at(&these), &followers).unwrap();
         let change = PlacingChange {
             repository: ONE,
             destination: far.clone(),
@@ -276,7 +388,8 @@ mod tests {
             dropped: 1,
         };
         assert_eq!(changes, [change]);
-        assert!(queue.place(&[ONE], &these, &followers).unwrap().is_empty());
+        let again = queue.place(&[ONE], &at(&these), &followers).unwrap();
+        assert!(again.is_empty());
 
         // As after a restart.
         drop(queue);
@@ -300,19 +413,47 @@ mod tests {
         let far = name("far");
         let followers = std::slice::from_ref(&far);
         let unfilled = || queue.unfilled(&far, ONE).unwrap();
-        let nowhere = KeptAt::These(Vec::new());
+        let nowhere = at(&KeptAt::These(Vec::new()));
         assert_eq!(unfilled(), None);
         queue.place(&[ONE], &nowhere, followers).unwrap();
-        queue.place(&[ONE], &KeptAt::Everywhere, followers).unwrap();
+        queue.place(&[ONE], &Keeping::PLAIN, followers).unwrap();
         let first = unfilled().unwrap();
         queue.place(&[ONE], &nowhere, followers).unwrap();
-        queue.place(&[ONE], &KeptAt::Everywhere, followers).unwrap();
+        queue.place(&[ONE], &Keeping::PLAIN, followers).unwrap();
         queue.filled(first).unwrap();
         let second = unfilled().unwrap();
         queue.filled(second).unwrap();
         assert_eq!(unfilled(), None);
         // Everywhere is what it was before anything was said.
         assert_eq!(queue.kept_at(ONE).unwrap(), KeptAt::Everywhere);
+    }
+
+    #[test]
+    fn the_copies_that_are_asked_for_are_kept_and_forgotten_beside_the_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        let far = [name("far")];
+        let these = KeptAt::These(far.to_vec());
+        for (kept_at, copies) in [
+            (KeptAt::Everywhere, Copies::All),
+            (these.clone(), Copies::AtLeast(2)),
+            (these.clone(), Copies::Floor),
+            (these, Copies::All),
+        ] {
+            let keeping = Keeping { kept_at, copies };
+            // As after a restart, every time.
+            let queue = Queue::open(&path).unwrap();
+            queue.place(&[ONE], &keeping, &far).unwrap();
+            assert_eq!(queue.keeping(OTHER).unwrap(), Keeping::PLAIN);
+            drop(queue);
+            let queue = Queue::open(&path).unwrap();
+            assert_eq!(queue.keeping(ONE).unwrap(), keeping);
+        }
+        let queue = Queue::open(&path).unwrap();
+        queue.forget_copies(&[ONE, OTHER]).unwrap();
+        let expected = at(&queue.kept_at(ONE).unwrap());
+        assert_eq!(queue.keeping(ONE).unwrap(), expected);
+        assert_ne!(expected, Keeping::PLAIN);
     }
 
     #[test]
@@ -324,13 +465,16 @@ mod tests {
         queue
             .add(std::slice::from_ref(&far), &[object(ONE)], 10)
             .unwrap();
-        queue
-            .database()
-            .execute_batch("DROP TABLE placing; DROP TABLE unfilled; PRAGMA user_version = 2")
-            .unwrap();
-        drop(queue);
-        let queue = Queue::open(&path).unwrap();
-        assert_eq!(queue.kept_at(ONE).unwrap(), KeptAt::Everywhere);
-        assert_eq!(queue.behind(&far, ONE).unwrap(), 1);
+        let before_copies = "DROP TABLE copies; PRAGMA user_version = 3";
+        let before_placing =
+            "DROP TABLE copies; DROP TABLE placing; DROP TABLE unfilled; PRAGMA user_version = 2";
+        let nowhere = at(&KeptAt::These(Vec::new()));
+        queue.place(&[OTHER], &nowhere, &[]).unwrap();
+        for (undo, placed) in [(before_copies, nowhere), (before_placing, Keeping::PLAIN)] {
+            queue.database().execute_batch(undo).unwrap();
+            let queue = Queue::open(&path).unwrap();
+            assert_eq!(queue.keeping(OTHER).unwrap(), placed);
+            assert_eq!(queue.behind(&far, ONE).unwrap(), 1);
+        }
     }
 }

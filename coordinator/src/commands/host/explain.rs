@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 
+use append_server::destination::DestinationName;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::clock::{Clock, local, utc};
 use crate::commands::host::explain_path::explain_path;
 use crate::commands::on_storage::CommandError;
 use crate::config::Config;
+use crate::config::commit_setting::{Commit, CopiesOfHost};
 use crate::config::host::Host;
 use crate::daemon::records::record_of;
 use crate::repository::layout::StateDir;
@@ -38,6 +40,11 @@ struct ExplainJson {
     next: Vec<NextJson>,
     last_occasion: Option<String>,
     waits_for: String,
+    /// The destinations that it is kept at.
+    destinations: Vec<String>,
+    commit: Commit,
+    /// On how many of them its objects must be.
+    copies: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,10 +72,12 @@ pub fn explain_command(
     let record = record_of(&state, name, since, now)?;
     let next = foretell(host, now);
     let waits_for = waits_for(host, &record, now);
+    let copies = config.copies_of(host);
     if json {
-        write_json(out, &explained(host, &record, &next, waits_for))?;
+        write_json(out, &explained(host, &record, &next, waits_for, &copies))?;
         return Ok(());
     }
+    write_copies(&copies, host.commit, out)?;
     write_timing(&host.timing, out)?;
     let zone = host.timing.zone.zone();
     match &record.last {
@@ -87,7 +96,13 @@ pub fn explain_command(
     Ok(())
 }
 
-fn explained(host: &Host, record: &Record, next: &[Occasion], waits_for: String) -> ExplainJson {
+fn explained(
+    host: &Host,
+    record: &Record,
+    next: &[Occasion],
+    waits_for: String,
+    copies: &CopiesOfHost<'_>,
+) -> ExplainJson {
     let timing = &host.timing;
     let next = next.iter().map(|next| NextJson {
         occasion: utc(next.at),
@@ -105,6 +120,9 @@ fn explained(host: &Host, record: &Record, next: &[Occasion], waits_for: String)
         next: next.collect(),
         last_occasion: record.last.map(|last| utc(last.at)),
         waits_for,
+        destinations: copies.kept_at.iter().map(ToString::to_string).collect(),
+        commit: host.commit,
+        copies: copies.copies,
     }
 }
 
@@ -155,6 +173,24 @@ fn waits_for(host: &Host, record: &Record, now: Timestamp) -> String {
             ),
         },
     }
+}
+
+fn write_copies(
+    copies: &CopiesOfHost<'_>,
+    commit: Commit,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let names = |names: &[&DestinationName]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    };
+    writeln!(
+        out,
+        "kept at {}; stored is what is on {} of them, {} among them (commit = {commit})",
+        names(&copies.kept_at),
+        copies.copies,
+        names(&copies.required),
+    )
 }
 
 fn write_timing(timing: &Timing, out: &mut dyn Write) -> std::io::Result<()> {

@@ -1,7 +1,7 @@
 //! A kit is written for the admin alone, and is proved against every repository there is.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use append_server::fan_out::queue::placing::KeptAt;
+use append_server::fan_out::queue::placing::Keeping;
 use bytes::Bytes;
 use formats::keys::bundle::{KeyBundle, Lock, PasswordCost, Role};
 use formats::keys::secret::{FileKey, MasterKey};
@@ -82,7 +82,7 @@ async fn a_kit_is_proved_against_every_repository() {
             keyring: &keyring,
             bundles: &[],
             now: Timestamp::UNIX_EPOCH,
-            kept_at: &KeptAt::Everywhere,
+            keeping: &Keeping::PLAIN,
         };
         made.push(create_or_open(&request, &store, &mut state).await.unwrap());
     }

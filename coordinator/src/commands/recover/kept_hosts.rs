@@ -1,5 +1,6 @@
-//! Hosts files that were there before a recovery: where one names destinations that the recovered configuration does not have, the
-//! list becomes a comment, and the file as it was is kept beside. Changes nothing else in them.
+//! Hosts files that were there before a recovery: where one names destinations that the recovered configuration does not have, or
+//! asks for more of them than it has, the setting becomes a comment, and the file as it was is kept beside. Changes nothing else in
+//! them.
 
 use std::fmt;
 use std::fs;
@@ -15,12 +16,15 @@ use crate::config::replace_file::replace_file;
 
 /// The key of the lists.
 const DESTINATIONS: &str = "destinations";
+/// The key of how many destinations must have a host's objects.
+const COMMIT: &str = "commit";
 
-/// A list that is a comment now; also an element of what `recover --json` prints.
+/// A setting that is a comment now; also an element of what `recover --json` prints.
 #[derive(Debug, Serialize)]
 pub(super) struct SetAside {
     file: PathBuf,
     line: usize,
+    key: &'static str,
     list: String,
     /// The file as it was.
     before: PathBuf,
@@ -28,26 +32,37 @@ pub(super) struct SetAside {
 
 impl fmt::Display for SetAside {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wrong, remedy) = match self.key {
+            COMMIT => (
+                "asks for more destinations than coordinator.toml has",
+                "Add the others there, then write it again",
+            ),
+            _ => (
+                "names what coordinator.toml does not have",
+                "Give the destination in coordinator.toml the name that it had, or add the others there, then write the list again",
+            ),
+        };
         write!(
             out,
-            "{}:{}: destinations = {} names what coordinator.toml does not have, and is no setting any more; the file as it was is {}. \
-             Give the destination in coordinator.toml the name that it had, or add the others there, then write the list again",
+            "{}:{}: {} = {} {wrong}, and is no setting any more; the file as it was is {}. {remedy}",
             self.file.display(),
             self.line,
+            self.key,
             self.list,
             self.before.display()
         )
     }
 }
 
-/// A list that names a destination that is not known.
+/// A list that names a destination that is not known, or a number that is more than there are.
 #[derive(Debug, PartialEq, Eq)]
-struct UnknownList {
+struct Unfit {
     line: usize,
+    key: &'static str,
     list: String,
 }
 
-/// Makes lists comments that name other destinations than these: in the main hosts file, if it was there, and those beside it.
+/// Makes settings comments that name other destinations than these, or ask for more: in the main hosts file, if it was there, and those beside it.
 pub(super) fn set_lists_aside(
     main: &Path,
     has_main: bool,
@@ -63,22 +78,19 @@ pub(super) fn set_lists_aside(
             source,
         };
         let text = fs::read_to_string(&file).map_err(|source| failed("read", source))?;
-        let Some((changed, lists)) = without_unknown(&text, &known) else {
+        let Some((changed, lists)) = without_unfit(&text, &known) else {
             continue;
         };
         let before = free_name(&file).map_err(|source| failed("look beside", source))?;
         replace_file(&before, text.as_bytes()).map_err(|source| failed("set aside", source))?;
         replace_file(&file, changed.as_bytes()).map_err(|source| failed("write", source))?;
-        told.extend(
-            lists
-                .into_iter()
-                .map(|UnknownList { line, list }| SetAside {
-                    file: file.clone(),
-                    line,
-                    list,
-                    before: before.clone(),
-                }),
-        );
+        told.extend(lists.into_iter().map(|Unfit { line, key, list }| SetAside {
+            file: file.clone(),
+            line,
+            key,
+            list,
+            before: before.clone(),
+        }));
     }
     Ok(told)
 }
@@ -93,25 +105,28 @@ fn free_name(file: &Path) -> std::io::Result<PathBuf> {
     Ok(name.into())
 }
 
-/// A hosts file's text with the lists as comments that name other destinations than these, and which they were; nothing where
-/// there are none, or where it is no TOML, which is told when it is read.
-fn without_unknown(text: &str, known: &[String]) -> Option<(String, Vec<UnknownList>)> {
+/// A hosts file's text with the settings as comments that name other destinations than these, or ask for more, and which they
+/// were; nothing where there are none, or where it is no TOML, which is told when it is read.
+fn without_unfit(text: &str, known: &[String]) -> Option<(String, Vec<Unfit>)> {
     let document = Document::parse(text).ok()?;
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let line_of = |at: usize| text[..at].matches('\n').count();
     let mut lists = Vec::new();
-    for table in tables(document.as_table()) {
-        let Some((key, item)) = table.get_key_value(DESTINATIONS) else {
-            continue;
-        };
+    let tables = tables(document.as_table()).into_iter();
+    let settings = tables.flat_map(|table| {
+        let settings = [DESTINATIONS, COMMIT].into_iter();
+        settings.filter_map(|name| Some((name, table.get_key_value(name)?)))
+    });
+    for (name, (key, item)) in settings {
         let (Some(key), Some(value)) = (key.span(), item.span()) else {
             continue;
         };
-        if !names_unknown(item, known) {
+        if !is_unfit(name, item, known) {
             continue;
         }
-        lists.push(UnknownList {
+        lists.push(Unfit {
             line: line_of(key.start) + 1,
+            key: name,
             list: text[value.clone()].to_owned(),
         });
         let before = &text[..key.start];
@@ -135,7 +150,7 @@ fn without_unknown(text: &str, known: &[String]) -> Option<(String, Vec<UnknownL
     Some((changed.to_string(), lists))
 }
 
-/// The tables of a hosts file that can have a list.
+/// The tables of a hosts file that can have such settings.
 fn tables(root: &dyn TableLike) -> Vec<&dyn TableLike> {
     let groups = ["group", "host"].into_iter();
     let groups = groups.filter_map(|key| root.get(key)?.as_table_like());
@@ -144,15 +159,19 @@ fn tables(root: &dyn TableLike) -> Vec<&dyn TableLike> {
     all.filter_map(Item::as_table_like).collect()
 }
 
-/// Takes the lists out that are still there.
+/// Takes out what is still there.
 fn take_out(document: &mut DocumentMut, known: &[String]) {
     let take_out_of = |item: &mut Item| {
-        if let Some(table) = item.as_table_like_mut()
-            && table
-                .get(DESTINATIONS)
-                .is_some_and(|list| names_unknown(list, known))
-        {
-            table.remove(DESTINATIONS);
+        let Some(table) = item.as_table_like_mut() else {
+            return;
+        };
+        for name in [DESTINATIONS, COMMIT] {
+            if table
+                .get(name)
+                .is_some_and(|item| is_unfit(name, item, known))
+            {
+                table.remove(name);
+            }
         }
     };
     if let Some(defaults) = document.get_mut("defaults") {
@@ -166,8 +185,14 @@ fn take_out(document: &mut DocumentMut, known: &[String]) {
     }
 }
 
-fn names_unknown(list: &Item, known: &[String]) -> bool {
-    let mut names = list.as_array().into_iter().flatten();
+fn is_unfit(name: &str, item: &Item, known: &[String]) -> bool {
+    if name == COMMIT {
+        let copies = item
+            .as_integer()
+            .and_then(|copies| usize::try_from(copies).ok());
+        return copies.is_some_and(|copies| copies > known.len());
+    }
+    let mut names = item.as_array().into_iter().flatten();
     names.any(|name| {
         let name = name.as_str().unwrap_or_default();
         !known.iter().any(|known| known == name)
@@ -183,7 +208,7 @@ mod tests {
 
     use append_server::places::Place;
 
-    use super::{set_lists_aside, without_unknown};
+    use super::{set_lists_aside, without_unfit};
 
     const HOSTS: &str = "\
 [defaults]
@@ -201,23 +226,31 @@ paths = [\"/\"]
 [host]
 web2 = { address = \"web2\", destinations = [\"tape\"], paths = [\"/\"] }
 web3.destinations = []
+web4.commit = 1
+web5.commit = \"all\"
+web6 = { address = \"web6\", commit = 2, paths = [\"/\"] }
+
+[host.web7]
+commit = 3 # all of them
 ";
 
     #[test]
     fn a_list_with_an_unknown_name_is_a_comment_and_the_rest_stays() {
         let known = ["nas".to_owned()];
-        let (text, lists) = without_unknown(HOSTS, &known).unwrap();
+        let (text, lists) = without_unfit(HOSTS, &known).unwrap();
         let found: Vec<_> = lists.iter().map(|list| list.line).collect();
-        assert_eq!(found, [7, 14]);
+        assert_eq!(found, [7, 14, 18, 21]);
         assert!(lists[0].list.contains("s3-eu"), "{lists:?}");
         let expected = HOSTS
             .replace(
                 "destinations = [ # ümlaut\n  \"nas\",\n  \"s3-eu\",\n]\n",
                 "#destinations = [ # ümlaut\n#  \"nas\",\n#  \"s3-eu\",\n#]\n",
             )
-            .replace(" destinations = [\"tape\"],", "");
+            .replace(" destinations = [\"tape\"],", "")
+            .replace(" commit = 2,", "")
+            .replace("commit = 3 #", "#commit = 3 #");
         assert_eq!(text, expected);
-        assert_eq!(without_unknown(&text, &known), None);
+        assert_eq!(without_unfit(&text, &known), None);
     }
 
     #[test]

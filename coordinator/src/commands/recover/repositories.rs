@@ -358,6 +358,7 @@ fn settings_lines(
             table.insert("repository", toml_edit::value(name));
         }
         lines.extend(take_unknown_destinations(&mut table, places));
+        lines.extend(take_commit_of_more(&mut table, places));
         lines.push(format!("[host.{}]", toml_edit::Key::new(other)));
         lines.push(table.to_string());
     }
@@ -381,6 +382,18 @@ fn take_unknown_destinations(table: &mut Table, places: &[Place]) -> Option<Stri
     );
     table.remove("destinations");
     Some(was)
+}
+
+/// Takes a `commit` out that asks for more destinations than there are now, the same way.
+fn take_commit_of_more(table: &mut Table, places: &[Place]) -> Option<String> {
+    let copies = table.get("commit")?.as_integer()?;
+    if usize::try_from(copies).is_ok_and(|copies| copies <= places.len()) {
+        return None;
+    }
+    table.remove("commit");
+    Some(format!(
+        "# Its objects had to be on {copies} destinations: write commit = {copies} again once there are so many."
+    ))
 }
 
 /// A host of which the log has only snapshots.
@@ -415,7 +428,24 @@ mod tests {
     use append_server::places::Place;
     use toml_edit::{DocumentMut, Table};
 
-    use super::take_unknown_destinations;
+    use super::{take_commit_of_more, take_unknown_destinations};
+
+    #[test]
+    fn a_commit_stays_that_there_are_enough_destinations_for() {
+        let places = ["nas", "tape"]
+            .map(|name| Place::local(name.parse().unwrap(), Path::new("/srv"), false));
+        for (commit, stays) in [("\"all\"", true), ("2", true), ("3", false)] {
+            let text = format!("user = \"root\"\ncommit = {commit}\n");
+            let mut host = text.parse::<DocumentMut>().unwrap().as_table().clone();
+            let was = take_commit_of_more(&mut host, &places);
+            assert_eq!(host.contains_key("commit"), stays, "{commit}");
+            assert_eq!(
+                was.is_some_and(|was| was.starts_with("# ")),
+                !stays,
+                "{commit}"
+            );
+        }
+    }
 
     #[test]
     fn a_list_of_destinations_stays_where_all_of_them_are_there() {

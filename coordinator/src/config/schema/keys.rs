@@ -1,6 +1,7 @@
 //! Every key of coordinator.toml and hosts.toml: its name, its kind with the unit, and its default where it has one. A test
 //! holds this table to the types that read the files, and its defaults to the built-in ones.
 
+use formats::wire::upload::DESTINATIONS_MAX;
 use serde_json::{Value, json};
 
 use crate::catalog::state::figures::RUNS_COMPARED;
@@ -28,6 +29,8 @@ pub(super) enum Kind {
     Text,
     Texts,
     Word(&'static [&'static str]),
+    /// A word, or a number from 1 to this.
+    WordOrCount(&'static [&'static str], u64),
     Size,
     Rate,
     Duration,
@@ -279,6 +282,11 @@ const SETTINGS: &[Key] = &[
     key("transport", Kind::Word(&["auto", "unix", "tcp", "stdio"])).or("auto"),
     key("tags", Kind::Texts),
     key("destinations", Kind::Texts),
+    key(
+        "commit",
+        Kind::WordOrCount(&["any", "all"], DESTINATIONS_MAX),
+    )
+    .or("any"),
     key("keep", Kind::Table(&[KEEP])),
     key("keep_floor", number(1, KEEP_COUNT_MAX)).or("3"),
     key("schedule", Kind::Text),

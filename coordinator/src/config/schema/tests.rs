@@ -34,7 +34,9 @@ fn flatten(lists: &[&[Key]], path: &str, found: &mut BTreeMap<String, String>) {
             Kind::Tables(keys) => (format!("{path}[]"), "table".to_owned(), keys),
             Kind::Named(keys) => (format!("{path}.*"), "table".to_owned(), keys),
             // The type takes either, and its table is asked by itself.
-            Kind::Or(..) | Kind::OrTables(..) => (path, "any".to_owned(), &[]),
+            Kind::Or(..) | Kind::OrTables(..) | Kind::WordOrCount(..) => {
+                (path, "any".to_owned(), &[])
+            }
         };
         flatten(inner, &path, found);
         found.insert(path, kind);
@@ -210,11 +212,16 @@ fn what_loading_refuses_for_its_shape_the_schemas_refuse_too() {
             "[group.g]\njump = { usr = \"a\", address = \"b\" }\n",
             ".group.g.jump: no choice",
         ),
+        (
+            "[group.g]\ncommit = \"most\"\n",
+            ".group.g.commit: no choice",
+        ),
+        ("[group.g]\ncommit = 0\n", ".group.g.commit: no choice"),
         ("[groups.g]\n", ".groups: unknown"),
     ] {
         assert_eq!(misfits(&schema, &of_toml(text), ""), [misfit], "{text}");
     }
-    let text = "[host.a]\naddress = \"a\"\njump = { address = \"b\" }\nmax_new = \"1.5 tib\"\nlimits = { run = \"1d12h\" }\n";
+    let text = "[host.a]\naddress = \"a\"\njump = { address = \"b\" }\nmax_new = \"1.5 tib\"\nlimits = { run = \"1d12h\" }\ncommit = 2\n";
     assert!(misfits(&schema, &of_toml(text), "").is_empty());
     let text = "state_dir = \"s\"\n[[destination]]\nname = \"a\"\nurl = \"s3://b\"\nbandwidth = \"10MiB\"\n";
     let found = misfits(&coordinator_schema(), &of_toml(text), "");
