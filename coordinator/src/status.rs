@@ -9,12 +9,13 @@ pub mod severity;
 use append_server::quantity::Span;
 use formats::ids::{RecordId, RunId};
 use formats::log::snapshot::SnapshotTotals;
-use formats::wire::upload::DestinationState;
+use formats::wire::upload::{DestinationState, Placed};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::state::{Outcome, RunRow, State};
 use crate::clock::from_nanos;
 use crate::config::Config;
+use crate::config::commit_setting::Commit;
 use crate::config::host::Host;
 use crate::daemon::records::record_of;
 use crate::database::DatabaseError;
@@ -105,6 +106,8 @@ pub struct HostStatus {
     pub verified: Option<Timestamp>,
     /// What keeps its snapshots.
     pub holds: Vec<HoldShown>,
+    /// On how many destinations its objects must be.
+    pub commit: Commit,
     /// When the daemon backs it up next; nothing without a schedule, and now when it is due.
     pub next_run: Option<Timestamp>,
 }
@@ -130,6 +133,8 @@ pub struct DestinationLag {
     pub since: Option<Timestamp>,
     /// Why it takes nothing at present.
     pub problem: Option<String>,
+    /// Whether it lacks what nobody brings before `destination sync`: something is kept there that was not for a time.
+    pub not_filled: bool,
 }
 
 impl From<DestinationState> for DestinationLag {
@@ -146,6 +151,7 @@ impl From<DestinationState> for DestinationLag {
             bytes: state.bytes_behind,
             since: state.oldest_unix_secs.map(|secs| from_nanos(nanos(secs))),
             problem,
+            not_filled: state.placed == Placed::Unfilled,
         }
     }
 }
@@ -215,6 +221,7 @@ pub fn host_status(
         running_since,
         verified: read_back.max(state.verified_at(name)?),
         holds: holds_of(state, name)?,
+        commit: host.commit,
         next_run,
     })
 }

@@ -15,7 +15,7 @@ use tests::fault_proxy::{Fault, FaultProxy, Operation, Which};
 use tests::places::{Stored, add_to_config, files_below, leave_only, make_bucket, s3_table};
 use tests::processes;
 use tests::s3_server::{S3Kind, S3Server};
-use tests::shapes::exit;
+use tests::shapes::{Outcome, RunReport, SnapshotLine, exit};
 use tests::world::{HOST, World, WorldOptions, below};
 
 /// The host that is kept at some destinations alone.
@@ -120,6 +120,9 @@ fn expect_told_of(world: &World) -> Result<()> {
         problem.contains("coordinator destination sync disk"),
         "{problem}"
     );
+    let status = world.coordinator(&["status"])?;
+    let status = status.expect_code(exit::OK)?.stdout_text();
+    ensure!(status.contains("disk not filled"), "{status}");
     let listed = world.coordinator(&["destination", "ls"])?;
     let listed = listed.expect_code(exit::OK)?.stdout_text();
     ensure!(listed.contains("not filled"), "{listed}");
@@ -334,4 +337,149 @@ fn a_server_of_its_own_is_told_and_keeps_it() -> Result<()> {
     ensure!(files_below(&disk)?.len() > 3);
     ensure!(scan(&world, OTHER, exit::OK, &[])?.outcome == "ok");
     expect_other_restores(&world, "other")
+}
+
+/// The run of the other host fails, and says what it waited for in vain.
+fn expect_other_waits_in_vain(world: &World, words: &[&str]) -> Result<()> {
+    let ended = world.coordinator_within(SURELY, &["run", OTHER, "--json"])?;
+    let report: RunReport = ended.expect_code(exit::ERROR)?.json()?;
+    ensure!(
+        report.outcome == Outcome::Failed && report.snapshot.is_none(),
+        "{report:?}"
+    );
+    let error = report.error.context("a reason")?;
+    ensure!(words.iter().all(|word| error.contains(word)), "{error}");
+    Ok(())
+}
+
+fn snapshots_of_other(world: &World) -> Result<usize> {
+    let snapshots = world.coordinator(&["snapshots", OTHER, "--json"])?;
+    let snapshots: Vec<SnapshotLine> = snapshots.expect_code(exit::OK)?.json()?;
+    Ok(snapshots.len())
+}
+
+/// What `status --json` says of a host.
+fn status_of(world: &World, host: &str) -> Result<serde_json::Value> {
+    let status = world.coordinator(&["status", host, "--json"])?;
+    let status: serde_json::Value = status.expect_code(exit::OK)?.json()?;
+    Ok(status["hosts"][0].clone())
+}
+
+/// Waits until it has everything, with nothing but questions how it is doing.
+fn wait_for_s3(world: &World) -> Result<()> {
+    processes::wait_until("the bucket", SURELY, || {
+        Ok(destination(world, "s3")?.objects_behind == 0)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_must_be_everywhere_waits_for_each_place_and_others_do_not() -> Result<()> {
+    let world = World::new()?;
+    fs::write(world.source().join("one"), incompressible(41, 1 << 20))?;
+    let dir = tests::world::temporary_directory()?;
+    let s3 = S3Server::start(S3Kind::Moto, dir.path())?;
+    make_bucket(&s3).await?;
+    let proxy = FaultProxy::start(s3.address())?;
+    let disk = world.directory().join("disk");
+    let tables = [s3_table(&proxy.endpoint(), false), disk_table(&disk)];
+    add_to_config(&world, &tables.join("\n"))?;
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    write_hosts(&world, "commit = \"all\"")?;
+    run_other(&world)?;
+    world.run()?;
+    let explained = world.coordinator(&["host", "explain", OTHER])?;
+    let explained = explained.expect_code(exit::OK)?.stdout_text();
+    ensure!(
+        explained.contains("on 3 of them") && explained.contains("local, s3, disk"),
+        "{explained}"
+    );
+
+    // It takes nothing, and then no record: nothing of the one host is called stored, and the other goes on.
+    world.replace_config_line("#patience", "patience = \"5s\"")?;
+    proxy.plan(Which::all(Operation::Put), Fault::refuse(503, "SlowDown"));
+    fs::write(world.source().join("two"), incompressible(42, 1 << 20))?;
+    expect_other_waits_in_vain(&world, &["commit = all", "s3"])?;
+    ensure!(snapshots_of_other(&world)? == 1, "it shows what it has not");
+    world.run()?;
+    ensure!(destination(&world, "s3")?.objects_behind >= 3);
+    ensure!(destination(&world, "disk")?.objects_behind == 0);
+    let (first, other) = (status_of(&world, HOST)?, status_of(&world, OTHER)?);
+    ensure!(other["commit"] == "all" && first["commit"] == "any");
+    // Without a daemon, too.
+    ensure!(first["behind"][0]["destination"] == "s3", "{first}");
+    proxy.forget_plan();
+    wait_for_s3(&world)?;
+    proxy.plan(
+        Which::all(Operation::Put).with("/log/"),
+        Fault::refuse(403, "AccessDenied"),
+    );
+    expect_other_waits_in_vain(&world, &["commit = all", "s3", "/log/"])?;
+    ensure!(snapshots_of_other(&world)? == 1, "its record is not there");
+
+    proxy.forget_plan();
+    world.replace_config_line("patience", "#patience")?;
+    run_other(&world)?;
+    wait_for_s3(&world)?;
+    let here = Stored::Directory(world.repository()).objects().await?;
+    ensure!(
+        repositories(&Stored::Directory(world.repository()))
+            .await?
+            .len()
+            == 2
+    );
+    for stored in [Stored::bucket(&s3), Stored::Directory(disk)] {
+        ensure!(stored.objects().await? == here, "{stored:?}");
+    }
+    expect_other_restores(&world, "other")
+}
+
+#[test]
+fn a_server_of_its_own_waits_for_every_place_too() -> Result<()> {
+    let mut world = World::with(WorldOptions {
+        separate_append_server: true,
+        ..WorldOptions::default()
+    })?;
+    fs::write(world.source().join("one"), incompressible(43, 1 << 20))?;
+    let disk = world.directory().join("disk");
+    add_to_config(&world, &disk_table(&disk))?;
+    world
+        .coordinator(&["destination", "create", "disk"])?
+        .expect_code(exit::OK)?;
+    let server = world.directory().join("append-server.toml");
+    let text = fs::read_to_string(&server)?;
+    let table = disk_table(&disk);
+    fs::write(&server, format!("patience_secs = 5\n{text}\n{table}"))?;
+    world.start_append_server()?;
+    write_hosts(&world, "commit = 2")?;
+    run_other(&world)?;
+    let here = files_below(&world.repository())?.len();
+    ensure!(files_below(&disk)?.len() == here);
+
+    let away = world.directory().join("away");
+    fs::rename(&disk, &away)?;
+    world.start_append_server()?;
+    fs::write(world.source().join("two"), incompressible(44, 1 << 20))?;
+    expect_other_waits_in_vain(&world, &["commit = 2", "disk"])?;
+    world.run()?;
+    fs::rename(&away, &disk)?;
+    world.start_append_server()?;
+    run_other(&world)?;
+    processes::wait_until("the disk", SURELY, || {
+        Ok(destination(&world, "disk")?.objects_behind == 0)
+    })?;
+    let output = world.output("from-disk");
+    let to = output.to_str().context("UTF-8")?;
+    let from_disk = [
+        "restore",
+        OTHER,
+        "latest",
+        "--destination",
+        "disk",
+        "--to",
+        to,
+    ];
+    world.coordinator(&from_disk)?.expect_code(exit::OK)?;
+    expect_equal(&world.source(), &below(&output, &world.source()))
 }

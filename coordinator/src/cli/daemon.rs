@@ -41,8 +41,8 @@ pub struct CancelArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 A host is late when its last good snapshot is older than its `sla`. \"behind\" is what
-destinations lack of its repository, its newest snapshot included; ? when neither a
-daemon nor an append-server of its own can be asked.
+destinations lack of its repository, its newest snapshot included, or \"not filled\" where
+one needs `destination sync`; ? when nobody can be asked and no queue is there.
 
 Examples:
   coordinator status

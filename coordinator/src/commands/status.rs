@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use append_server::fan_out::queue::QUEUE_FILE;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::daemon::client::live;
 use crate::daemon::protocol::Live;
 use crate::exit_code::ExitCode;
 use crate::repository::layout::StateDir;
-use crate::status::behind::{Behind, ask_soon};
+use crate::status::behind::{Behind, ask_soon, read_queue};
 use crate::status::json::{DestinationJson, HostStatusJson};
 use crate::status::{Freshness, HostStatus, fleet_status, host_status};
 use crate::storage::StorageClient;
@@ -112,13 +113,15 @@ pub async fn status_command(
     })
 }
 
-/// An append-server of its own can be asked without a daemon.
+/// An append-server of its own can be asked without a daemon; without either, the queue says what is still to be brought.
 async fn asked_destinations(
     config: &Config,
     state: &State,
 ) -> (Option<Vec<DestinationJson>>, Option<Vec<Behind>>) {
     let AppendServer::External { socket_dir } = &config.append_server else {
-        return (None, None);
+        let known = state.repositories().unwrap_or_default();
+        let queue = config.state_dir.join(QUEUE_FILE);
+        return read_queue(&queue, &config.destinations, &known).unzip();
     };
     let client = StorageClient::new(&socket_dir.join("control"));
     ask_soon(&client, state.repositories().ok()).await
@@ -138,7 +141,7 @@ impl HostsBehind<'_> {
         Some(of_host.map(|behind| behind.lag.clone()).collect())
     }
 
-    /// `nas 1.2 GiB`, for each destination that lacks something; `?` when nobody can say which do.
+    /// `nas 1.2 GiB`, or `nas not filled`, for each destination that lacks something; `?` when nobody can say which do.
     fn text(&self, host: &str) -> String {
         match self.of(host) {
             // A single destination has all that there is.
@@ -146,8 +149,10 @@ impl HostsBehind<'_> {
             None => "?".to_owned(),
             Some(lags) => {
                 let lags = lags.iter();
-                let lags =
-                    lags.map(|lag| format!("{} {}", lag.destination, size_text(lag.bytes_behind)));
+                let lags = lags.map(|lag| match lag.not_filled {
+                    true => format!("{} not filled", lag.destination),
+                    false => format!("{} {}", lag.destination, size_text(lag.bytes_behind)),
+                });
                 lags.collect::<Vec<_>>().join(", ")
             }
         }

@@ -14,6 +14,7 @@ use crate::notify::alert::{Level, Message, SHORT_CHARS_MAX, shortened};
 use crate::status::json::{DestinationJson, HostStatusJson};
 use crate::status::severity::{Severity, severity};
 use crate::status::{DestinationLag, HostStatus};
+use crate::storage::destinations::not_filled;
 use crate::terminal::{Align, duration_text, size_text, visible, write_table};
 
 /// The most conditions that are told, and how long that is at most.
@@ -135,6 +136,11 @@ impl Digest<'_> {
         for lag in self.destinations.iter().filter(|lag| lag.objects > 0) {
             let (name, bytes) = (&lag.destination, size_text(lag.bytes));
             out.push_str(&format!("\nDestination {name} lacks {bytes}\n"));
+        }
+        for lag in self.destinations.iter().filter(|lag| lag.not_filled) {
+            let name = &lag.destination;
+            let remedy = not_filled(name);
+            out.push_str(&format!("\nDestination {name} is {remedy}\n"));
         }
         out.push_str("\nWhere logs end, as `audit check` and `audit verify --witness` take it:\n");
         for log in self.logs {

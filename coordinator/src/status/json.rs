@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::utc;
+use crate::config::commit_setting::Commit;
 use crate::status::{DestinationLag, HostStatus};
 
 /// One host.
@@ -29,6 +30,8 @@ pub struct HostStatusJson {
     pub verified: Option<String>,
     /// What keeps its snapshots.
     pub holds: Vec<HoldJson>,
+    /// On how many destinations its objects must be, as in hosts.toml.
+    pub commit: Commit,
     /// When it is backed up next.
     pub next_run: Option<String>,
     /// Destinations that lack something of its repository; left out when nobody can say, or was asked.
@@ -94,6 +97,9 @@ pub struct DestinationJson {
     pub since: Option<String>,
     /// Why it takes nothing at present.
     pub problem: Option<String>,
+    /// Whether it lacks what nobody brings before `destination sync`.
+    #[serde(default)]
+    pub not_filled: bool,
 }
 
 impl HostStatusJson {
@@ -131,6 +137,7 @@ impl HostStatusJson {
             running_since: status.running_since.map(utc),
             verified: status.verified.map(utc),
             holds: holds.collect(),
+            commit: status.commit,
             next_run: status.next_run.map(utc),
             behind: None,
         }
@@ -151,6 +158,7 @@ impl From<&DestinationLag> for DestinationJson {
             bytes_behind: lag.bytes,
             since: lag.since.map(utc),
             problem: lag.problem.clone(),
+            not_filled: lag.not_filled,
         }
     }
 }

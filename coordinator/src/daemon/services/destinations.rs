@@ -70,7 +70,8 @@ fn change(behind: &mut BTreeSet<String>, lag: &DestinationLag, now: Timestamp) -
     let waits_long = lag
         .since
         .is_some_and(|since| now.duration_since(since).abs() > BEHIND_AFTER);
-    if lag.objects > 0 && (waits_long || lag.problem.is_some()) {
+    // What is not filled stays so until a person does something.
+    if lag.not_filled || lag.objects > 0 && (waits_long || lag.problem.is_some()) {
         return behind
             .insert(destination.clone())
             .then(|| What::DestinationBehind {
@@ -82,7 +83,7 @@ fn change(behind: &mut BTreeSet<String>, lag: &DestinationLag, now: Timestamp) -
             });
     }
     // One that still has some on its way is not said to be back.
-    let is_back = lag.objects == 0 && behind.remove(&destination);
+    let is_back = lag.objects == 0 && !lag.not_filled && behind.remove(&destination);
     is_back.then_some(What::DestinationBack { destination })
 }
 
@@ -104,6 +105,7 @@ mod tests {
             bytes: objects,
             since: (objects > 0).then_some(Timestamp::UNIX_EPOCH),
             problem: problem.map(str::to_owned),
+            not_filled: false,
         };
         let soon = Timestamp::UNIX_EPOCH;
         let late = Timestamp::UNIX_EPOCH + BEHIND_AFTER + BEHIND_AFTER;
@@ -120,5 +122,14 @@ mod tests {
         assert_eq!(told(lag(0, None), soon), Some("destination-back"));
         let before = soon - BEHIND_AFTER - BEHIND_AFTER;
         assert_eq!(told(lag(1, None), before), Some("destination-behind"));
+        assert_eq!(told(lag(0, None), soon), Some("destination-back"));
+        let not_filled = |objects| DestinationLag {
+            not_filled: true,
+            ..lag(objects, None)
+        };
+        assert_eq!(told(not_filled(0), soon), Some("destination-behind"));
+        assert_eq!(told(not_filled(3), soon), None);
+        assert_eq!(told(lag(3, None), soon), None);
+        assert_eq!(told(lag(0, None), soon), Some("destination-back"));
     }
 }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Figures, escaped, write_metrics};
 use crate::catalog::state::Outcome;
+use crate::config::commit_setting::Commit;
 use crate::scan::known::Scanned;
 use crate::status::{DestinationLag, Freshness, GoodSnapshot, HostStatus, LastRun};
 
@@ -39,6 +40,7 @@ fn web1() -> HostStatus {
         running_since: None,
         verified: Some(at(1_795_000_000)),
         holds: Vec::new(),
+        commit: Commit::Any,
         next_run: None,
     }
 }
@@ -61,6 +63,7 @@ fn names_and_labels_hold() {
         bytes: 4096,
         since: Some(at(1_795_000_000)),
         problem: Some("away".to_owned()),
+        not_filled: false,
     };
     let scanned = Scanned {
         repository: "web1".to_owned(),

@@ -6,6 +6,7 @@ use super::{FirstLock, Tracker};
 use crate::audit::record::record_of;
 use crate::catalog::state::Outcome;
 use crate::catalog::state::notifications::Condition;
+use crate::config::commit_setting::Commit;
 use crate::events::actor::Actor;
 use crate::events::what::What;
 use crate::events::{Event, Told};
@@ -84,6 +85,7 @@ fn host(freshness: Freshness) -> HostStatus {
         running_since: None,
         verified: None,
         holds: Vec::new(),
+        commit: Commit::Any,
         next_run: None,
     }
 }
