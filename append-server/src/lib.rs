@@ -32,6 +32,7 @@ pub mod control;
 
 pub mod claimed_dir;
 pub mod io_faults;
+pub mod small_database;
 pub mod socket;
 
 pub mod accounts;

@@ -6,21 +6,26 @@
 //! log's head proves a rollback); it costs one fsync for each pack of 32 MiB. No memory map: with one, a
 //! failing disk kills the process (SIGBUS) instead of giving an error. A small page cache: the kernel's is
 //! shared and goes when memory is short.
+//!
+//! Tasks use files as anybody else does. Whatever waits for a disk, or for another process, gives its thread of the runtime away first:
+//! a file that hangs stops whoever uses it, and nobody else.
+
+mod held;
 
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use append_server::small_database::{aside, begin_wal};
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::database::held::Held;
+
 /// How long a statement waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is looked whether it has, where SQLite itself does not wait.
-const BUSY_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What kind of file this is and how a new one begins.
 #[derive(Debug)]
@@ -113,7 +118,7 @@ impl DatabaseError {
 /// An open file.
 #[derive(Debug)]
 pub struct Database {
-    connection: Connection,
+    connection: Held,
     path: PathBuf,
     schema: &'static Schema,
 }
@@ -121,6 +126,10 @@ pub struct Database {
 impl Database {
     /// Opens the file, or begins a new one, readable by its owner alone.
     pub fn open(path: &Path, schema: &'static Schema) -> Result<Self, DatabaseError> {
+        aside(|| Self::open_here(path, schema))
+    }
+
+    fn open_here(path: &Path, schema: &'static Schema) -> Result<Self, DatabaseError> {
         // SQLite would create it under the umask; its journal takes over the file's mode.
         OpenOptions::new()
             .create(true)
@@ -137,7 +146,7 @@ impl Database {
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|source| failure(schema, path, source))?;
         let mut database = Self {
-            connection,
+            connection: Held::new(connection),
             path: path.to_owned(),
             schema,
         };
@@ -162,7 +171,7 @@ impl Database {
             transaction.finish()?;
             Ok(found)
         };
-        look_up().map_err(|source| self.fail(source))
+        aside(look_up).map_err(|source| self.fail(source))
     }
 
     /// Runs changes that happen all together or not at all, and are durable when this returns.
@@ -170,7 +179,7 @@ impl Database {
         &mut self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, DatabaseError> {
-        let connection = &mut self.connection;
+        let connection = &mut *self.connection;
         let change = || {
             // Immediate: a deferred one that began with a look-up could not wait for another writer.
             let transaction =
@@ -179,7 +188,7 @@ impl Database {
             transaction.commit()?;
             Ok(changed)
         };
-        change().map_err(|source| failure(self.schema, &self.path, source))
+        aside(change).map_err(|source| failure(self.schema, &self.path, source))
     }
 
     /// Reads the whole file and looks for damage; slow, for a person who asks.
@@ -202,14 +211,12 @@ impl Database {
     }
 
     /// Moves everything from the journal into the file itself and closes it.
-    pub fn close(self) -> Result<(), DatabaseError> {
-        let checkpoint = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        checkpoint.map_err(|source| failure(self.schema, &self.path, source))?;
-        self.connection
-            .close()
-            .map_err(|(_, source)| failure(self.schema, &self.path, source))
+    pub fn close(mut self) -> Result<(), DatabaseError> {
+        let checkpoint = |connection: &Connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        aside(|| checkpoint(&self.connection)).map_err(|source| self.fail(source))?;
+        self.connection.close().map_err(|source| self.fail(source))
     }
 
     /// Gives an error of SQLite its file and its remedy.
@@ -280,7 +287,7 @@ fn upgrade(transaction: &Transaction<'_>, schema: &Schema) -> rusqlite::Result<(
 
 fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    begin_wal(connection)?;
+    begin_wal(connection, BUSY_TIMEOUT)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -i64::from(schema.cache_kib))?;
@@ -291,22 +298,6 @@ fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
-}
-
-/// SQLite waits for nobody here: of two processes that begin one file together, one is told at once that it is busy.
-fn begin_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let deadline = Instant::now() + BUSY_TIMEOUT;
-    loop {
-        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && Instant::now() < deadline =>
-            {
-                thread::sleep(BUSY_LOOK_EVERY);
-            }
-            done => return done,
-        }
-    }
 }
 
 fn failure(schema: &Schema, path: &Path, source: rusqlite::Error) -> DatabaseError {
@@ -362,3 +353,6 @@ pub fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64>
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
+
+#[cfg(test)]
+mod tests;

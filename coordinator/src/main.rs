@@ -72,7 +72,7 @@ use coordinator::terminal::{write_error, write_json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Threads on which tasks go on. Some of them wait for the state file: where its disk hangs, the others still answer.
+/// Threads on which tasks go on. Some of them look at other files of a disk that may hang: the others still answer.
 const WORKERS_MIN: usize = 8;
 /// How long work on other threads may go on after a command has ended.
 const WIND_DOWN: Duration = Duration::from_secs(2);

@@ -3,29 +3,30 @@
 //! out for itself.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use formats::wire::upload::TriedWrites;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::destination::DestinationName;
+use crate::small_database::{self, OpenFailure, Schema, aside};
 
-const SCHEMA: &str = "
+const SCHEMA: Schema = Schema {
+    version: VERSION,
+    sql: "
     CREATE TABLE IF NOT EXISTS probe (
         destination TEXT PRIMARY KEY,
         place TEXT NOT NULL,
         found TEXT NOT NULL,
         at_unix_secs INTEGER NOT NULL
     ) STRICT;
-";
+",
+};
 
 /// The usual name of its file.
 pub const PROBES_FILE: &str = "probes.sqlite";
 
 /// The version of the schema above.
 const VERSION: i64 = 1;
-/// How long a write waits for a reader of the same database.
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What was found out could not be kept, or read again.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,7 @@ impl Probes {
             return Ok(None);
         }
         let database = self.open()?;
-        read(&database, destination, place).map_err(|source| self.failed("read", source))
+        aside(|| read(&database, destination, place)).map_err(|source| self.failed("read", source))
     }
 
     /// Notes what was found out; says what was known of that place before.
@@ -92,7 +93,8 @@ impl Probes {
         probe: Probe,
     ) -> Result<Option<Probe>, ProbesError> {
         let database = self.open()?;
-        let noted = read(&database, destination, place).and_then(|before| {
+        let note = || {
+            let before = read(&database, destination, place)?;
             database.execute(
                 "INSERT INTO probe (destination, place, found, at_unix_secs) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET
@@ -105,31 +107,18 @@ impl Probes {
                 ],
             )?;
             Ok(before)
-        });
-        noted.map_err(|source| self.failed("write", source))
+        };
+        aside(note).map_err(|source| self.failed("write", source))
     }
 
     fn open(&self) -> Result<Connection, ProbesError> {
-        let fail = |source| self.failed("open", source);
-        let database = Connection::open(&self.path).map_err(fail)?;
-        database.busy_timeout(BUSY_DEADLINE).map_err(fail)?;
-        let version: i64 = database
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(fail)?;
-        match version {
-            0 => {
-                database.execute_batch(SCHEMA).map_err(fail)?;
-                database
-                    .pragma_update(None, "user_version", VERSION)
-                    .map_err(fail)?;
-                Ok(database)
-            }
-            VERSION => Ok(database),
-            found => Err(ProbesError::Version {
+        small_database::open(&self.path, SCHEMA).map_err(|failure| match failure {
+            OpenFailure::Database(source) => self.failed("open", source),
+            OpenFailure::Version { found } => ProbesError::Version {
                 path: self.path.clone(),
                 found,
-            }),
-        }
+            },
+        })
     }
 
     fn failed(&self, action: &'static str, source: rusqlite::Error) -> ProbesError {

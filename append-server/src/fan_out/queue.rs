@@ -5,7 +5,7 @@ pub mod intents;
 pub mod placing;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use formats::ids::{PackId, RepositoryId};
@@ -13,8 +13,11 @@ use formats::object::ObjectName;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
 
 use crate::destination::{DestinationName, ObjectKey, ObjectList};
+use crate::small_database::{self, OpenFailure, Schema, aside};
 
-const SCHEMA: &str = "
+const SCHEMA: Schema = Schema {
+    version: VERSION,
+    sql: "
     CREATE TABLE IF NOT EXISTS delivery (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         destination TEXT NOT NULL,
@@ -53,7 +56,8 @@ const SCHEMA: &str = "
         destination TEXT NOT NULL,
         UNIQUE (repository, destination)
     );
-";
+",
+};
 
 /// The usual name of its file.
 pub const QUEUE_FILE: &str = "deliveries.sqlite";
@@ -61,8 +65,6 @@ pub const QUEUE_FILE: &str = "deliveries.sqlite";
 /// The version of the schema above. Version 1 had no intents, version 2 no placing, version 3 no copies.
 const VERSION: i64 = 4;
 
-/// How long a write waits for a reader of the same database.
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long one waits who only looks.
 const READ_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -142,38 +144,17 @@ impl Lag {
 impl Queue {
     /// Opens the queue, making it when it is not there.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
-        let fail = |source| QueueError::Database {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        };
-        let database = Connection::open(path).map_err(fail)?;
-        database.busy_timeout(BUSY_DEADLINE).map_err(fail)?;
-        database
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(fail)?;
-        // What is acknowledged must be on its way after a power cut too.
-        database
-            .pragma_update(None, "synchronous", "FULL")
-            .map_err(fail)?;
-        let version: i64 = database
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(fail)?;
-        match version {
-            0..VERSION => {
-                database.execute_batch(SCHEMA).map_err(fail)?;
-                database
-                    .pragma_update(None, "user_version", VERSION)
-                    .map_err(fail)?;
+        let database = small_database::open(path, SCHEMA).map_err(|failure| {
+            let path = path.to_owned();
+            match failure {
+                OpenFailure::Database(source) => QueueError::Database {
+                    action: "open",
+                    path,
+                    source,
+                },
+                OpenFailure::Version { found } => QueueError::Version { path, found },
             }
-            VERSION => {}
-            found => {
-                return Err(QueueError::Version {
-                    path: path.to_owned(),
-                    found,
-                });
-            }
-        }
+        })?;
         Ok(Self {
             path: path.to_owned(),
             database: Mutex::new(database),
@@ -204,17 +185,21 @@ impl Queue {
         })
     }
 
-    fn database(&self) -> MutexGuard<'_, Connection> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> QueueError {
-        let path = self.path.clone();
-        move |source| QueueError::Database {
+    /// Does something with the database, for one caller at a time.
+    fn with<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, QueueError> {
+        let done = aside(|| {
+            let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut database)
+        });
+        done.map_err(|source| QueueError::Database {
             action,
-            path: path.clone(),
+            path: self.path.clone(),
             source,
-        }
+        })
     }
 
     /// Notes that these destinations are to get these objects, all or none of it, durably, after what is in the queue
@@ -225,15 +210,15 @@ impl Queue {
         objects: &[QueuedObject],
         now_unix_secs: u64,
     ) -> Result<(), QueueError> {
-        let fail = self.failed("write");
-        let mut database = self.database();
-        let change = database.transaction().map_err(&fail)?;
-        for destination in destinations {
-            for object in objects {
-                insert_delivery(&change, destination, object, now_unix_secs).map_err(&fail)?;
+        self.with("write", |database| {
+            let change = database.transaction()?;
+            for destination in destinations {
+                for object in objects {
+                    insert_delivery(&change, destination, object, now_unix_secs)?;
+                }
             }
-        }
-        change.commit().map_err(&fail)
+            change.commit()
+        })
     }
 
     /// The deliveries of a destination that may be tried now, in the order they came. A record of a log, or a config, waits
@@ -244,23 +229,19 @@ impl Queue {
         now_unix_secs: u64,
         limit: usize,
     ) -> Result<Vec<QueuedObject>, QueueError> {
-        let fail = self.failed("read");
-        let database = self.database();
-        let mut select = database
-            .prepare_cached(
+        self.with("read", |database| {
+            let mut select = database.prepare_cached(
                 "SELECT repository, name, bytes, digest FROM delivery AS one
-                 WHERE destination = ?1 AND not_before_unix_secs <= ?2
-                   AND NOT ((name LIKE 'log/%' OR name = 'config') AND EXISTS (
-                     SELECT 1 FROM delivery AS before
-                     WHERE before.destination = one.destination
-                       AND before.repository = one.repository
-                       AND before.id < one.id))
-                 ORDER BY id LIMIT ?3",
-            )
-            .map_err(&fail)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = select
-            .query_map(
+                     WHERE destination = ?1 AND not_before_unix_secs <= ?2
+                       AND NOT ((name LIKE 'log/%' OR name = 'config') AND EXISTS (
+                         SELECT 1 FROM delivery AS before
+                         WHERE before.destination = one.destination
+                           AND before.repository = one.repository
+                           AND before.id < one.id))
+                     ORDER BY id LIMIT ?3",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = select.query_map(
                 params![destination.to_string(), now_unix_secs.cast_signed(), limit],
                 |row| {
                     Ok((
@@ -270,24 +251,24 @@ impl Queue {
                         row.get::<_, Option<[u8; 32]>>(3)?,
                     ))
                 },
-            )
-            .map_err(&fail)?;
-        let mut found = Vec::new();
-        for row in rows {
-            let (repository, name, bytes, digest) = row.map_err(&fail)?;
-            // Written by us from names like these.
-            let (Ok(repository), Ok(name)) = (repository.parse(), name.parse::<ObjectName>())
-            else {
-                tracing::warn!(repository, name, "the queue holds what is no object's name");
-                continue;
-            };
-            found.push(QueuedObject {
-                key: ObjectKey { repository, name },
-                bytes: bytes.cast_unsigned(),
-                digest: digest.map(PackId),
-            });
-        }
-        Ok(found)
+            )?;
+            let mut found = Vec::new();
+            for row in rows {
+                let (repository, name, bytes, digest) = row?;
+                // Written by us from names like these.
+                let (Ok(repository), Ok(name)) = (repository.parse(), name.parse::<ObjectName>())
+                else {
+                    tracing::warn!(repository, name, "the queue holds what is no object's name");
+                    continue;
+                };
+                found.push(QueuedObject {
+                    key: ObjectKey { repository, name },
+                    bytes: bytes.cast_unsigned(),
+                    digest: digest.map(PackId),
+                });
+            }
+            Ok(found)
+        })
     }
 
     /// What a destination still is to get of a repository after a name, in byte order of names.
@@ -298,40 +279,38 @@ impl Queue {
         after: Option<&ObjectName>,
         limit: usize,
     ) -> Result<ObjectList, QueueError> {
-        let fail = self.failed("read");
-        let database = self.database();
-        let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let mut select = database
-            .prepare_cached(
-                "SELECT name, bytes FROM delivery
-                 WHERE destination = ?1 AND repository = ?2 AND name > ?3 ORDER BY name LIMIT ?4",
-            )
-            .map_err(&fail)?;
-        let after = after.map(ToString::to_string).unwrap_or_default();
-        let rows = select
-            .query_map(
-                params![
-                    destination.to_string(),
-                    repository.to_string(),
-                    after,
-                    limit_rows
-                ],
-                |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
-            )
-            .map_err(&fail)?;
-        let mut list = ObjectList::default();
-        for row in rows {
-            let (name, bytes) = row.map_err(&fail)?;
-            if list.objects.len() == limit {
-                list.more = true;
-                break;
+        self.with("read", |database| {
+            let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+            let mut select = database
+                .prepare_cached(
+                    "SELECT name, bytes FROM delivery
+                     WHERE destination = ?1 AND repository = ?2 AND name > ?3 ORDER BY name LIMIT ?4",
+                )?;
+            let after = after.map(ToString::to_string).unwrap_or_default();
+            let rows = select
+                .query_map(
+                    params![
+                        destination.to_string(),
+                        repository.to_string(),
+                        after,
+                        limit_rows
+                    ],
+                    |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
+                )?;
+            let mut list = ObjectList::default();
+            for row in rows {
+                let (name, bytes) = row?;
+                if list.objects.len() == limit {
+                    list.more = true;
+                    break;
+                }
+                if let Ok(name) = name.parse::<ObjectName>() {
+                    let bytes = u64::try_from(bytes).unwrap_or_default();
+                    list.objects.push((name, bytes));
+                }
             }
-            if let Ok(name) = name.parse::<ObjectName>() {
-                let bytes = u64::try_from(bytes).unwrap_or_default();
-                list.objects.push((name, bytes));
-            }
-        }
-        Ok(list)
+            Ok(list)
+        })
     }
 
     /// Whether a destination still is to get an object.
@@ -340,43 +319,41 @@ impl Queue {
         destination: &DestinationName,
         key: &ObjectKey,
     ) -> Result<bool, QueueError> {
-        let fail = self.failed("read");
-        let database = self.database();
-        database
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM delivery
-                 WHERE destination = ?1 AND repository = ?2 AND name = ?3)",
-            )
-            .and_then(|mut select| {
-                select.query_row(
-                    params![
-                        destination.to_string(),
-                        key.repository.to_string(),
-                        key.name.to_string()
-                    ],
-                    |row| row.get(0),
+        self.with("read", |database| {
+            database
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM delivery
+                     WHERE destination = ?1 AND repository = ?2 AND name = ?3)",
                 )
-            })
-            .map_err(fail)
+                .and_then(|mut select| {
+                    select.query_row(
+                        params![
+                            destination.to_string(),
+                            key.repository.to_string(),
+                            key.name.to_string()
+                        ],
+                        |row| row.get(0),
+                    )
+                })
+        })
     }
 
     /// A destination has it.
     pub fn done(&self, destination: &DestinationName, key: &ObjectKey) -> Result<(), QueueError> {
-        let fail = self.failed("write");
-        let database = self.database();
-        database
-            .prepare_cached(
-                "DELETE FROM delivery WHERE destination = ?1 AND repository = ?2 AND name = ?3",
-            )
-            .and_then(|mut delete| {
-                delete.execute(params![
-                    destination.to_string(),
-                    key.repository.to_string(),
-                    key.name.to_string()
-                ])
-            })
-            .map_err(fail)
-            .map(drop)
+        self.with("write", |database| {
+            database
+                .prepare_cached(
+                    "DELETE FROM delivery WHERE destination = ?1 AND repository = ?2 AND name = ?3",
+                )
+                .and_then(|mut delete| {
+                    delete.execute(params![
+                        destination.to_string(),
+                        key.repository.to_string(),
+                        key.name.to_string()
+                    ])
+                })
+                .map(drop)
+        })
     }
 
     /// It cannot have it for now, for a reason of the object's own.
@@ -387,41 +364,39 @@ impl Queue {
         until_unix_secs: u64,
         problem: &str,
     ) -> Result<(), QueueError> {
-        let fail = self.failed("write");
-        let database = self.database();
-        database
-            .prepare_cached(
-                "UPDATE delivery SET not_before_unix_secs = ?4, problem = ?5
-                 WHERE destination = ?1 AND repository = ?2 AND name = ?3",
-            )
-            .and_then(|mut update| {
-                update.execute(params![
-                    destination.to_string(),
-                    key.repository.to_string(),
-                    key.name.to_string(),
-                    until_unix_secs.cast_signed(),
-                    problem,
-                ])
-            })
-            .map_err(fail)
-            .map(drop)
+        self.with("write", |database| {
+            database
+                .prepare_cached(
+                    "UPDATE delivery SET not_before_unix_secs = ?4, problem = ?5
+                     WHERE destination = ?1 AND repository = ?2 AND name = ?3",
+                )
+                .and_then(|mut update| {
+                    update.execute(params![
+                        destination.to_string(),
+                        key.repository.to_string(),
+                        key.name.to_string(),
+                        until_unix_secs.cast_signed(),
+                        problem,
+                    ])
+                })
+                .map(drop)
+        })
     }
 
     /// Why a delivery was postponed, if one was.
     pub fn problem(&self, destination: &DestinationName) -> Result<Option<String>, QueueError> {
-        let fail = self.failed("read");
-        let database = self.database();
-        database
-            .prepare_cached(
-                "SELECT repository || '/' || name || ': ' || problem FROM delivery
-                 WHERE destination = ?1 AND problem IS NOT NULL ORDER BY id LIMIT 1",
-            )
-            .and_then(|mut select| {
-                select
-                    .query_row(params![destination.to_string()], |row| row.get(0))
-                    .optional()
-            })
-            .map_err(fail)
+        self.with("read", |database| {
+            database
+                .prepare_cached(
+                    "SELECT repository || '/' || name || ': ' || problem FROM delivery
+                     WHERE destination = ?1 AND problem IS NOT NULL ORDER BY id LIMIT 1",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_row(params![destination.to_string()], |row| row.get(0))
+                        .optional()
+                })
+        })
     }
 
     /// How many objects of a repository a destination still is to get.
@@ -430,17 +405,17 @@ impl Queue {
         destination: &DestinationName,
         repository: RepositoryId,
     ) -> Result<u64, QueueError> {
-        let fail = self.failed("read");
-        self.database()
-            .prepare_cached(
-                "SELECT count(*) FROM delivery WHERE destination = ?1 AND repository = ?2",
-            )
-            .and_then(|mut select| {
-                let names = params![destination.to_string(), repository.to_string()];
-                select.query_row(names, |row| row.get::<_, i64>(0))
-            })
-            .map_err(fail)
-            .map(i64::cast_unsigned)
+        self.with("read", |database| {
+            database
+                .prepare_cached(
+                    "SELECT count(*) FROM delivery WHERE destination = ?1 AND repository = ?2",
+                )
+                .and_then(|mut select| {
+                    let names = params![destination.to_string(), repository.to_string()];
+                    select.query_row(names, |row| row.get::<_, i64>(0))
+                })
+                .map(i64::cast_unsigned)
+        })
     }
 
     /// What a destination is behind by: of one repository, or of all.
@@ -464,17 +439,13 @@ impl Queue {
             "SELECT count(*), coalesce(sum(bytes), 0), min(since_unix_secs)
              FROM {table} WHERE {column} = ?1"
         );
-        let (fail, name) = (self.failed("read"), destination.to_string());
-        let database = self.database();
-        let lag = match of {
-            None => database
-                .prepare_cached(&sum)
-                .and_then(|mut select| select.query_row([name], Lag::read)),
+        let name = destination.to_string();
+        self.with("read", |database| match of {
+            None => database.prepare_cached(&sum)?.query_row([name], Lag::read),
             Some(repository) => database
-                .prepare_cached(&format!("{sum} AND repository = ?2"))
-                .and_then(|mut select| select.query_row([name, repository.to_string()], Lag::read)),
-        };
-        lag.map_err(fail)
+                .prepare_cached(&format!("{sum} AND repository = ?2"))?
+                .query_row([name, repository.to_string()], Lag::read),
+        })
     }
 }
 

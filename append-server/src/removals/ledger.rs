@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
@@ -13,22 +12,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::age_clock::{Reading, certain_secs};
 use crate::destination::DestinationName;
+use crate::small_database::{self, OpenFailure, Schema, aside};
 
-/// New in version 2.
-const THINNED: &str = "
-    CREATE TABLE IF NOT EXISTS thinned (
-        destination TEXT NOT NULL,
-        repository TEXT NOT NULL,
-        name TEXT NOT NULL,
-        bytes INTEGER NOT NULL,
-        record INTEGER NOT NULL,
-        age_secs INTEGER NOT NULL,
-        swept INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (repository, name, destination)
-    ) WITHOUT ROWID;
-";
-
-const SCHEMA: &str = "
+const SCHEMA: Schema = Schema {
+    version: VERSION,
+    sql: "
     CREATE TABLE IF NOT EXISTS clock (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         boot TEXT NOT NULL,
@@ -58,12 +46,21 @@ const SCHEMA: &str = "
         age_secs INTEGER NOT NULL,
         bytes INTEGER NOT NULL
     );
-";
+    CREATE TABLE IF NOT EXISTS thinned (
+        destination TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        record INTEGER NOT NULL,
+        age_secs INTEGER NOT NULL,
+        swept INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (repository, name, destination)
+    ) WITHOUT ROWID;
+",
+};
 
-/// The version of the schema above.
+/// The version of the schema above. Version 1 had nothing thinned.
 const VERSION: i64 = 2;
-/// How long a write waits for a reader of the same database.
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 /// What is swept counts for so long.
 const DAY_SECS: u64 = 24 * 3_600;
 /// The longest problem that is told.
@@ -136,33 +133,17 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
-        let fail = |source| LedgerError::Database {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        };
-        let database = Connection::open(path).map_err(fail)?;
-        database.busy_timeout(BUSY_DEADLINE).map_err(fail)?;
-        for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "FULL")] {
-            database.pragma_update(None, pragma, value).map_err(fail)?;
-        }
-        let version: i64 = database
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(fail)?;
-        match version {
-            0 | 1 => {
-                database.execute_batch(SCHEMA).map_err(fail)?;
-                database.execute_batch(THINNED).map_err(fail)?;
-                database
-                    .pragma_update(None, "user_version", VERSION)
-                    .map_err(fail)?;
+        let database = small_database::open(path, SCHEMA).map_err(|failure| {
+            let path = path.to_owned();
+            match failure {
+                OpenFailure::Database(source) => LedgerError::Database {
+                    action: "open",
+                    path,
+                    source,
+                },
+                OpenFailure::Version { found } => LedgerError::Version { path, found },
             }
-            VERSION => {}
-            found => {
-                let path = path.to_owned();
-                return Err(LedgerError::Version { path, found });
-            }
-        }
+        })?;
         Ok(Self {
             path: path.to_owned(),
             database: Mutex::new(database),
@@ -178,14 +159,14 @@ impl Ledger {
         action: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
-        let mut database = self.database();
-        let done = database
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .and_then(|change| {
-                let done = work(&change)?;
-                change.commit()?;
-                Ok(done)
-            });
+        let done = aside(|| {
+            let mut database = self.database();
+            let change =
+                database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let done = work(&change)?;
+            change.commit()?;
+            Ok(done)
+        });
         done.map_err(|source| LedgerError::Database {
             action,
             path: self.path.clone(),

@@ -8,8 +8,6 @@ use std::str::FromStr;
 use formats::ids::{CoordinatorId, RepositoryId, RunId};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{Database, DatabaseError, Schema, bad_value, signed, unsigned};
@@ -262,15 +260,6 @@ pub struct State {
 }
 
 impl State {
-    /// Opens it from a task of the daemon's: while its disk hangs, whatever else was to go on on this thread goes on on another.
-    pub fn open_in_task(path: &Path) -> Result<Self, DatabaseError> {
-        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        match flavor {
-            Ok(RuntimeFlavor::MultiThread) => block_in_place(|| Self::open(path)),
-            _ => Self::open(path),
-        }
-    }
-
     /// Opens it, or begins an empty one.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         Ok(Self {

@@ -86,7 +86,7 @@ impl Notifier {
         health: Health,
     ) -> Result<Self, NotifyError> {
         let current = Arc::clone(&coordinator.borrow());
-        let mut state = State::open_in_task(&current.state_dir.state_file())?;
+        let mut state = State::open(&current.state_dir.state_file())?;
         if state.notify_position()?.is_none() {
             let head = read_head(&current.state_dir.audit_dir());
             let now = current.clock.now();
@@ -161,7 +161,7 @@ impl Notifier {
     /// Finds what changed, and writes it down together with the messages that tell it.
     pub async fn look(&mut self) -> Result<(), NotifyError> {
         let current = self.current();
-        let position = State::open_in_task(&current.state_dir.state_file())?.notify_position()?;
+        let position = State::open(&current.state_dir.state_file())?.notify_position()?;
         let due = digest_due(&current.config, position, current.clock.now());
         let destinations = match due {
             Some(_) => destinations(&current).await,
@@ -222,7 +222,7 @@ fn look_once(
     destinations: &[DestinationLag],
 ) -> Result<(), NotifyError> {
     let (config, now) = (&current.config, current.clock.now());
-    let mut state = State::open_in_task(&current.state_dir.state_file())?;
+    let mut state = State::open(&current.state_dir.state_file())?;
     state.forget_the_future(now, RETRY_MAX)?;
     let mut position = state.notify_position()?.unwrap_or(Position {
         sequence: 0,

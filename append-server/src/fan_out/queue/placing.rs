@@ -85,16 +85,16 @@ pub struct PlacingChange {
 impl Queue {
     /// Where a repository is kept; everywhere when nobody has said anything else.
     pub fn kept_at(&self, repository: RepositoryId) -> Result<KeptAt, QueueError> {
-        kept_at(&self.database(), repository).map_err(self.failed("read"))
+        self.with("read", |database| kept_at(database, repository))
     }
 
     /// How a repository is kept.
     pub fn keeping(&self, repository: RepositoryId) -> Result<Keeping, QueueError> {
-        let fail = self.failed("read");
-        let database = self.database();
-        Ok(Keeping {
-            kept_at: kept_at(&database, repository).map_err(&fail)?,
-            copies: copies(&database, repository).map_err(&fail)?,
+        self.with("read", |database| {
+            Ok(Keeping {
+                kept_at: kept_at(database, repository)?,
+                copies: copies(database, repository)?,
+            })
         })
     }
 
@@ -106,31 +106,28 @@ impl Queue {
         keeping: &Keeping,
         followers: &[DestinationName],
     ) -> Result<Vec<PlacingChange>, QueueError> {
-        let fail = self.failed("write");
-        let mut database = self.database();
-        // What is read here must hold until it is written.
-        let change = database
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(&fail)?;
-        let mut changes = Vec::new();
-        for repository in repositories {
-            let kept_at = &keeping.kept_at;
-            place_one(&change, *repository, kept_at, followers, &mut changes).map_err(&fail)?;
-            ask_for_copies(&change, *repository, keeping.copies).map_err(&fail)?;
-        }
-        change.commit().map_err(&fail)?;
-        Ok(changes)
+        self.with("write", |database| {
+            // What is read here must hold until it is written.
+            let change = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut changes = Vec::new();
+            for repository in repositories {
+                place_one(&change, *repository, &keeping.kept_at, followers, &mut changes)?;
+                ask_for_copies(&change, *repository, keeping.copies)?;
+            }
+            change.commit()?;
+            Ok(changes)
+        })
     }
 
     /// Nobody asks for copies of these any more; they stay where they are.
     pub fn forget_copies(&self, repositories: &[RepositoryId]) -> Result<(), QueueError> {
-        let fail = self.failed("write");
-        let mut database = self.database();
-        let change = database.transaction().map_err(&fail)?;
-        for repository in repositories {
-            ask_for_copies(&change, *repository, Copies::Floor).map_err(&fail)?;
-        }
-        change.commit().map_err(&fail)
+        self.with("write", |database| {
+            let change = database.transaction()?;
+            for repository in repositories {
+                ask_for_copies(&change, *repository, Copies::Floor)?;
+            }
+            change.commit()
+        })
     }
 
     /// Notes that these followers are to get objects of a repository, but for those at which it is not kept; gives the others.
@@ -141,24 +138,22 @@ impl Queue {
         objects: &[QueuedObject],
         now_unix_secs: u64,
     ) -> Result<Vec<DestinationName>, QueueError> {
-        let fail = self.failed("write");
-        let mut database = self.database();
-        let change = database
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(&fail)?;
-        let placed = kept_at(&change, repository).map_err(&fail)?;
-        let kept: Vec<DestinationName> = followers
-            .iter()
-            .filter(|name| placed.names(name))
-            .cloned()
-            .collect();
-        for destination in &kept {
-            for object in objects {
-                insert_delivery(&change, destination, object, now_unix_secs).map_err(&fail)?;
+        self.with("write", |database| {
+            let change = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let placed = kept_at(&change, repository)?;
+            let kept: Vec<DestinationName> = followers
+                .iter()
+                .filter(|name| placed.names(name))
+                .cloned()
+                .collect();
+            for destination in &kept {
+                for object in objects {
+                    insert_delivery(&change, destination, object, now_unix_secs)?;
+                }
             }
-        }
-        change.commit().map_err(&fail)?;
-        Ok(kept)
+            change.commit()?;
+            Ok(kept)
+        })
     }
 
     /// Whether a destination does not have all of a repository because it was left out.
@@ -167,17 +162,20 @@ impl Queue {
         destination: &DestinationName,
         repository: RepositoryId,
     ) -> Result<Option<Unfilled>, QueueError> {
-        self.database()
-            .prepare_cached("SELECT id FROM unfilled WHERE repository = ?1 AND destination = ?2")
-            .and_then(|mut select| {
-                select
-                    .query_row(
-                        params![repository.to_string(), destination.to_string()],
-                        |row| row.get(0).map(Unfilled),
-                    )
-                    .optional()
-            })
-            .map_err(self.failed("read"))
+        self.with("read", |database| {
+            database
+                .prepare_cached(
+                    "SELECT id FROM unfilled WHERE repository = ?1 AND destination = ?2",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_row(
+                            params![repository.to_string(), destination.to_string()],
+                            |row| row.get(0).map(Unfilled),
+                        )
+                        .optional()
+                })
+        })
     }
 
     /// Whether a destination, which is a follower or is waited for, has a repository; without one, whether it has each that is to
@@ -209,31 +207,27 @@ impl Queue {
 
     /// Where each repository is kept that a destination does not have all of because it was left out.
     fn unfilled_kept_at(&self, destination: &DestinationName) -> Result<Vec<KeptAt>, QueueError> {
-        let fail = self.failed("read");
-        let database = self.database();
-        let mut select = database
-            .prepare_cached(
+        self.with("read", |database| {
+            let mut select = database.prepare_cached(
                 "SELECT placing.destinations FROM unfilled LEFT JOIN placing USING (repository)
-                 WHERE unfilled.destination = ?1",
-            )
-            .map_err(&fail)?;
-        let rows = select
-            .query_map([destination.to_string()], |row| {
+                     WHERE unfilled.destination = ?1",
+            )?;
+            let rows = select.query_map([destination.to_string()], |row| {
                 row.get::<_, Option<String>>(0)
-            })
-            .map_err(&fail)?;
-        rows.map(|text| text.map(|text| KeptAt::from_text(text.as_deref())))
-            .collect::<Result<_, _>>()
-            .map_err(fail)
+            })?;
+            rows.map(|text| text.map(|text| KeptAt::from_text(text.as_deref())))
+                .collect::<Result<_, _>>()
+        })
     }
 
     /// It has all of it, or the rest is on its way. Says nothing of a time after that, when it may have been left out again.
     pub fn filled(&self, unfilled: Unfilled) -> Result<(), QueueError> {
-        self.database()
-            .prepare_cached("DELETE FROM unfilled WHERE id = ?1")
-            .and_then(|mut delete| delete.execute([unfilled.0]))
-            .map_err(self.failed("write"))
-            .map(drop)
+        self.with("write", |database| {
+            database
+                .prepare_cached("DELETE FROM unfilled WHERE id = ?1")
+                .and_then(|mut delete| delete.execute([unfilled.0]))
+                .map(drop)
+        })
     }
 }
 
@@ -471,7 +465,7 @@ mod tests {
         let nowhere = at(&KeptAt::These(Vec::new()));
         queue.place(&[OTHER], &nowhere, &[]).unwrap();
         for (undo, placed) in [(before_copies, nowhere), (before_placing, Keeping::PLAIN)] {
-            queue.database().execute_batch(undo).unwrap();
+            queue.with("undo", |database| database.execute_batch(undo)).unwrap();
             let queue = Queue::open(&path).unwrap();
             assert_eq!(queue.keeping(OTHER).unwrap(), placed);
             assert_eq!(queue.behind(&far, ONE).unwrap(), 1);

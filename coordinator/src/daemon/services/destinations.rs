@@ -55,7 +55,7 @@ pub async fn watch_destinations(
 
 /// The destinations of which people were told that they are behind: one may have caught up while no daemon ran.
 fn told_behind(current: &Coordinator) -> Result<BTreeSet<String>, DatabaseError> {
-    let state = State::open_in_task(&current.state_dir.state_file())?;
+    let state = State::open(&current.state_dir.state_file())?;
     let names = state.conditions()?.into_iter().filter_map(|condition| {
         let name = condition.subject.strip_prefix("destination:")?;
         Some(name.to_owned())

@@ -95,7 +95,7 @@ pub async fn keep_house(parts: Parts) {
 
 /// Lets go of what runs came to long ago. Over a connection of its own: it may take a while, and others need the state.
 fn trim(coordinator: &Coordinator) {
-    let state = State::open_in_task(&coordinator.state_dir.state_file());
+    let state = State::open(&coordinator.state_dir.state_file());
     match state.and_then(|mut state| state.trim_runs(RUNS_KEPT)) {
         Ok(0) => {}
         Ok(rows) => tracing::info!(rows, "let go of what runs came to long ago"),
