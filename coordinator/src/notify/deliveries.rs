@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub struct Deliveries {
     busy: HashMap<Id, String>,
     /// What could not be written down, by target.
     unnoted: BTreeMap<String, Unnoted>,
+    /// When each target took a message last.
+    took: BTreeMap<String, Timestamp>,
     /// When each switch is called next.
     calls: BTreeMap<String, Instant>,
     /// Cancelled when no further message is to be begun.
@@ -48,6 +51,7 @@ impl Deliveries {
             turns: JoinSet::new(),
             busy: HashMap::new(),
             unnoted: BTreeMap::new(),
+            took: BTreeMap::new(),
             calls: BTreeMap::new(),
             stop: CancellationToken::new(),
         }
@@ -60,6 +64,7 @@ impl Deliveries {
         let find = |name: &str| targets.iter().find(|target| target.name == name);
         self.health.keep_targets(|name| find(name).is_some());
         self.unnoted.retain(|name, _| find(name).is_some());
+        self.took.retain(|name, _| find(name).is_some());
         self.calls.retain(|name, _| find(name).is_some());
         for target in targets {
             self.call_if_due(target, current);
@@ -93,6 +98,9 @@ impl Deliveries {
         match self.turns.join_next_with_id().await {
             Some(Ok((id, ended))) => {
                 let name = self.busy.remove(&id).unwrap_or_default();
+                if let Some(took) = ended.took {
+                    self.took.insert(name.clone(), took);
+                }
                 if let Some(unnoted) = ended.unnoted {
                     self.unnoted.insert(name, unnoted);
                 }
@@ -147,6 +155,7 @@ impl Deliveries {
             Ended {
                 unnoted: None,
                 goes_on: true,
+                took: None,
             }
         });
         self.busy.insert(task.id(), target.name.clone());
@@ -161,6 +170,7 @@ impl Deliveries {
             health: self.health.clone(),
             stop: self.stop.clone(),
             unnoted: self.unnoted.remove(&target.name),
+            took: self.took.get(&target.name).copied(),
         };
         let task = self.turns.spawn(turn.take());
         self.busy.insert(task.id(), target.name.clone());

@@ -66,8 +66,9 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether it was refused for what was posted, so that something else may be taken: not where somebody else must show a
-    /// token first, the URL is wrong, or one only came too late or too soon.
+    /// Whether it was refused for what was posted, so that something else may be taken: not where somebody must show a token or
+    /// pay first, where the URL, the method or the kind of what is posted is wrong, as they are the same each time, or where one
+    /// only came too late or too soon.
     pub fn is_of_what_was_posted(&self) -> bool {
         let Self::Refused { status, .. } = self else {
             return false;
@@ -75,9 +76,16 @@ impl HttpError {
         let is_of_the_target = matches!(
             *status,
             StatusCode::UNAUTHORIZED
+                | StatusCode::PAYMENT_REQUIRED
                 | StatusCode::FORBIDDEN
                 | StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::PROXY_AUTHENTICATION_REQUIRED
                 | StatusCode::REQUEST_TIMEOUT
+                | StatusCode::GONE
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::MISDIRECTED_REQUEST
+                | StatusCode::UPGRADE_REQUIRED
                 | StatusCode::TOO_MANY_REQUESTS
         );
         status.is_client_error() && !is_of_the_target

@@ -1,7 +1,7 @@
 //! What becomes of messages that a target did not take for long. What they told is over by the time it takes some again: one
 //! message in their place says how many there were and names them, and what is still so is told in full. So it is with messages
 //! that a target refuses for what they are; where it refuses the one in their place too, there is another one with nothing in it
-//! that hosts say, and in the end none. Pure.
+//! that hosts say, and in the end none, if it takes others. Pure.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ const ATTEMPTS_MAX: u32 = 10;
 /// What was refused as often for what it is counts as missed: perhaps it is something in it that the target does not take. One
 /// in the place of such messages is made anew when it was refused as often once more.
 pub const REFUSED_MAX: u32 = 3;
-/// What says nothing of what hosts say and was refused as often is given up.
+/// What says nothing of what hosts say and was refused as often is given up, unless everything is refused.
 const REFUSED_BRIEF_MAX: u32 = 10;
 /// The most things that are named; the oldest of more are only counted.
 const LINES_MAX: usize = 50;
@@ -88,8 +88,8 @@ pub struct Summary {
     pub refused: u32,
 }
 
-/// Whether a message that was refused once more is given up: the shortest one that there could be.
-pub fn is_given_up(waiting: &Waiting) -> bool {
+/// Whether a message that was refused once more is given up, where the target takes others: the shortest one that there could be.
+pub fn is_refused_for_good(waiting: &Waiting) -> bool {
     let json: Value = serde_json::from_str(&waiting.message.json).unwrap_or_default();
     json["brief"] == true && waiting.refused >= REFUSED_BRIEF_MAX
 }

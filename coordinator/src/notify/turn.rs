@@ -1,5 +1,6 @@
 //! A target's turn: what waits for it is delivered one after the other, in its order, until the target fails. A message that it
-//! refuses for what it is holds up no other one. What came of each message is written down before the next one, so that whoever
+//! refuses for what it is holds up no other one, and is given up in the end; but a target that refuses everything says nothing of
+//! one message, and is kept what waits for it, as one that is down. What came of each message is written down before the next one, so that whoever
 //! goes on later gives it to nobody again.
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::notify::alert::Message;
 use crate::notify::deliver::{DeliverError, deliver};
 use crate::notify::http::Poster;
 use crate::notify::missed::{
-    MISSED_AFTER, Old, REFUSED_MAX, Summary, WAITING_MAX, is_given_up, summary,
+    MISSED_AFTER, Old, REFUSED_MAX, Summary, WAITING_MAX, is_refused_for_good, summary,
 };
 use crate::terminal::error_line;
 
@@ -31,6 +32,10 @@ const RETRY_FIRST_SECS: i64 = 15;
 const RETRY_SECS_MAX: i64 = 600;
 /// The longest that a message waits after a failure.
 pub const RETRY_MAX: SignedDuration = SignedDuration::from_secs(RETRY_SECS_MAX);
+
+/// A target that took something within so long takes messages. What it has refused often enough to be given up, it has refused
+/// before that and after.
+const TOOK_LATELY: SignedDuration = SignedDuration::from_secs(2 * RETRY_SECS_MAX);
 
 /// What waits could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +88,8 @@ pub struct Ended {
     pub unnoted: Option<Unnoted>,
     /// Whether more may be begun at once: not while the state takes nothing.
     pub goes_on: bool,
+    /// When the target took a message last, as far as is known.
+    pub took: Option<Timestamp>,
 }
 
 /// Where what waits is kept.
@@ -131,6 +138,8 @@ pub struct Turn {
     pub stop: CancellationToken,
     /// What a turn before could not write down: nothing else is done before it is.
     pub unnoted: Option<Unnoted>,
+    /// When the target took a message last, as far as is known.
+    pub took: Option<Timestamp>,
 }
 
 impl Turn {
@@ -147,6 +156,7 @@ impl Turn {
         Ended {
             unnoted: self.unnoted,
             goes_on,
+            took: self.took,
         }
     }
 
@@ -170,6 +180,7 @@ impl Turn {
             let outcome = match &delivered {
                 Ok(()) => {
                     tracing::info!(to = %self.target.name, title = %message.title, "told");
+                    self.took = Some(self.outbox.clock.now());
                     Outcome::Taken
                 }
                 Err(error) => self.after_failure(&waiting, error),
@@ -191,14 +202,18 @@ impl Turn {
     }
 
     fn after_failure(&self, waiting: &Waiting, error: &DeliverError) -> Outcome {
-        let due = self.outbox.clock.now() + retry_after(waiting.attempts);
+        let now = self.outbox.clock.now();
+        let due = now + retry_after(waiting.attempts);
         if !error.is_of_the_message() {
             return Outcome::Again(due);
         }
         let (to, title) = (&self.target.name, &waiting.message.title);
-        if !is_given_up(waiting) {
+        let took_lately = self
+            .took
+            .is_some_and(|took| now.duration_since(took).abs() <= TOOK_LATELY);
+        if !is_refused_for_good(waiting) || !took_lately {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(%to, title, error, "a message is refused, and the next one is tried");
+            tracing::warn!(%to, title, error, took_lately, "a message is refused and kept, and the next one is tried");
             return Outcome::Refused(due);
         }
         let problem = format!("given up: {title}: {}", error_line(error));

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Outbox, RETRY_MAX, Turn, retry_after};
 use crate::catalog::state::State;
 use crate::catalog::state::notifications::{Condition, NotifyStep, Position};
-use crate::clock::FixedClock;
+use crate::clock::{Clock as _, FixedClock};
 use crate::config::notify_settings::{Endpoint, Target, Way};
 use crate::daemon::health::Health;
 use crate::notify::alert::{Alert, Level, Message};
@@ -30,6 +30,9 @@ struct Scene {
     health: Health,
     url: String,
     taken: Arc<Mutex<Vec<String>>>,
+    /// What it answers to everything, if it does.
+    refusal: Arc<Mutex<Option<&'static str>>>,
+    took: Mutex<Option<Timestamp>>,
 }
 
 impl Scene {
@@ -39,13 +42,17 @@ impl Scene {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let taken = Arc::new(Mutex::new(Vec::new()));
         let takes = Arc::clone(&taken);
+        let refusal = Arc::new(Mutex::new(None));
+        let refuses = Arc::clone(&refusal);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let body = posted(&stream);
-                let status = match body.contains(BAD) {
-                    true => "400 Bad Request",
-                    false => {
+                let refused: Option<&str> = *refuses.lock().unwrap();
+                let status = match refused {
+                    Some(status) => status,
+                    None if body.contains(BAD) => "400 Bad Request",
+                    None => {
                         takes.lock().unwrap().push(body);
                         "200 OK"
                     }
@@ -61,6 +68,8 @@ impl Scene {
             health: Health::new(Instant::now()),
             url,
             taken,
+            refusal,
+            took: Mutex::default(),
         }
     }
 
@@ -84,7 +93,8 @@ impl Scene {
             sequence: 0,
             digest: NOW,
         };
-        self.state().notify_step(&step, position, NOW).unwrap();
+        let now = self.clock.now();
+        self.state().notify_step(&step, position, now).unwrap();
     }
 
     /// Gives the target so many turns, each when everything is due.
@@ -110,11 +120,17 @@ impl Scene {
                 health: self.health.clone(),
                 stop: CancellationToken::new(),
                 unnoted: None,
+                took: *self.took.lock().unwrap(),
             };
             let ended = turn.take().await;
+            *self.took.lock().unwrap() = ended.took;
             assert_eq!((ended.unnoted, ended.goes_on), (None, true));
             self.clock.advance_secs(600);
         }
+    }
+
+    fn refuse(&self, status: Option<&'static str>) {
+        *self.refusal.lock().unwrap() = status;
     }
 
     fn taken(&self) -> Vec<String> {
@@ -207,18 +223,17 @@ async fn a_message_that_is_refused_for_its_text_silences_nobody_and_comes_withou
 async fn what_is_refused_without_any_details_is_given_up_and_that_is_told() {
     let scene = Scene::new();
     scene.wait(&[alert("web1", BAD, "")], Vec::new());
-    scene.turns(3 + 3 + 9).await;
-    assert!(
-        !scene
-            .problems()
-            .iter()
-            .any(|problem| problem.contains("given up"))
-    );
-    scene.turns(1).await;
-    // Whatever is taken after that.
+    scene.turns(30).await;
+    let is_given_up = |problems: &[String]| problems.iter().any(|one| one.contains("given up"));
+    assert!(!is_given_up(&scene.problems()));
+    // Now it takes something, and it is the message.
     scene.wait(&[alert("web2", "web2", "")], Vec::new());
     scene.turns(1).await;
     assert_eq!(scene.taken().len(), 1);
+    scene.wait(&[alert("web3", "web3", "")], Vec::new());
+    scene.turns(1).await;
+    // Whatever is taken after that.
+    assert_eq!(scene.taken().len(), 2);
     let problems = scene.problems();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(
@@ -226,6 +241,36 @@ async fn what_is_refused_without_any_details_is_given_up_and_that_is_told() {
         "{problems:?}"
     );
     assert_eq!(scene.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_everything_for_hours_is_told_it_all_once_it_takes_something() {
+    let scene = Scene::new();
+    for (status, came) in [
+        ("405 Method Not Allowed", 2),
+        ("410 Gone", 2),
+        ("400 Bad Request", 1),
+    ] {
+        scene.taken.lock().unwrap().clear();
+        scene.refuse(Some(status));
+        let said = [format!("web1 {status}"), format!("web2 {status}")];
+        let alerts = [alert("web1", &said[0], "why"), alert("web2", &said[1], "")];
+        scene.wait(&alerts, Vec::new());
+        scene.turns(30).await;
+        let problems = scene.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(status), "{problems:?}");
+
+        scene.refuse(None);
+        scene.turns(1).await;
+        let taken = scene.taken();
+        // What is refused for its text is summed up before.
+        assert_eq!(taken.len(), came, "{taken:?}");
+        let all = taken.concat();
+        assert!(said.iter().all(|title| all.contains(title)), "{all}");
+        assert_eq!(scene.problems(), Vec::<String>::new());
+        assert_eq!(scene.waiting(), 0);
+    }
 }
 
 #[test]
