@@ -19,8 +19,18 @@ use crate::snapshot::chunk_error::FailureClass;
 use crate::snapshot::cursor::ListingCursor;
 use crate::snapshot::listing::{Listing, ListingError};
 
+/// What the parent's listing is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFor {
+    /// What did not change is taken over from it: without it there is no run.
+    TakingOver,
+    /// Everything is read anew, and compared with it where it can be read.
+    Comparing,
+}
+
 /// The parent's entries, in order; none without a parent.
 pub struct Parent {
+    read_for: ReadFor,
     cursor: Option<ListingCursor>,
     /// In the listing's place.
     remembered: Option<Remembered>,
@@ -37,9 +47,10 @@ impl std::fmt::Debug for Parent {
 
 impl Parent {
     /// The parent's listing from its start; `None` for a first run.
-    pub fn new(cursor: Option<ListingCursor>) -> Self {
+    pub fn new(cursor: Option<ListingCursor>, read_for: ReadFor) -> Self {
         let comparison = cursor.as_ref().map(|_| Comparison::default());
         Self {
+            read_for,
             cursor,
             remembered: None,
             ahead: None,
@@ -52,7 +63,7 @@ impl Parent {
     pub fn remembered(remembered: Remembered) -> Self {
         Self {
             remembered: Some(remembered),
-            ..Self::new(None)
+            ..Self::new(None, ReadFor::TakingOver)
         }
     }
 
@@ -129,7 +140,7 @@ impl Parent {
     }
 
     /// Notes what became of an entry that was found in a directory, beside what the parent had in its place: nothing where it
-    /// vanished. So many bytes of it are in new chunks.
+    /// vanished. So many bytes of it are in new chunks and explain themselves.
     pub fn settled(
         &mut self,
         directory: &[u8],
@@ -166,11 +177,10 @@ impl Parent {
                 return Ok(true);
             }
             Ok(None) => {}
-            Err(error) if error.class() == FailureClass::Integrity => {
-                tell_damaged(&error);
+            Err(error) => {
+                do_without(error, self.read_for)?;
                 self.comparison = None;
             }
-            Err(error) => return Err(error),
         }
         self.cursor = None;
         Ok(false)
@@ -190,16 +200,28 @@ impl Parent {
     }
 
     /// The parent's listing from its start, where it is not damaged there.
-    pub fn read(listing: Result<Listing, ListingError>) -> Result<Self, ListingError> {
+    pub fn read(
+        listing: Result<Listing, ListingError>,
+        read_for: ReadFor,
+    ) -> Result<Self, ListingError> {
         match listing {
-            Ok(listing) => Ok(Self::new(Some(listing.cursor()))),
-            Err(error) if error.class() == FailureClass::Integrity => {
-                tell_damaged(&error);
-                Ok(Self::new(None))
-            }
-            Err(error) => Err(error),
+            Ok(listing) => Ok(Self::new(Some(listing.cursor()), read_for)),
+            Err(error) => do_without(error, read_for).map(|()| Self::new(None, read_for)),
         }
     }
+}
+
+/// Tells that what cannot be read of the parent's listing is done without, unless it is needed.
+fn do_without(error: ListingError, read_for: ReadFor) -> Result<(), ListingError> {
+    match (error.class(), read_for) {
+        (FailureClass::Integrity, _) => tell_damaged(&error),
+        (_, ReadFor::TakingOver) => return Err(error),
+        (_, ReadFor::Comparing) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the last snapshot's listing cannot be read: this run is not compared with it"
+        ),
+    }
+    Ok(())
 }
 
 pub(super) fn tell_damaged(error: &ListingError) {

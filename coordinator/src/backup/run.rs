@@ -29,7 +29,7 @@ use crate::backup::login::ssh_target;
 use crate::backup::meta_writer::MetaWriter;
 use crate::backup::new_chunks::NewChunks;
 use crate::backup::newly_excluded::NewlyExcluded;
-use crate::backup::parent::{Parent, tell_damaged};
+use crate::backup::parent::{Parent, ReadFor, tell_damaged};
 use crate::backup::progress::{Progress, Step};
 use crate::backup::remembered::{Memory, Remembered};
 use crate::backup::report::{CommittedRun, RunReport, Warning};
@@ -770,7 +770,8 @@ async fn carrier_of(
     }
 }
 
-/// The parent's listing, or what is remembered in its place; a full read does without.
+/// The parent's listing, or what is remembered in its place. A full read takes nothing over from it, and is compared with it all the
+/// same.
 async fn parent_of(
     coordinator: &Coordinator,
     host: &Host,
@@ -779,8 +780,11 @@ async fn parent_of(
     progress: &Progress,
     memory: Option<Memory>,
 ) -> Result<Parent, RunError> {
-    let parent = prepared.parent.as_ref().filter(|_| !options.full_read);
-    if let Some((_, snapshot)) = parent {
+    let read_for = match options.full_read {
+        true => ReadFor::Comparing,
+        false => ReadFor::TakingOver,
+    };
+    if let Some((_, snapshot)) = &prepared.parent {
         let totals = snapshot.totals;
         let entries = totals.files + totals.directories + totals.others;
         progress.update(|counts| counts.expected = (entries, totals.bytes));
@@ -788,12 +792,12 @@ async fn parent_of(
     if let Some(memory) = memory {
         return Ok(Parent::remembered(Remembered::new(memory)));
     }
-    let Some((_, snapshot)) = parent else {
-        return Ok(Parent::new(None));
+    let Some((_, snapshot)) = &prepared.parent else {
+        return Ok(Parent::new(None, read_for));
     };
     let reader = coordinator.chunk_reader(&prepared.opened)?;
     let listing = Listing::open(reader, &snapshot.page_index).await;
-    let parent = Parent::read(listing).map_err(RunError::Parent)?;
+    let parent = Parent::read(listing, read_for).map_err(RunError::Parent)?;
     let newly_excluded = match host.safety.coverage {
         Coverage::Off => None,
         Coverage::Warn | Coverage::Fail => {
