@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tests::compare::expect_equal;
+use tests::coordinator_process::DEADLINE;
 use tests::corpus::bytes::{incompressible, text};
 use tests::machine_facts;
 use tests::shapes::{Outcome, RunReport, exit};
@@ -118,7 +119,11 @@ fn last_good(world: &World) -> Result<String> {
 }
 
 fn held_run(world: &World) -> Result<String> {
-    let report = world.run_expecting(exit::WARNINGS)?;
+    held_run_with(world, &[])
+}
+
+fn held_run_with(world: &World, more: &[&str]) -> Result<String> {
+    let report = world.run_within(DEADLINE, exit::WARNINGS, more)?;
     ensure!(report.outcome == Outcome::Held, "{report:?}");
     ensure!(report.snapshot.is_some(), "it is taken all the same");
     report.held.context("a reason")
@@ -203,6 +208,34 @@ fn encrypting_in_place_and_emptying_are_noticed_too() -> Result<()> {
     }
     let why = held_run(&world)?;
     ensure!(why.contains("no file is left of 60"), "{why}");
+    Ok(())
+}
+
+/// What hides an encryption: copies of what was encrypted, which are listed before it; and a run that reads everything anew.
+#[test]
+fn copies_of_what_was_encrypted_explain_nothing_and_a_full_read_is_compared_too() -> Result<()> {
+    let world = world_with(&[SMALL_HOST])?;
+    with_history(&world)?;
+    for number in 2..FILES {
+        encrypt(&world, number, "")?;
+        let name = format!("report-{number}.txt");
+        let copy = world.source().join(format!("a-copy-of-{name}"));
+        fs::copy(world.source().join(name), copy)?;
+    }
+    let why = held_run(&world)?;
+    for part in ["58 of 60 files changed", "are new in files that were there"] {
+        ensure!(why.contains(part), "{why}");
+    }
+    world
+        .coordinator(&["hold", "release", HOST])?
+        .expect_code(exit::OK)?;
+    world.run()?;
+    for number in 0..FILES {
+        let name = world.source().join(format!("report-{number}.txt"));
+        fs::rename(&name, format!("{}.locked", name.display()))?;
+    }
+    let why = held_run_with(&world, &["--full-read"])?;
+    ensure!(why.contains("the ending \"locked\""), "{why}");
     Ok(())
 }
 
@@ -559,7 +592,7 @@ fn what_is_kept_stays_in_later_snapshots_after_it_is_gone() -> Result<()> {
     fs::remove_dir_all(source.join("archive/old"))?;
     // Again each time, also when everything is read anew.
     for (round, more) in [&[][..], &["--full-read"], &[]].into_iter().enumerate() {
-        world.run_within(tests::coordinator_process::DEADLINE, exit::OK, more)?;
+        world.run_within(DEADLINE, exit::OK, more)?;
         let out = format!("gone-{round}");
         for name in ["archive/0001", "archive/0002", "archive/old/0000"] {
             ensure!(in_latest(name, &out)? == content(name), "{name} in {round}");

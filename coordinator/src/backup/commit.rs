@@ -149,7 +149,12 @@ async fn examine(
     to: &mut CommitTo<'_>,
 ) -> Result<(Option<String>, Option<Changes>), RunError> {
     let comparing = conversation.parent.finish().await;
-    let comparing = comparing.map_err(RunError::Parent)?;
+    let mut comparing = comparing.map_err(RunError::Parent)?;
+    if let Some(found) = &mut comparing {
+        found
+            .counts
+            .explain_less(conversation.new_chunks.explains_nothing());
+    }
     let changes = comparing.as_ref().map(|found| found.changes.clone());
     let carrier = conversation.carrier.as_ref();
     let streams = conversation.streams.sizes();

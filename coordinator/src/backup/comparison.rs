@@ -64,7 +64,8 @@ impl Comparison {
     }
 
     /// What the host has listed in a directory, and what became of it: an entry of the new listing, or nothing where it vanished.
-    /// The parent has something at the same place or nothing. So many bytes of what is there now are in new chunks.
+    /// The parent has something at the same place or nothing. So many bytes of what is there now are in new chunks and explain
+    /// themselves.
     pub fn settled(
         &mut self,
         directory: &[u8],

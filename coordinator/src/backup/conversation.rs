@@ -90,7 +90,7 @@ pub struct Conversation {
     pub verifier: Verifier,
     /// Knows chunks.
     pub index: SharedIndex,
-    /// Tells how much of each file is new.
+    /// Tells how much of what is new explains itself.
     pub new_chunks: NewChunks,
     /// Cuts long content lists.
     pub chunking: ChunkingKey,
@@ -554,7 +554,8 @@ fn without_vanished_link(conversation: &mut Conversation, directory: &[u8], entr
 async fn take_content(conversation: &mut Conversation, part: ContentPart) -> Result<(), RunError> {
     check_content(conversation, &part.extents).await?;
     let of = part.of;
-    let new_bytes = conversation.new_chunks.named(&part.extents);
+    let (at, was) = conversation.state.pending.next_part(of)?;
+    let new_bytes = conversation.new_chunks.named(&part.extents, at, was);
     let cut = conversation
         .state
         .pending

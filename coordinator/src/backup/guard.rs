@@ -23,7 +23,7 @@ use crate::events::Event;
 use crate::events::what::What;
 use crate::retention::holds::hold;
 use crate::safety::absence::periods_passed;
-use crate::safety::anomaly::{Figures, signs};
+use crate::safety::anomaly::{Figures, Passed, signs};
 use crate::safety::coverage::{Coverage, Covered, gaps};
 use crate::safety::identity::{
     Difference, Identity, differences_text, is_other, is_other_by_listing,
@@ -339,8 +339,11 @@ impl<'a> Guard<'a> {
             Some(limits) => {
                 let state = self.coordinator.state.lock().await;
                 let (past, times) = (state.good_figures(name)?, state.good_times(name)?);
-                let periods = periods_passed(from_nanos(parent.committed_nanos), now, &times);
-                signs(&figures, &past, limits, periods)
+                let passed = Passed {
+                    periods: periods_passed(from_nanos(parent.committed_nanos), now, &times),
+                    accepted_runs: state.accepted_runs(name)?,
+                };
+                signs(&figures, &past, limits, passed)
             }
             None => Vec::new(),
         };

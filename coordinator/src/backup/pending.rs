@@ -69,7 +69,7 @@ pub struct Judged {
     pub entry: PendingEntry,
     /// The parent's entry at its place.
     pub before: Option<Before>,
-    /// Bytes of its content that are in new chunks.
+    /// Bytes of its content that are in new chunks and explain themselves.
     pub new_bytes: u64,
 }
 
@@ -244,7 +244,17 @@ impl Pending {
             .collect())
     }
 
-    /// Notes that so many bytes of a waiting file's content are in new chunks.
+    /// Where the next part of a waiting file's content begins in it, and what the parent has at its place.
+    pub fn next_part(&mut self, of: EntryRef) -> Result<(u64, Option<Before>), PendingError> {
+        let (judged, _) = self.slot(of)?;
+        let at = match &judged.entry {
+            PendingEntry::Waiting(waiting) => waiting.covered,
+            PendingEntry::Done(_) | PendingEntry::Gone { .. } => 0,
+        };
+        Ok((at, judged.before))
+    }
+
+    /// Notes that so many bytes of a waiting file's content are in new chunks and explain themselves.
     pub fn note_new(&mut self, of: EntryRef, bytes: u64) -> Result<(), PendingError> {
         let (judged, _) = self.slot(of)?;
         judged.new_bytes = judged.new_bytes.saturating_add(bytes);

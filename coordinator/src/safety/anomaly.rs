@@ -5,13 +5,17 @@
 //! Nothing is judged before the host has a history, and no sign about files counts below a number of files or bytes, so that
 //! small hosts and first runs are left alone. A person who ends a hold says that the run was as it should be: it is history then.
 
-use std::{fmt, slice};
+mod growth;
+pub mod sign;
+
+use std::slice;
 
 use append_server::quantity::Size;
 
 use crate::safety::absence::{threshold, threshold_of_absence};
+use crate::safety::anomaly::growth::{Counting, Growth, Lasting};
+use crate::safety::anomaly::sign::Sign;
 use crate::safety::stream_size::StreamSize;
-use crate::terminal::{count_text, size_text};
 
 /// From so many files on, none at all is a sign by itself.
 const FILES_BEFORE_NONE: u64 = 10;
@@ -78,13 +82,23 @@ pub struct Compared {
     pub changed: u64,
     /// Files at places where there was none.
     pub added: u64,
-    /// Bytes of those in chunks that no snapshot had, each counted once.
+    /// Bytes of those in chunks that no snapshot had and that nothing has which was there before, each counted once.
     pub added_bytes: u64,
-    /// Such bytes of files that were there before, as far as they have grown; nothing where the parent was not read, and of
-    /// earlier runs.
+    /// Such bytes past the ends that files had, as far as they have grown; nothing where the parent was not read, and of earlier
+    /// runs.
     pub grown_bytes: Option<u64>,
     /// Files of the parent that are the same inode still.
     pub same_inode: u64,
+}
+
+impl Compared {
+    /// So many of the new bytes explain nothing.
+    pub fn explain_less(&mut self, bytes: u64) {
+        let of_added = bytes.min(self.added_bytes);
+        self.added_bytes -= of_added;
+        let of_grown = bytes - of_added;
+        self.grown_bytes = self.grown_bytes.map(|grown| grown.saturating_sub(of_grown));
+    }
 }
 
 /// What was counted of one run.
@@ -110,198 +124,17 @@ pub struct Figures {
     pub rules: [u8; 32],
 }
 
-impl Figures {
-    /// Its bytes, without holes or with them.
-    fn counted(&self, counting: Counting) -> u64 {
-        match counting {
-            Counting::WithoutHoles => self.bytes,
-            Counting::WithHoles => self.bytes_with_holes.unwrap_or(self.bytes),
-        }
-    }
+/// What has passed since runs that a run is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// The host's usual periods since the parent.
+    pub periods: u64,
+    /// Good runs that are not older than the last one that a person accepted: all, where there is none.
+    pub accepted_runs: usize,
 }
 
-/// How the bytes of runs are counted that are compared with each other.
-#[derive(Debug, Clone, Copy)]
-enum Counting {
-    WithoutHoles,
-    WithHoles,
-}
-
-impl Counting {
-    /// Without holes, once none of the runs is of the version that counted them.
-    fn of(now: &Figures, past: &[Figures]) -> Self {
-        let mut runs = past.iter().chain([now]);
-        match runs.all(|run| run.bytes_with_holes.is_some()) {
-            true => Self::WithoutHoles,
-            false => Self::WithHoles,
-        }
-    }
-}
-
-/// One thing that is suspicious, in numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sign {
-    /// No file is left.
-    NoFiles {
-        /// How many there were.
-        before: u64,
-    },
-    /// Far fewer files.
-    FewerFiles {
-        /// How many there are.
-        left: u64,
-        /// How many there were.
-        before: u64,
-    },
-    /// Far fewer bytes.
-    FewerBytes {
-        /// How many there are.
-        left: u64,
-        /// How many there were.
-        before: u64,
-    },
-    /// Most files are gone or have another name.
-    Gone {
-        /// How many.
-        gone: u64,
-        /// How many of them seem to have another name.
-        moved: u64,
-        /// Of how many.
-        before: u64,
-    },
-    /// Most files have other content.
-    Changed {
-        /// How many.
-        changed: u64,
-        /// Of how many.
-        before: u64,
-        /// Percent that usually do.
-        usual: u64,
-        /// Percent of all bytes that are new.
-        new: u64,
-    },
-    /// Far more is new than usual, in what was there already.
-    New {
-        /// How many bytes.
-        new: u64,
-        /// Of how many.
-        bytes: u64,
-        /// Percent that usually are.
-        usual: u64,
-    },
-    /// What is new does not compress, and usually does.
-    Incompressible {
-        /// Percent of it.
-        percent: u64,
-        /// Of how many bytes.
-        new: u64,
-        /// Percent that usually do not.
-        usual: u64,
-    },
-    /// Many files have an ending that none had.
-    Ending {
-        /// The ending.
-        ending: String,
-        /// How many.
-        files: u64,
-        /// Of how many.
-        all: u64,
-    },
-    /// A stream is far smaller than it used to be.
-    Stream {
-        /// Its name.
-        name: String,
-        /// Its bytes.
-        left: u64,
-        /// The bytes that are usual.
-        usual: u64,
-    },
-}
-
-impl fmt::Display for Sign {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, size) = (count_text, size_text);
-        match self {
-            Self::NoFiles { before } => {
-                write!(out, "no file is left of {}", count(*before))
-            }
-            Self::FewerFiles { left, before } => write!(
-                out,
-                "{} files are left of {} ({} %)",
-                count(*left),
-                count(*before),
-                percent(*left, *before)
-            ),
-            Self::FewerBytes { left, before } => write!(
-                out,
-                "{} are left of {} ({} %)",
-                size(*left),
-                size(*before),
-                percent(*left, *before)
-            ),
-            Self::Gone {
-                gone,
-                moved,
-                before,
-            } => write!(
-                out,
-                "{} of {} files are gone or have another name ({} %), some {} of them another name",
-                count(*gone),
-                count(*before),
-                percent(*gone, *before),
-                count(*moved)
-            ),
-            Self::Changed {
-                changed,
-                before,
-                usual,
-                new,
-            } => write!(
-                out,
-                "{} of {} files changed ({} %, usually {usual} %), and {new} % of all bytes are new",
-                count(*changed),
-                count(*before),
-                percent(*changed, *before)
-            ),
-            Self::New { new, bytes, usual } => write!(
-                out,
-                "{} of {} are new in files that were there already ({} %, usually {usual} %)",
-                size(*new),
-                size(*bytes),
-                percent(*new, *bytes)
-            ),
-            Self::Incompressible {
-                percent,
-                new,
-                usual,
-            } => write!(
-                out,
-                "{percent} % of {} of new data do not compress (usually {usual} %)",
-                size(*new)
-            ),
-            Self::Ending { ending, files, all } => write!(
-                out,
-                "{} of {} files have the ending {ending:?}, which none had before ({} %)",
-                count(*files),
-                count(*all),
-                percent(*files, *all)
-            ),
-            Self::Stream { name, left, usual } => write_stream(out, name, *left, *usual),
-        }
-    }
-}
-
-fn write_stream(out: &mut fmt::Formatter<'_>, name: &str, left: u64, usual: u64) -> fmt::Result {
-    let (left_text, usual_text) = (size_text(left), size_text(usual));
-    let share = percent(left, usual);
-    write!(
-        out,
-        "stream {name} has {left_text}, and {usual_text} are usual ({share} %)"
-    )
-}
-
-/// What is suspicious about a run so many usual periods after its parent; `past` are the host's good runs, the newest first.
-pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Vec<Sign> {
+/// What is suspicious about a run; `past` are the host's good runs, the newest first.
+pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits, passed: Passed) -> Vec<Sign> {
     let Some(last) = past.first() else {
         return Vec::new();
     };
@@ -311,10 +144,10 @@ pub fn signs(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u
     let mut signs = Vec::new();
     if last.rules == now.rules {
         signs.extend(losses(now, last, limits));
-        signs.extend(gone(now, past, limits, periods));
+        signs.extend(gone(now, past, limits, passed.periods));
     }
-    signs.extend(changed(now, past, limits, periods));
-    signs.extend(new_data(now, past, limits, periods));
+    signs.extend(changed(now, past, limits, passed));
+    signs.extend(new_data(now, past, limits, passed));
     signs.extend(ending(now, limits));
     signs.extend(now.streams.iter().filter_map(collapse));
     signs
@@ -332,7 +165,7 @@ fn losses(now: &Figures, last: &Figures, limits: &AnomalyLimits) -> Vec<Sign> {
         });
     }
     let counting = Counting::of(now, slice::from_ref(last));
-    let (left, before) = (now.counted(counting), last.counted(counting));
+    let (left, before) = (counting.bytes(now), counting.bytes(last));
     if now.files > 0 && before >= limits.bytes.bytes() && percent(left, before) < limits.left {
         signs.push(Sign::FewerBytes { left, before });
     }
@@ -358,41 +191,65 @@ fn gone(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -
 }
 
 /// Files rewritten at their places: only with new data in them, or every `touch` would be suspicious.
-fn changed(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Option<Sign> {
+fn changed(
+    now: &Figures,
+    past: &[Figures],
+    limits: &AnomalyLimits,
+    passed: Passed,
+) -> Option<Sign> {
     let Compared {
         before, changed, ..
     } = now.compared;
-    let grown = Growth::of(now, past, Counting::of(now, past));
-    let new = percent(now.new_bytes, grown.bytes);
-    let share = percent(changed, before);
+    let counting = Counting::of(now, past);
+    let growth = Growth::of(now, past, counting);
     let usual = median(past, |run| {
         percent(run.compared.changed, run.compared.before)
     });
-    let needed = threshold(limits.changed, usual, TIMES_USUAL_CHANGED, periods);
-    let suspicious = changed >= limits.files && share >= needed && new >= limits.new;
-    suspicious.then_some(Sign::Changed {
+    let needed = threshold(limits.changed, usual, TIMES_USUAL_CHANGED, passed.periods);
+    let is_much = |files, new| {
+        changed >= limits.files && percent(changed, files) >= needed && new >= limits.new
+    };
+    let last = past.first().map_or(0, |last| counting.bytes(last));
+    let new = percent(now.new_bytes, growth.whole(last));
+    if is_much(before, new) {
+        return Some(Sign::Changed {
+            changed,
+            before,
+            usual,
+            new,
+        });
+    }
+    let lasting = Lasting::of(now, past, counting, passed.accepted_runs);
+    let (files, new) = (
+        lasting.files.min(before),
+        percent(now.new_bytes, growth.whole(lasting.bytes)),
+    );
+    is_much(files, new).then_some(Sign::ChangedOfLasting {
         changed,
-        before,
-        usual,
+        files,
         new,
     })
 }
 
 /// New data that neither added files nor growth explain.
-fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u64) -> Vec<Sign> {
+fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, passed: Passed) -> Vec<Sign> {
     let counting = Counting::of(now, past);
-    let Growth { explained, bytes } = Growth::of(now, past, counting);
-    let new = now.new_bytes.saturating_sub(explained);
+    let growth = Growth::of(now, past, counting);
+    let new = now.new_bytes.saturating_sub(growth.explained);
     if new < limits.bytes.bytes() {
         return Vec::new();
     }
     let mut signs = Vec::new();
+    let bytes = growth.whole(past.first().map_or(0, |last| counting.bytes(last)));
     let share = percent(new, bytes);
-    let usual = median(past, |run| percent(run.new_bytes, run.counted(counting)));
-    if share >= threshold(limits.new, usual, TIMES_USUAL, periods) {
+    let usual = median(past, |run| percent(run.new_bytes, counting.bytes(run)));
+    // Of all that is there: what a host was given lately may well be rewritten as soon as it is used.
+    if share >= threshold(limits.new, usual, TIMES_USUAL, passed.periods) {
         signs.push(Sign::New { new, bytes, usual });
     }
     // However long it has been: more time makes more new data, and no denser data.
+    let lasting = Lasting::of(now, past, counting, passed.accepted_runs);
+    let share = percent(new, growth.whole(lasting.bytes));
     let dense = percent(now.incompressible, now.new_bytes);
     let usually_dense = median(past, |run| percent(run.incompressible, run.new_bytes));
     if share >= NEW_FOR_COMPRESSION
@@ -407,31 +264,6 @@ fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, periods: u6
         });
     }
     signs
-}
-
-/// What became more. What was stored before explains nothing and makes no share less, however often a host repeats it.
-struct Growth {
-    /// New data that added files and growth explain.
-    explained: u64,
-    /// The bytes that shares are of: those before, and what is explained of more.
-    bytes: u64,
-}
-
-impl Growth {
-    fn of(now: &Figures, past: &[Figures], counting: Counting) -> Self {
-        let before = past.first().map_or(0, |last| last.counted(counting));
-        let bytes = now.counted(counting);
-        let grown = bytes.saturating_sub(before);
-        let added = now.compared.added_bytes;
-        let explained = match now.compared.grown_bytes {
-            Some(by_new) => grown.min(by_new.saturating_add(added)).max(added),
-            None => grown.max(added),
-        };
-        Self {
-            explained,
-            bytes: bytes.min(before.saturating_add(explained)),
-        }
-    }
 }
 
 fn ending(now: &Figures, limits: &AnomalyLimits) -> Option<Sign> {

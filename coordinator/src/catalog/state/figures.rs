@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use crate::catalog::state::State;
+use crate::catalog::state::holds::HoldKind;
 use crate::clock::{from_nanos, to_nanos};
 use crate::database::{DatabaseError, unsigned};
 use crate::safety::anomaly::{Compared, Figures};
@@ -122,6 +123,25 @@ impl State {
         })
     }
 
+    /// How many of a host's last good runs are not older than the last one that was there when a person ended a hold for what a run
+    /// looked like; all, where nobody did.
+    pub fn accepted_runs(&self, host: &str) -> Result<usize, DatabaseError> {
+        self.database.read(|connection| {
+            let accepted: Option<i64> = connection
+                .prepare_cached("SELECT max(released) FROM holds WHERE host = ?1 AND kind = ?2")?
+                .query_row(params![host, HoldKind::Anomaly.as_str()], |row| row.get(0))?;
+            let Some(accepted) = accepted else {
+                return Ok(usize::MAX);
+            };
+            let later = connection
+                .prepare_cached(
+                    "SELECT count(*) FROM figures WHERE host = ?1 AND good AND at > ?2",
+                )?
+                .query_row(params![host, accepted], |row| unsigned(row, 0))?;
+            Ok(usize::try_from(later).map_or(usize::MAX, |later| later.saturating_add(1)))
+        })
+    }
+
     /// A person has looked: the host's suspicious runs were as they should be.
     pub fn accept_figures(&mut self, host: &str) -> Result<(), DatabaseError> {
         self.database.write(|transaction| {
@@ -167,6 +187,7 @@ mod tests {
     use formats::ids::RunId;
 
     use crate::catalog::state::State;
+    use crate::catalog::state::holds::{HoldKind, NewHold};
     use crate::clock::from_nanos;
     use crate::safety::anomaly::{Compared, Figures};
 
@@ -199,6 +220,39 @@ mod tests {
         state.accept_figures("web1").expect("writes");
         let good = state.good_figures("web1").expect("reads");
         assert_eq!(good, [figures(3), figures(2), figures(1)]);
+    }
+
+    #[test]
+    fn runs_count_as_accepted_up_to_the_last_end_of_a_hold_for_what_one_looked_like() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut state = State::open(&dir.path().join("state.db")).expect("opens");
+        let accepted = |state: &State| state.accepted_runs("web1").expect("reads");
+        let hold = |state: &mut State, kind, at| {
+            let new = NewHold {
+                host: "web1",
+                kind,
+                reason: "why",
+                by: "daemon",
+                at: from_nanos(at),
+                run: None,
+            };
+            let added = state.add_hold(&new).expect("writes").expect("a hold");
+            let released = state.release_hold(added.number, "root", from_nanos(at + 1));
+            released.expect("writes").expect("ends");
+        };
+        for number in 1..=4u8 {
+            let (run, at) = (RunId([number; 16]), from_nanos(i64::from(number) * 10));
+            let noted = state.note_figures("web1", run, at, &Figures::default(), true);
+            noted.expect("writes");
+        }
+        assert_eq!(accepted(&state), usize::MAX);
+        hold(&mut state, HoldKind::Manual, 35);
+        assert_eq!(accepted(&state), usize::MAX);
+        hold(&mut state, HoldKind::Anomaly, 15);
+        hold(&mut state, HoldKind::Anomaly, 25);
+        assert_eq!(accepted(&state), 3);
+        hold(&mut state, HoldKind::Anomaly, 45);
+        assert_eq!(accepted(&state), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is suspicious, and what ordinary hosts do every night and is not.
 
-use super::{AnomalyLimits, Compared, Figures, Sign, signs};
+use super::{AnomalyLimits, Compared, Figures, Passed, Sign, signs};
 use crate::safety::stream_size::StreamSize;
 
 const MIB: u64 = 1 << 20;
@@ -25,8 +25,18 @@ fn usual() -> Figures {
     }
 }
 
+const NIGHT: Passed = after(1);
+
+/// Nobody has accepted anything.
+const fn after(periods: u64) -> Passed {
+    Passed {
+        periods,
+        accepted_runs: usize::MAX,
+    }
+}
+
 fn judged(now: &Figures) -> Vec<Sign> {
-    signs(now, &vec![usual(); 5], &AnomalyLimits::default(), 1)
+    signs(now, &vec![usual(); 5], &AnomalyLimits::default(), NIGHT)
 }
 
 #[test]
@@ -118,7 +128,7 @@ fn a_disk_image_encrypted_from_within_is() {
         incompressible: 690 * MIB,
         ..image.clone()
     };
-    let found = signs(&now, &vec![image; 4], &AnomalyLimits::default(), 1);
+    let found = signs(&now, &vec![image; 4], &AnomalyLimits::default(), NIGHT);
     assert!(
         found.iter().any(|sign| matches!(sign, Sign::New { .. })),
         "{found:?}"
@@ -198,7 +208,7 @@ fn dumps_that_are_new_every_night_are_not() {
         ..usual()
     };
     let past = vec![dumps.clone(); 4];
-    assert_eq!(signs(&dumps, &past, &AnomalyLimits::default(), 1), []);
+    assert_eq!(signs(&dumps, &past, &AnomalyLimits::default(), NIGHT), []);
 }
 
 #[test]
@@ -209,15 +219,15 @@ fn nothing_is_judged_without_a_history_or_below_the_floors() {
         ..usual()
     };
     let limits = AnomalyLimits::default();
-    assert_eq!(signs(&emptied, &[], &limits, 1), []);
-    assert_eq!(signs(&emptied, &vec![usual(); 2], &limits, 1), []);
-    assert_eq!(signs(&emptied, &vec![usual(); 3], &limits, 1).len(), 1);
+    assert_eq!(signs(&emptied, &[], &limits, NIGHT), []);
+    assert_eq!(signs(&emptied, &vec![usual(); 2], &limits, NIGHT), []);
+    assert_eq!(signs(&emptied, &vec![usual(); 3], &limits, NIGHT).len(), 1);
     let small = Figures {
         files: 9,
         bytes: MIB,
         ..usual()
     };
-    assert_eq!(signs(&emptied, &vec![small; 3], &limits, 1), []);
+    assert_eq!(signs(&emptied, &vec![small; 3], &limits, NIGHT), []);
 }
 
 #[test]
@@ -231,7 +241,7 @@ fn a_stream_that_collapses_is_and_one_that_does_not_is_not() {
     assert_eq!(found.len(), 1, "{found:?}");
     let text = found[0].to_string();
     assert!(text.starts_with("stream bad has 499"), "{text}");
-    assert_eq!(signs(&now, &[], &AnomalyLimits::default(), 1), []);
+    assert_eq!(signs(&now, &[], &AnomalyLimits::default(), NIGHT), []);
 }
 
 /// A host that rewrites a tenth of itself each night, after some nights without a backup.
@@ -254,7 +264,12 @@ fn rewritten(percent: u64, periods: u64) -> Vec<Sign> {
         },
         ..usual()
     };
-    signs(&now, &vec![lively; 5], &AnomalyLimits::default(), periods)
+    signs(
+        &now,
+        &vec![lively; 5],
+        &AnomalyLimits::default(),
+        after(periods),
+    )
 }
 
 #[test]
@@ -285,7 +300,7 @@ fn waiting_silences_nothing_that_encrypting_and_emptying_are_known_by() {
         &encrypted,
         &vec![usual(); 5],
         &AnomalyLimits::default(),
-        u64::MAX,
+        after(u64::MAX),
     );
     assert!(
         found
@@ -306,7 +321,7 @@ fn waiting_silences_nothing_that_encrypting_and_emptying_are_known_by() {
         &none,
         &vec![usual(); 5],
         &AnomalyLimits::default(),
-        u64::MAX,
+        after(u64::MAX),
     );
     assert_eq!(found, [Sign::NoFiles { before: 1_000 }]);
 }
@@ -324,7 +339,13 @@ fn files_that_come_and_go_each_night_are_gone_after_weeks() {
     };
     let judged = |gone, periods| {
         let past = vec![rotating(50); 5];
-        signs(&rotating(gone), &past, &AnomalyLimits::default(), periods).len()
+        signs(
+            &rotating(gone),
+            &past,
+            &AnomalyLimits::default(),
+            after(periods),
+        )
+        .len()
     };
     assert_eq!((judged(60, 1), judged(640, 1)), (0, 1));
     assert_eq!((judged(640, 20), judged(950, 20)), (0, 1));
@@ -342,7 +363,7 @@ fn counted_with_holes() -> Figures {
 fn judged_after(last: Figures, now: &Figures) -> Vec<Sign> {
     let mut past = vec![last];
     past.extend(vec![counted_with_holes(); 5]);
-    signs(now, &past, &AnomalyLimits::default(), 1)
+    signs(now, &past, &AnomalyLimits::default(), NIGHT)
 }
 
 #[test]
@@ -386,11 +407,11 @@ fn with_runs_of_a_version_that_counted_holes_new_data_is_a_share_of_bytes_with_h
         ..counted_with_holes()
     };
     let limits = AnomalyLimits::default();
-    assert_eq!(signs(&lively, &vec![old.clone(); 5], &limits, 1), []);
+    assert_eq!(signs(&lively, &vec![old.clone(); 5], &limits, NIGHT), []);
     let past = [vec![lively.clone()], vec![old; 5]].concat();
-    assert_eq!(signs(&lively, &past, &limits, 1), []);
+    assert_eq!(signs(&lively, &past, &limits, NIGHT), []);
     // Once they are gone, what is new is a share of the data.
-    let found = signs(&lively, &vec![usual(); 5], &limits, 1);
+    let found = signs(&lively, &vec![usual(); 5], &limits, NIGHT);
     assert!(matches!(found[..], [Sign::New { .. }]), "{found:?}");
 }
 
@@ -450,4 +471,107 @@ fn files_that_grow_by_new_data_are_not_suspicious() {
         ..grown(7_976 * MIB)
     };
     assert_eq!(judged(&rewritten).len(), 2);
+}
+
+/// What was there is encrypted in place, the night after four times as much was added.
+fn encrypted_after_padding(accepted_runs: usize) -> Vec<Sign> {
+    let padding = 4 * 1_024 * MIB;
+    let padded = Figures {
+        files: 5_000,
+        bytes: 1_024 * MIB + padding,
+        bytes_with_holes: Some(1_024 * MIB + padding),
+        new_bytes: padding,
+        incompressible: padding,
+        compared: Compared {
+            added: 4_000,
+            added_bytes: padding,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    let mut past = vec![usual(); 5];
+    assert_eq!(signs(&padded, &past, &AnomalyLimits::default(), NIGHT), []);
+    past.insert(0, padded.clone());
+    let now = Figures {
+        new_bytes: 980 * MIB,
+        incompressible: 980 * MIB,
+        compared: Compared {
+            before: 5_000,
+            changed: 950,
+            same_inode: 4_990,
+            grown_bytes: Some(0),
+            ..Compared::default()
+        },
+        ..padded
+    };
+    let passed = Passed {
+        accepted_runs,
+        ..NIGHT
+    };
+    signs(&now, &past, &AnomalyLimits::default(), passed)
+}
+
+#[test]
+fn what_was_added_the_night_before_hides_nothing_unless_a_person_has_accepted_it() {
+    let found = encrypted_after_padding(usize::MAX);
+    assert!(
+        matches!(
+            found[..],
+            [
+                Sign::ChangedOfLasting {
+                    changed: 950,
+                    files: 1_000,
+                    new: 95
+                },
+                Sign::Incompressible { .. }
+            ]
+        ),
+        "{found:?}"
+    );
+    assert_eq!(
+        found[0].to_string(),
+        "950 files changed, where all that have been there for some runs are 1,000 (95 %), and what is new is 95 % of their bytes"
+    );
+    assert_eq!(encrypted_after_padding(1), []);
+}
+
+#[test]
+fn data_that_came_lately_may_change_as_it_is_used() {
+    // A database, loaded last night onto a host that had little, and written to.
+    let loaded = Figures {
+        files: 1_010,
+        bytes: 9 * 1_024 * MIB,
+        bytes_with_holes: Some(9 * 1_024 * MIB),
+        ..usual()
+    };
+    let mut past = vec![usual(); 5];
+    past.insert(0, loaded.clone());
+    let used = Figures {
+        new_bytes: 900 * MIB,
+        incompressible: 300 * MIB,
+        ..loaded
+    };
+    assert_eq!(signs(&used, &past, &AnomalyLimits::default(), NIGHT), []);
+}
+
+#[test]
+fn runs_that_were_asked_for_something_else_say_nothing_of_what_lasts() {
+    let less_was_asked_for = Figures {
+        files: 10,
+        bytes: MIB,
+        bytes_with_holes: Some(MIB),
+        rules: [2; 32],
+        ..usual()
+    };
+    let past = [vec![usual(); 2], vec![less_was_asked_for; 3]].concat();
+    let lively = Figures {
+        new_bytes: 100 * MIB,
+        incompressible: 95 * MIB,
+        compared: Compared {
+            changed: 110,
+            ..usual().compared
+        },
+        ..usual()
+    };
+    assert_eq!(signs(&lively, &past, &AnomalyLimits::default(), NIGHT), []);
 }
