@@ -59,8 +59,11 @@ pub const HELD_MESSAGES_MAX: usize = 1_024;
 pub const SEEN_BYTES_TARGET: usize = 1 << 20;
 /// How long chunks wait for company before the coordinator is asked about them.
 pub const SEEN_WAIT: Duration = Duration::from_millis(3);
-/// How long an unfinished pack waits for its next frame before it is closed as it is.
+/// How long an unfinished pack waits for its next frame, or for [`PACK_MOVES_BYTES`] more, before it is closed as it is: half of what
+/// the server waits.
 pub const PACK_IDLE: Duration = Duration::from_secs(30);
+/// What an unfinished pack gets in that time at least: twice what the server asks for in all of its own.
+pub const PACK_MOVES_BYTES: usize = 32 << 10;
 /// How long the tunnel's other end has for each step of the handshake.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(60);
 /// How long the append-server has to acknowledge a pack.

@@ -26,8 +26,8 @@ use crate::dispatch::{self, Dispatcher, Segment};
 use crate::facts::SeenIds;
 use crate::filter::Filter;
 use crate::limits::{
-    Limit, PACK_IDLE, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX, WANTED_WAITING_MAX,
-    WORKERS_MAX,
+    Limit, PACK_IDLE, PACK_MOVES_BYTES, READERS_MAX, SEGMENTS_WAITING_MAX, UPLOAD_FRAMES_MAX,
+    WANTED_WAITING_MAX, WORKERS_MAX,
 };
 use crate::pack::effort::{Effort, Gauge};
 use crate::pack::seal::{self, Sealing};
@@ -217,6 +217,10 @@ fn start_packing(
         header,
         key: start.table_key.clone(),
         gauge: Gauge::new(effort),
+        pace: packs::Pace {
+            interval: PACK_IDLE,
+            bytes_min: PACK_MOVES_BYTES,
+        },
     };
     spawn("packs", &outgoing, move || packs::run(packs))
 }
