@@ -117,7 +117,7 @@ pub fn grant_kind(error: GrantError) -> RefusalKind {
 pub fn fan_out_kind(error: &FanOutError) -> RefusalKind {
     match error {
         FanOutError::Conflict { .. } => RefusalKind::Conflict,
-        FanOutError::ReserveReached { .. } => RefusalKind::NoSpace,
+        FanOutError::ReserveReached { .. } | FanOutError::NoRoom { .. } => RefusalKind::NoSpace,
         FanOutError::TooFewReplicas { source, .. } if source.is_no_space() => RefusalKind::NoSpace,
         FanOutError::Read(source) if source.is_absent() => RefusalKind::Absent,
         FanOutError::Read(source) if matches!(**source, DestinationError::PastEnd { .. }) => {

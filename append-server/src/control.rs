@@ -96,6 +96,10 @@ impl Control {
                 post(removals::sweep),
             )
             .route(
+                &format!("{PATH_REMOVALS}/{{repository}}/room"),
+                get(removals::room),
+            )
+            .route(
                 &format!("{PATH_REMOVALS}/{{repository}}/{{*name}}"),
                 put(removals::put_moved),
             )

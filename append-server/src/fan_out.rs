@@ -157,21 +157,47 @@ impl FanOut {
     /// Refuses when a required destination has only its reserve left.
     pub async fn check_reserve(&self) -> Result<(), FanOutError> {
         let reserve_bytes = self.policy.reserve_bytes;
+        match self.with_less_free(reserve_bytes).await? {
+            Some((destination, free_bytes)) => Err(FanOutError::ReserveReached {
+                destination,
+                free_bytes,
+                reserve_bytes,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses when a required destination has no room for so many bytes beside its reserve.
+    pub async fn check_room(&self, asked_bytes: u64) -> Result<(), FanOutError> {
+        let reserve_bytes = self.policy.reserve_bytes;
+        let needed = reserve_bytes.saturating_add(asked_bytes);
+        match self.with_less_free(needed).await? {
+            Some((destination, free_bytes)) => Err(FanOutError::NoRoom {
+                destination,
+                free_bytes,
+                reserve_bytes,
+                asked_bytes,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The first required destination that tells its free space and has less, and what it has.
+    async fn with_less_free(
+        &self,
+        bytes: u64,
+    ) -> Result<Option<(DestinationName, u64)>, FanOutError> {
         for destination in &self.required {
             let free = match destination.free_bytes().await {
                 // Not known at present; the put itself has the patience.
                 Err(error) if error.is_retryable() => None,
                 free => free.map_err(|error| FanOutError::Read(Box::new(error)))?,
             };
-            if let Some(free_bytes) = free.filter(|free| *free < reserve_bytes) {
-                return Err(FanOutError::ReserveReached {
-                    destination: destination.name().clone(),
-                    free_bytes,
-                    reserve_bytes,
-                });
+            if let Some(free_bytes) = free.filter(|free| *free < bytes) {
+                return Ok(Some((destination.name().clone(), free_bytes)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Stores an object everywhere. `Created` and `ExistsSame` mean durable on every required destination, on as many of

@@ -886,6 +886,15 @@ async fn the_reserve_is_kept_for_the_log() {
         ..BenchOptions::default()
     };
     let bench = start_at(dir, root, spool, options).await;
+    let mut control = bench.control().await;
+    let path = format!("/v1/removals/{REPOSITORY}/room?bytes=");
+    let mut room = async |bytes: u64| {
+        let path = format!("{path}{bytes}");
+        control.request("GET", &path, &[], b"").await
+    };
+    assert_eq!(room(8 << 20).await.status, 204);
+    let refused = room(17 << 20).await;
+    assert_eq!(refused.refusal(), RefusalKind::NoSpace, "{refused:?}");
     bench.open_run().await;
     let mut stored = 0;
     let refused = loop {
@@ -898,8 +907,8 @@ async fn the_reserve_is_kept_for_the_log() {
     };
     assert_eq!(refused.refusal(), RefusalKind::NoSpace);
     assert!(stored >= 4);
+    assert_eq!(room(1).await.refusal(), RefusalKind::NoSpace);
     // Data is over; the log goes on.
-    let mut control = bench.control().await;
     for sequence in 0..3 {
         let path = format!(
             "/v1/repositories/{REPOSITORY}/{}",

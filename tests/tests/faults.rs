@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use tests::coordinator_process::{DEADLINE, Finished};
 use tests::corpus::bytes::incompressible;
+use tests::places::{files_below, repository_in};
 use tests::processes;
 use tests::shapes::{Outcome, RunReport, exit};
 use tests::small_disk::SmallDisk;
@@ -214,6 +215,11 @@ fn a_full_destination_fails_the_run_and_the_next_one_succeeds() -> Result<()> {
     recovers(&world).map(drop)
 }
 
+fn free_kibibytes(path: &Path) -> Result<u64> {
+    let facts = rustix::fs::statvfs(path)?;
+    Ok(facts.f_bavail * facts.f_frsize / 1_024)
+}
+
 /// Of every pack a little is still needed, so that room for what is written anew would be wanted before any is made. A prune does
 /// without: what nothing needs at all goes first.
 #[test]
@@ -228,7 +234,7 @@ fn f15_a_full_disk_is_pruned_and_has_room_again() -> Result<()> {
     world.replace_config_line("#grace = ", "grace = \"1s\"")?;
     world.replace_config_line("reserve = ", "reserve = \"8MiB\"")?;
     fs::create_dir_all(world.repository())?;
-    let _disk = SmallDisk::mount(&world.repository(), 64 << 10)?;
+    let disk = SmallDisk::mount(&world.repository(), 64 << 10)?;
     for round in 0u64.. {
         // What only this run needs, in every other one with something that stays, and something that changes in each.
         let changes = incompressible(1_000 + round, 6 << 20);
@@ -244,10 +250,17 @@ fn f15_a_full_disk_is_pruned_and_has_room_again() -> Result<()> {
             break;
         }
     }
+    // Beside the reserve there is room for some of what is to be written anew, and not for all of it.
+    let used = 64 * 1_024 - free_kibibytes(&world.repository())?;
+    disk.resize(used + (8 << 10) + 1_024)?;
+    let folder = repository_in(&world.repository())?.join("packs");
+    let before = files_below(&folder)?;
     let prune = ["prune", HOST, "--yes"];
     let told = world.coordinator(&prune)?.expect_code(exit::OK)?;
     let told = told.stdout_text();
     ensure!(told.contains("nothing is written anew"), "{told}");
+    ensure!(files_below(&folder)? == before, "copies were made");
+    disk.resize(64 << 10)?;
     std::thread::sleep(Duration::from_millis(2_200));
     world.coordinator(&prune)?.expect_code(exit::OK)?;
     // The packs that were to be written anew, and stay, are known from the log alone.

@@ -1,5 +1,5 @@
-//! What prune asks: condemning packs, taking that back, having removed what waited long enough, and storing the packs that
-//! live frames were copied into.
+//! What prune asks: condemning packs, taking that back, having removed what waited long enough, whether there is room, and storing
+//! the packs that live frames were copied into.
 
 use std::sync::Arc;
 
@@ -34,6 +34,13 @@ pub(super) struct ProofQuery {
     record: Option<u64>,
     digest: Option<String>,
     destination: Option<String>,
+}
+
+/// For how much room is asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoomQuery {
+    bytes: u64,
 }
 
 /// How old an unfinished upload must be.
@@ -143,6 +150,18 @@ pub(super) async fn sweep(
             small(answer::with_body(StatusCode::OK, report.encode()))
         }
         Err(error) => refuse(&error),
+    }
+}
+
+/// `GET /v1/removals/<repository>/room?bytes=<bytes>`: whether so much can be written anew.
+pub(super) async fn room(
+    State(control): State<Arc<Control>>,
+    _grant: RemovalGrant,
+    Query(query): Query<RoomQuery>,
+) -> Response {
+    match control.fan_out.check_room(query.bytes).await {
+        Ok(()) => small(answer::done(StatusCode::NO_CONTENT)),
+        Err(error) => small(answer::failed(&error, fan_out_kind(&error))),
     }
 }
 

@@ -85,6 +85,21 @@ pub enum FanOutError {
         /// What is kept.
         reserve_bytes: u64,
     },
+    /// What is asked for would use up the reserve.
+    #[error(
+        "destination {destination} has {free_bytes} bytes free, keeps {reserve_bytes} of them for the log, and lacks room for \
+         {asked_bytes} more; free space there"
+    )]
+    NoRoom {
+        /// Where.
+        destination: DestinationName,
+        /// What is free.
+        free_bytes: u64,
+        /// What is kept.
+        reserve_bytes: u64,
+        /// What room is asked for.
+        asked_bytes: u64,
+    },
     /// A read failed.
     #[error("no destination could answer")]
     Read(#[source] Box<DestinationError>),

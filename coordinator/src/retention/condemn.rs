@@ -20,6 +20,8 @@ use crate::snapshot::chunks::ChunkReader;
 const PACKS_AT_ONCE: usize = 256;
 /// Index pieces that are read at a time.
 const PIECES_AT_ONCE: usize = 16;
+/// Tables and padding of copies: about one byte for so many of frames.
+const COPIES_MORE: u64 = 8;
 /// Of the packs of one act, room that is left for orphans.
 pub(super) const ORPHANS_MAX: usize = 4_096;
 
@@ -58,6 +60,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// How many bytes the copies may take: the live frames, their tables, and what packs are padded with.
+    pub(super) fn bytes_written_anew(&self) -> u64 {
+        let live: u64 = self.repack.iter().map(|pack| pack.live_bytes).sum();
+        live.saturating_add(live / COPIES_MORE)
+    }
+
     /// What cannot be written anew stays as it is. Meta packs that tell of it may be among those that go, as if it did too.
     pub(super) fn keep_what_was_to_be_written_anew(&mut self) {
         for pack in std::mem::take(&mut self.repack) {

@@ -5,7 +5,8 @@
 //! Exact about runs: it has the repository for itself ([`RepositoryLock`]) from before it marks until what it condemned is out
 //! of the index, so that no run builds upon anything that it found dead.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::error::Error;
 
 use append_server::age_clock::Reading;
 use append_server::destination::DestinationName;
@@ -38,6 +39,7 @@ use crate::retention::repack::{Writer, Written};
 use crate::retention::report::PruneReport;
 use crate::retention::sweep;
 use crate::retention::thin::{self, AtDestination, ThinPlan, Thinner, ripe_at};
+use crate::storage::StorageError;
 use crate::terminal::error_line;
 
 /// What is asked of a prune.
@@ -176,7 +178,9 @@ async fn look(
     let settings = &coordinator.config.prune;
     let reader = coordinator.chunk_reader(opened)?;
     let snapshots_left = marked.snapshots;
-    let (plan, live) = condemn::plan(&opened.index, &reader, marked.live, settings, now).await?;
+    let (mut plan, live) =
+        condemn::plan(&opened.index, &reader, marked.live, settings, now).await?;
+    keep_for_want_of_room(coordinator, opened, &mut plan, report).await;
     let ripe_orphans = ripe_orphans(&listed, settings.grace.duration(), now);
     let ripe = ripe(&condemned, &holds, coordinator, report);
     if !options.force.shrink {
@@ -498,7 +502,35 @@ async fn condemn_all(
     Ok(())
 }
 
-/// Copies what must be; where there is no room for that, what is dead makes some without it.
+/// Leaves out what would be written anew, unless there is room for all of it: copies that end for want of room are rubbish for as
+/// long as anything that is condemned.
+async fn keep_for_want_of_room(
+    coordinator: &Coordinator,
+    opened: &HostRepository,
+    plan: &mut Plan,
+    report: &mut PruneReport,
+) {
+    let bytes = plan.bytes_written_anew();
+    if bytes == 0 {
+        return;
+    }
+    let repository = opened.repository.id();
+    let room = coordinator.storage.check_room(repository, bytes).await;
+    // Where nobody says, it shows when it is written.
+    if let Err(error @ StorageError::NoSpace { .. }) = room {
+        plan_without_copies(plan, &error, report);
+    }
+}
+
+fn plan_without_copies(plan: &mut Plan, error: &(dyn Error + 'static), report: &mut PruneReport) {
+    plan.keep_what_was_to_be_written_anew();
+    report.notes.push(format!(
+        "nothing is written anew before there is room for it: {}",
+        error_line(error)
+    ));
+}
+
+/// Copies what must be; where the room for that is gone meanwhile, what is dead makes some without it.
 async fn write_anew(
     writer: &Writer<'_>,
     plan: &mut Plan,
@@ -509,11 +541,7 @@ async fn write_anew(
     match writer.copy(&plan.repack, live, &mut written).await {
         Ok(()) => Ok(written),
         Err(error) if error.is_no_space() => {
-            plan.keep_what_was_to_be_written_anew();
-            report.notes.push(format!(
-                "nothing is written anew before there is room for it: {}",
-                error_line(&error)
-            ));
+            plan_without_copies(plan, &error, report);
             // What could be written is in no record, as after a prune that was cut short.
             Ok(Written::default())
         }

@@ -1,5 +1,5 @@
-//! What prune asks the append-server: to condemn packs, to take that back, to remove what waited long enough, and to store the
-//! packs that live frames were copied into.
+//! What prune asks the append-server: to condemn packs, to take that back, to remove what waited long enough, whether there is room,
+//! and to store the packs that live frames were copied into.
 
 use std::time::Duration;
 
@@ -121,6 +121,20 @@ impl StorageClient {
             add(&mut all, self.sweep_once(repository, path, body).await?);
         }
         Ok(all)
+    }
+
+    /// Whether so many bytes can be written anew: [`StorageError::NoSpace`] where a required destination has no room for them
+    /// beside its reserve.
+    pub async fn check_room(
+        &self,
+        repository: RepositoryId,
+        bytes: u64,
+    ) -> Result<(), StorageError> {
+        let path = format!("{PATH_REMOVALS}/{repository}/room?bytes={bytes}");
+        let subject = Subject::Repository(repository);
+        let asked = request(Method::GET, &path, Bytes::new());
+        let answer = self.send(asked, &subject).await?;
+        small_body(answer, &subject).await.map(drop)
     }
 
     /// Goes on with what is due from before.
