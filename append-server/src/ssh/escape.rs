@@ -48,10 +48,16 @@ pub fn escape_within(bytes: &[u8], escaped_bytes_max: usize) -> (String, usize) 
 /// Bytes in no more than so many escaped ones, with how many there are more.
 #[must_use]
 pub fn escape_cut(bytes: &[u8], escaped_bytes_max: usize) -> String {
+    escape_cut_of_more(bytes, escaped_bytes_max, 0)
+}
+
+/// The same, where so many bytes more came and were not kept.
+#[must_use]
+pub fn escape_cut_of_more(bytes: &[u8], escaped_bytes_max: usize, dropped: u64) -> String {
     let (mut text, taken) = escape_within(bytes, escaped_bytes_max);
-    let more = bytes.len() - taken;
+    let more = (bytes.len() - taken) as u64 + dropped;
     if more > 0 {
-        write!(text, "[and {more} bytes more]").expect("writing to a String cannot fail");
+        write!(text, " [and {more} bytes more]").expect("writing to a String cannot fail");
     }
     text
 }

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use append_server::ssh::connect::SshConnection;
-use append_server::ssh::escape::escape_within;
+use append_server::ssh::escape::escape_cut_of_more;
 use append_server::ssh::stream::{
     ChannelReader, ChannelWriter, ExitStatus, SharedStderr, open_parts,
 };
@@ -159,13 +159,7 @@ impl ProcessControl {
     #[must_use]
     pub fn stderr(&self) -> String {
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = stderr.kept.trim_ascii();
-        let (mut text, told) = escape_within(kept, STDERR_TOLD_MAX);
-        let more = (kept.len() - told) as u64 + stderr.dropped;
-        if more > 0 {
-            text.push_str(&format!(" [and {more} bytes more]"));
-        }
-        text
+        escape_cut_of_more(stderr.kept.trim_ascii(), STDERR_TOLD_MAX, stderr.dropped)
     }
 
     /// Waits for its end. An end without a status is an error, never a success.
