@@ -28,6 +28,7 @@ use crate::exit_code::ExitCode;
 use crate::index::IndexError;
 use crate::lock::LockError;
 use crate::retention::lock::RepositoryLockError;
+use crate::safety::path_rules::PathRulesError;
 use crate::safety::quota::Scope;
 use crate::snapshot::listing::ListingError;
 use crate::ssh::deploy::DeployError;
@@ -272,10 +273,8 @@ pub enum RunError {
         what: String,
     },
     /// The exclude rules are too many or too long to be matched together.
-    #[error(
-        "the exclude rules, each of which compiles, do not together: write fewer or shorter ones"
-    )]
-    ExcludeRules(#[source] globset::Error),
+    #[error(transparent)]
+    ExcludeRules(#[from] PathRulesError),
     /// Something of the host is not covered, and its configuration says that this is a failure.
     #[error(
         "{count} filesystems or data directories of the host are not backed up, first {first}: add them to paths or to coverage_ignore"

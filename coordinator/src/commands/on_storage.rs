@@ -44,6 +44,7 @@ use crate::machine;
 use crate::repository::layout::StateDir;
 use crate::restore::error::RestoreError;
 use crate::retention::holds::why_held;
+use crate::safety::path_rules::PathRulesError;
 use crate::storage::embedded::create_destination;
 
 /// Why a command that needs storage failed before it did anything of its own.
@@ -107,10 +108,8 @@ pub enum CommandError {
     #[error(transparent)]
     HostPath(RestoreError),
     /// The host's exclude rules are too many together.
-    #[error(
-        "the exclude rules, each of which compiles, do not together: write fewer or shorter ones"
-    )]
-    ExcludeRules(#[source] globset::Error),
+    #[error(transparent)]
+    ExcludeRules(#[from] PathRulesError),
     /// The host's window is closed.
     #[error("{why}")]
     Closed {

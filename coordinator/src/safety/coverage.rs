@@ -9,7 +9,7 @@ use formats::listing::order::is_within;
 use formats::wire::surroundings::{Mount, Surroundings};
 
 use crate::config::exclude::ExcludeRule;
-use crate::safety::path_rules::PathRules;
+use crate::safety::path_rules::{PathRules, PathRulesError};
 use crate::snapshot::shown::shown_path;
 use crate::terminal::visible;
 
@@ -110,7 +110,7 @@ struct Ready<'a> {
 }
 
 impl<'a> Ready<'a> {
-    fn new(around: &'a Surroundings, covered: &'a Covered<'a>) -> Result<Self, globset::Error> {
+    fn new(around: &'a Surroundings, covered: &'a Covered<'a>) -> Result<Self, PathRulesError> {
         let mounts = around.mounts.iter().map(|mount| mount.path.as_slice());
         let mut ready = Self {
             covered,
@@ -125,7 +125,7 @@ impl<'a> Ready<'a> {
 }
 
 /// What of the surroundings is not covered, by path. An error when the rules, each of which compiles, do not together.
-pub fn gaps(around: &Surroundings, covered: &Covered<'_>) -> Result<Vec<Gap>, globset::Error> {
+pub fn gaps(around: &Surroundings, covered: &Covered<'_>) -> Result<Vec<Gap>, PathRulesError> {
     let ready = Ready::new(around, covered)?;
     let missed = |mount: &&Mount| !NOT_MISSED.contains(&mount.kind.as_str());
     let mounts = around.mounts.iter().filter(missed).filter_map(|mount| {

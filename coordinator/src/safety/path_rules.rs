@@ -21,9 +21,14 @@ struct Means {
     directory_only: bool,
 }
 
+/// The rules are too many or too long to be matched together.
+#[derive(Debug, thiserror::Error)]
+#[error("the exclude rules, each of which compiles, do not together: write fewer or shorter ones")]
+pub struct PathRulesError(#[from] globset::Error);
+
 impl PathRules {
     /// Prepares rules, each of which compiles; an error when they do not together.
-    pub fn new(rules: &[ExcludeRule]) -> Result<Self, globset::Error> {
+    pub fn new(rules: &[ExcludeRule]) -> Result<Self, PathRulesError> {
         let mut globs = GlobSetBuilder::new();
         for rule in rules {
             globs.add(compile(rule.glob())?);

@@ -4,7 +4,7 @@ use formats::listing::order::is_within;
 
 use crate::config::exclude::ExcludeRule;
 use crate::config::path::SourcePath;
-use crate::safety::path_rules::PathRules;
+use crate::safety::path_rules::{PathRules, PathRulesError};
 
 /// What becomes of a path.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn judge<'a>(
     excludes: &'a [ExcludeRule],
     path: &[u8],
     is_directory: bool,
-) -> Result<PathVerdict<'a>, globset::Error> {
+) -> Result<PathVerdict<'a>, PathRulesError> {
     let holds = |source: &&SourcePath| is_within(path, without_root(source));
     let leads_to = |source: &&SourcePath| is_within(without_root(source), path);
     let nearest = sources.iter().filter(holds);
