@@ -7,6 +7,7 @@ pub mod booted_root;
 pub mod btrfs_disk;
 pub mod calendar;
 pub mod certificates;
+pub mod changing_host;
 pub mod compare;
 pub mod coordinator_process;
 pub mod corpus;

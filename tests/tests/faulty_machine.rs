@@ -2,23 +2,21 @@
 //! as far as they can, nothing that was committed is lost, nothing is dropped that the rules keep, and what was cut short is gone
 //! on with. Each test names the rows of the fault list it covers.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde::Deserialize;
-use tests::compare::expect_equal;
+use tests::changing_host::ChangingHost;
 use tests::coordinator_process::{DEADLINE, Finished};
 use tests::corpus::bytes::incompressible;
 use tests::faulty_machine::{FaultyMachine, Step, can_sleep, points};
 use tests::killer::seed;
 use tests::places::{files_below, repository_in};
 use tests::processes;
-use tests::shapes::{RestoreReport, RunReport, SnapshotLine, exit};
-use tests::world::{HOST, World, WorldOptions, below, copy_tree};
+use tests::shapes::{RestoreReport, SnapshotLine, exit};
+use tests::world::HOST;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -52,77 +50,37 @@ struct PrunedSnapshot {
     reasons: Vec<String>,
 }
 
-/// A coordinator on a machine, and what its host was like at each snapshot.
+/// A host whose coordinator is on a machine that is not well.
 struct Bench {
-    world: World,
+    host: ChangingHost,
     machine: FaultyMachine,
-    was: BTreeMap<String, PathBuf>,
-    /// The sources as they were at a run that failed, and may have committed.
-    failed: Option<PathBuf>,
-    seed: u64,
     outputs: u64,
 }
 
 impl Bench {
-    /// A host whose last two snapshots are kept, and three that were made.
+    /// Three snapshots were made.
     fn start(grace: &str) -> Result<Self> {
-        let world = World::with(WorldOptions {
-            host_lines: vec!["keep = { last = 2 }".into(), "keep_floor = 1".into()],
-            ..WorldOptions::default()
-        })?;
-        world.replace_config_line("#grace = ", &format!("grace = \"{grace}\""))?;
-        let machine = FaultyMachine::new(world.directory())?;
-        fs::write(world.source().join("stays"), incompressible(1, 300 << 10))?;
+        let host = ChangingHost::new(grace)?;
+        let machine = FaultyMachine::new(host.world.directory())?;
         let mut bench = Self {
-            world,
+            host,
             machine,
-            was: BTreeMap::new(),
-            failed: None,
-            seed: 0,
             outputs: 0,
         };
         for _ in 0..3 {
-            bench.change()?;
+            bench.host.change()?;
             bench.run()?;
         }
         Ok(bench)
     }
 
-    /// Something new, and something that was there some snapshots ago: it may just be condemned.
-    fn change(&mut self) -> Result<()> {
-        self.seed += 1;
-        let source = self.world.source();
-        let new = incompressible(100 + self.seed, 200 << 10);
-        fs::write(source.join("new"), new)?;
-        let again = incompressible(10 + self.seed % 4, 400 << 10);
-        fs::write(source.join("again"), again)?;
-        Ok(())
-    }
-
     fn coordinator(&self, arguments: &[&str]) -> Result<Finished> {
-        self.machine.coordinator(&self.world, arguments)
+        self.machine.coordinator(&self.host.world, arguments)
     }
 
     fn run(&mut self) -> Result<()> {
         let run = self.coordinator(&RUN)?.expect_code(exit::OK)?;
-        self.committed(&run)
-    }
-
-    /// Remembers what a run that is over has committed.
-    fn committed(&mut self, run: &Finished) -> Result<()> {
-        let report: RunReport = run.json()?;
-        let id = report.snapshot.context("a snapshot")?.id;
-        let copy = self.copy()?;
-        self.was.insert(id, copy);
-        Ok(())
-    }
-
-    /// The sources as they are.
-    fn copy(&mut self) -> Result<PathBuf> {
-        self.outputs += 1;
-        let copy = self.world.directory().join(format!("was-{}", self.outputs));
-        copy_tree(&self.world.source(), &copy)?;
-        Ok(copy)
+        self.host.committed(&run)
     }
 
     fn prune(&self, code: i32, more: &[&str]) -> Result<PruneReport> {
@@ -142,21 +100,14 @@ impl Bench {
         let listed = self.snapshots()?;
         for snapshot in &listed {
             self.outputs += 1;
-            let out = self.world.output(&format!("out-{}", self.outputs));
+            let out = self.host.world.output(&format!("out-{}", self.outputs));
             fs::create_dir_all(&out)?;
             let to = out.to_str().context("a path in UTF-8")?;
             let restore = ["restore", HOST, &snapshot.id, "--to", to, "--json"];
             let report: RestoreReport =
                 self.coordinator(&restore)?.expect_code(exit::OK)?.json()?;
             ensure!(report.problem_count == 0, "{report:?}");
-            let failed = &mut self.failed;
-            if let Some(failed) = failed.take_if(|_| !self.was.contains_key(&snapshot.id)) {
-                self.was.insert(snapshot.id.clone(), failed);
-            }
-            let was = self.was.get(&snapshot.id);
-            let was = was.context("a snapshot of this test")?;
-            expect_equal(was, &below(&out, &self.world.source()))?;
-            fs::remove_dir_all(out)?;
+            self.host.expect_was(&snapshot.id, &out)?;
         }
         Ok(listed.len())
     }
@@ -171,7 +122,7 @@ impl Bench {
     }
 
     fn packs(&self) -> Result<usize> {
-        let repository = repository_in(&self.world.repository())?;
+        let repository = repository_in(&self.host.world.repository())?;
         Ok(files_below(&repository.join("packs"))?.len()
             + files_below(&repository.join("meta"))?.len())
     }
@@ -202,13 +153,13 @@ fn f52_a_clock_that_is_set_stops_every_prune_and_no_backup() -> Result<()> {
         bench.machine.set_clock(secs)?;
         bench.expect_refusal("clock")?;
         for _ in 0..2 {
-            bench.change()?;
+            bench.host.change()?;
             bench.run().with_context(|| format!("{secs} s off"))?;
         }
         bench.expect_refusal("clock")?;
     }
     bench.machine.set_clock(0)?;
-    bench.change()?;
+    bench.host.change()?;
     bench.run()?;
     bench.expect_refusal("one of the clocks was wrong")?;
     ensure!(bench.expect_all()? == 11);
@@ -228,7 +179,7 @@ fn f52_a_clock_that_is_set_stops_every_prune_and_no_backup() -> Result<()> {
         "{report:?}"
     );
     // Once is enough, until a clock is wrong again.
-    bench.change()?;
+    bench.host.change()?;
     bench.run()?;
     ensure!(bench.prune(exit::OK, &[])?.executed);
     bench.machine.set_clock(TEN_YEARS_SECS)?;
@@ -248,7 +199,7 @@ fn f52_a_leap_second_and_a_sleep_stop_nothing() -> Result<()> {
     ensure!(bench.prune(exit::OK, &[])?.condemned.packs > 0);
     for secs in [1, -1, 0] {
         bench.machine.set_clock(secs)?;
-        bench.change()?;
+        bench.host.change()?;
         bench.run()?;
         let report = bench.prune(exit::OK, &[])?;
         ensure!(report.executed && report.removed.packs == 0, "{report:?}");
@@ -256,7 +207,7 @@ fn f52_a_leap_second_and_a_sleep_stop_nothing() -> Result<()> {
     bench.machine.sleep(3 * DAY)?;
     let report = bench.prune(exit::OK, &[])?;
     ensure!(report.executed && report.removed.packs > 0, "{report:?}");
-    bench.change()?;
+    bench.host.change()?;
     bench.run()?;
     bench.expect_whole()
 }
@@ -264,16 +215,17 @@ fn f52_a_leap_second_and_a_sleep_stop_nothing() -> Result<()> {
 #[test]
 fn f52_a_daemon_backs_up_and_drops_nothing_whatever_its_clock_is_set_to() -> Result<()> {
     let mut bench = Bench::start("7d")?;
-    let hosts = fs::read_to_string(bench.world.coordinator_dir().join("hosts.toml"))?;
-    bench.world.write_hosts(&format!(
+    let hosts = fs::read_to_string(bench.host.world.coordinator_dir().join("hosts.toml"))?;
+    bench.host.world.write_hosts(&format!(
         "{hosts}schedule = \"*:*:0/2\"\nretry_delay = \"1s\"\n"
     ))?;
     bench
+        .host
         .world
         .replace_config_line("#schedule = \"Sun", "schedule = \"*:*:1/2\"")?;
     // From before the daemon starts, so that no prune of it has a clock that is right.
     bench.machine.set_clock(TEN_YEARS_SECS)?;
-    let daemon = bench.machine.start(&bench.world, &["daemon"])?;
+    let daemon = bench.machine.start(&bench.host.world, &["daemon"])?;
     let mut known = bench.snapshots()?;
     for secs in [TEN_YEARS_SECS, 0, -TEN_YEARS_SECS, 3_600, 0] {
         bench.machine.set_clock(secs)?;
@@ -294,7 +246,7 @@ fn f52_a_daemon_backs_up_and_drops_nothing_whatever_its_clock_is_set_to() -> Res
     }
     processes::signal(daemon.pid(), Signal::TERM)?;
     daemon.finish(2 * DEADLINE)?.expect_code(exit::OK)?;
-    bench.world.expect_restores("latest", "after")?;
+    bench.host.world.expect_restores("latest", "after")?;
     Ok(())
 }
 
@@ -308,9 +260,9 @@ fn f53_no_prune_passes_a_run_that_is_open_however_long_its_coordinator_sleeps() 
     ensure!(bench.prune(exit::OK, &[])?.condemned.packs > 0);
     let before = bench.packs()?;
     let large = incompressible(77, 160 << 20);
-    fs::write(bench.world.source().join("large"), large)?;
-    bench.change()?;
-    let mut run = bench.machine.start(&bench.world, &RUN)?;
+    fs::write(bench.host.world.source().join("large"), large)?;
+    bench.host.change()?;
+    let mut run = bench.machine.start(&bench.host.world, &RUN)?;
     processes::wait_until("a pack of the run", DEADLINE, || {
         ensure!(!run.has_ended()?, "{}", run.stderr_so_far());
         Ok(bench.packs()? > before)
@@ -326,7 +278,7 @@ fn f53_no_prune_passes_a_run_that_is_open_however_long_its_coordinator_sleeps() 
     }
     processes::signal(run.pid(), Signal::CONT)?;
     let run = run.finish(DEADLINE)?.expect_code(exit::OK)?;
-    bench.committed(&run)?;
+    bench.host.committed(&run)?;
     bench.machine.sleep(HOUR)?;
     let report = bench.prune(exit::OK, &[])?;
     ensure!(report.removed.packs > 0, "{report:?}");
@@ -354,7 +306,7 @@ fn f10_f63_a_prune_that_dies_in_any_write_is_gone_on_with() -> Result<()> {
             None => drop(prune.expect_code(exit::OK).with_context(about)?),
         }
         if round % 2 == 0 {
-            bench.change()?;
+            bench.host.change()?;
             bench.run().with_context(about)?;
         }
         bench.machine.sleep(2 * HOUR)?;
@@ -370,31 +322,33 @@ fn f10_f63_a_prune_that_dies_in_any_write_is_gone_on_with() -> Result<()> {
 #[test]
 fn f15_a_disk_that_is_full_from_any_write_of_a_run_on_loses_nothing() -> Result<()> {
     let mut bench = Bench::start("7d")?;
-    bench.change()?;
+    bench.host.change()?;
     bench.machine.be_well()?;
     bench.run()?;
     let steps = bench.machine.steps()?;
     let mut failed = 0;
     for point in points(steps, POINTS, seed()?) {
         let about = || format!("step {point} of {steps}");
-        bench.change()?;
+        bench.host.change()?;
         bench.machine.fail(Step::FullFrom(point))?;
         let run = bench.coordinator(&RUN)?;
         bench.machine.be_well()?;
         match run.code {
-            Some(exit::OK) => bench.committed(&run)?,
+            Some(exit::OK) => bench.host.committed(&run)?,
             _ => {
                 failed += 1;
                 bench.expect_full(run).with_context(about)?;
-                bench.failed = Some(bench.copy()?);
+                bench.host.may_have_committed()?;
             }
         }
         bench.run().with_context(about)?;
         bench
+            .host
             .world
             .expect_restores("latest", &format!("at-{point}"))?;
-        fs::remove_dir_all(bench.world.output(&format!("at-{point}")))?;
-        bench.expect_committed_by_the_failed()?;
+        fs::remove_dir_all(bench.host.world.output(&format!("at-{point}")))?;
+        let snapshots = bench.snapshots()?;
+        bench.host.settle_doubt(&snapshots)?;
     }
     eprintln!("{failed} runs failed for one of {steps} steps");
     ensure!(failed * 2 >= steps.min(POINTS), "only {failed} failed");
@@ -419,7 +373,7 @@ fn f15_a_disk_that_is_full_from_any_write_of_a_prune_on_loses_nothing() -> Resul
             failed += 1;
             bench.expect_full(prune).with_context(about)?;
         }
-        bench.change()?;
+        bench.host.change()?;
         bench.run().with_context(about)?;
         bench.machine.sleep(2 * HOUR)?;
         bench.prune(exit::OK, &[]).with_context(about)?;
@@ -433,7 +387,7 @@ fn f15_a_disk_that_is_full_from_any_write_of_a_prune_on_loses_nothing() -> Resul
 impl Bench {
     /// Snapshots to forget, packs to condemn and to write anew, and others whose grace is over.
     fn have_much_to_prune(&mut self) -> Result<()> {
-        self.change()?;
+        self.host.change()?;
         self.run()?;
         self.machine.sleep(2 * HOUR)
     }
@@ -457,20 +411,6 @@ impl Bench {
         let told = ended.stderr_text();
         let words = ["space", "full", "look at its disk"];
         ensure!(words.iter().any(|word| told.contains(word)), "{told}");
-        Ok(())
-    }
-
-    /// A run that failed may have committed before that: then its snapshot is whole.
-    fn expect_committed_by_the_failed(&mut self) -> Result<()> {
-        let snapshots = self.snapshots()?;
-        let unknown = snapshots
-            .iter()
-            .find(|found| !self.was.contains_key(&found.id));
-        if let Some(snapshot) = unknown {
-            let failed = self.failed.take().context("a run that failed")?;
-            self.was.insert(snapshot.id.clone(), failed);
-        }
-        self.failed = None;
         Ok(())
     }
 }

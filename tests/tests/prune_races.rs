@@ -3,20 +3,17 @@
 //! in between is met. After each, every snapshot restores to what it was.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tests::compare::expect_equal;
-use tests::coordinator_process::{Finished, Running};
-use tests::corpus::bytes::incompressible;
+use tests::changing_host::ChangingHost;
+use tests::coordinator_process::Running;
 use tests::fault_proxy::{FaultProxy, Operation};
 use tests::held_command::{Held, Side, hold, kill};
 use tests::places::leave_only_behind_proxy;
 use tests::s3_server::S3Server;
-use tests::shapes::{RunReport, exit};
-use tests::world::{HOST, World, WorldOptions, below, copy_tree};
+use tests::shapes::exit;
+use tests::world::HOST;
 
 /// Longer than the grace of these tests.
 const PAST_GRACE: Duration = Duration::from_millis(1_100);
@@ -28,80 +25,38 @@ const BESIDE: Duration = Duration::from_millis(700);
 const WRITES_MAX: u64 = 60;
 
 struct Race {
-    world: World,
+    host: ChangingHost,
     proxy: FaultProxy,
     _server: S3Server,
-    /// Sources as they were at each snapshot.
-    was: BTreeMap<String, PathBuf>,
-    /// Sources as they were at a run that was killed, and may have committed.
-    killed: Option<PathBuf>,
-    seed: u64,
     restores: u64,
 }
 
 impl Race {
+    /// Three snapshots were made.
     async fn start() -> Result<Self> {
-        let world = World::with(WorldOptions {
-            host_lines: vec!["keep = { last = 2 }".into(), "keep_floor = 1".into()],
-            ..WorldOptions::default()
-        })?;
-        world.replace_config_line("#grace = ", "grace = \"1s\"")?;
-        let (server, proxy) = leave_only_behind_proxy(&world).await?;
-        fs::write(world.source().join("stays"), incompressible(1, 300 << 10))?;
+        let host = ChangingHost::new("1s")?;
+        let (server, proxy) = leave_only_behind_proxy(&host.world).await?;
         let mut race = Self {
-            world,
+            host,
             proxy,
             _server: server,
-            was: BTreeMap::new(),
-            killed: None,
-            seed: 0,
             restores: 0,
         };
         for _ in 0..3 {
-            race.change()?;
+            race.host.change()?;
             race.run()?;
         }
         Ok(race)
     }
 
-    /// Something new, and something that was there three snapshots ago: it may just be condemned.
-    fn change(&mut self) -> Result<()> {
-        self.seed += 1;
-        let source = self.world.source();
-        fs::write(
-            source.join("new"),
-            incompressible(100 + self.seed, 200 << 10),
-        )?;
-        fs::write(
-            source.join("again"),
-            incompressible(10 + self.seed % 4, 400 << 10),
-        )?;
-        Ok(())
-    }
-
     fn run(&mut self) -> Result<()> {
-        let running = self.world.start(&["run", HOST, "--json"])?;
-        self.committed(&running.finish(LONG)?.expect_code(exit::OK)?)
-    }
-
-    /// Remembers what a run that is over has committed.
-    fn committed(&mut self, run: &Finished) -> Result<()> {
-        let report: RunReport = run.json()?;
-        let id = report.snapshot.context("a snapshot")?.id;
-        let copy = self.copy()?;
-        self.was.insert(id, copy);
-        Ok(())
-    }
-
-    /// The sources as they are.
-    fn copy(&self) -> Result<PathBuf> {
-        let copy = self.world.directory().join(format!("was-{}", self.seed));
-        copy_tree(&self.world.source(), &copy)?;
-        Ok(copy)
+        let running = self.host.world.start(&["run", HOST, "--json"])?;
+        self.host
+            .committed(&running.finish(LONG)?.expect_code(exit::OK)?)
     }
 
     fn prune(&self) -> Result<Running> {
-        self.world.start(&["prune", HOST, "--yes", "--json"])
+        self.host.world.start(&["prune", HOST, "--yes", "--json"])
     }
 
     /// Starts a command whose request of this number, of this kind, is held.
@@ -113,7 +68,7 @@ impl Race {
         side: Side,
     ) -> Result<Held> {
         hold(
-            &self.world,
+            &self.host.world,
             &self.proxy,
             arguments,
             (operation, number, side),
@@ -122,20 +77,11 @@ impl Race {
 
     /// Every snapshot restores to what it was, and nothing that is needed is missing.
     fn expect_all(&mut self) -> Result<()> {
-        for snapshot in self.world.snapshots()? {
+        for snapshot in self.host.world.snapshots()? {
             self.restores += 1;
             let out = format!("check-{}", self.restores);
-            let out = self.world.restore(&snapshot.id, &out)?;
-            if let Some(killed) = self
-                .killed
-                .take_if(|_| !self.was.contains_key(&snapshot.id))
-            {
-                self.was.insert(snapshot.id.clone(), killed);
-            }
-            let was = self.was.get(&snapshot.id);
-            let was = was.context("a snapshot of this test")?;
-            expect_equal(was, &below(&out, &self.world.source()))?;
-            fs::remove_dir_all(out)?;
+            let out = self.host.world.restore(&snapshot.id, &out)?;
+            self.host.expect_was(&snapshot.id, &out)?;
         }
         Ok(())
     }
@@ -151,10 +97,10 @@ async fn a_prune_at_every_write_of_a_run_takes_nothing_from_it() -> Result<()> {
     let mut held = 0;
     for side in Side::BOTH {
         for number in 0..WRITES_MAX {
-            race.change()?;
+            race.host.change()?;
             match race.hold(&RUN, Operation::Put, number, side)? {
                 Held::Ended(run) => {
-                    race.committed(&run.expect_code(exit::OK)?)?;
+                    race.host.committed(&run.expect_code(exit::OK)?)?;
                     break;
                 }
                 Held::Waits { running, gate } => {
@@ -165,7 +111,8 @@ async fn a_prune_at_every_write_of_a_run_takes_nothing_from_it() -> Result<()> {
                         "{beside:?}"
                     );
                     gate.open();
-                    race.committed(&running.finish(LONG)?.expect_code(exit::OK)?)?;
+                    race.host
+                        .committed(&running.finish(LONG)?.expect_code(exit::OK)?)?;
                 }
             }
             std::thread::sleep(PAST_GRACE);
@@ -173,7 +120,7 @@ async fn a_prune_at_every_write_of_a_run_takes_nothing_from_it() -> Result<()> {
             race.expect_all()?;
         }
     }
-    race.world.verify()?;
+    race.host.world.verify()?;
     eprintln!("a prune beside {held} held writes of a run");
     // Packs, a meta pack, a record of the log, each held before and after.
     ensure!(held >= 6, "only {held} writes of a run were met");
@@ -189,11 +136,11 @@ async fn a_run_at_every_write_of_a_prune_builds_upon_nothing_that_goes() -> Resu
         .flat_map(|kind| Side::BOTH.map(|side| (*kind, side)))
     {
         for number in 0..WRITES_MAX {
-            race.change()?;
+            race.host.change()?;
             race.run()?;
             std::thread::sleep(PAST_GRACE);
             // What the run beside finds is other than what the last one found.
-            race.change()?;
+            race.host.change()?;
             match race.hold(&PRUNE, kind, number, side)? {
                 Held::Ended(prune) => {
                     prune.expect_code(exit::OK)?;
@@ -201,20 +148,21 @@ async fn a_run_at_every_write_of_a_prune_builds_upon_nothing_that_goes() -> Resu
                 }
                 Held::Waits { running, gate } => {
                     *held.entry(format!("{kind:?}")).or_insert(0) += 1;
-                    let mut run = race.world.start(&RUN)?;
+                    let mut run = race.host.world.start(&RUN)?;
                     let start = Instant::now();
                     while start.elapsed() < BESIDE && !run.has_ended()? {
                         std::thread::sleep(Duration::from_millis(5));
                     }
                     gate.open();
                     running.finish(LONG)?.expect_code(exit::OK)?;
-                    race.committed(&run.finish(LONG)?.expect_code(exit::OK)?)?;
+                    race.host
+                        .committed(&run.finish(LONG)?.expect_code(exit::OK)?)?;
                 }
             }
             race.expect_all()?;
         }
     }
-    race.world.verify()?;
+    race.host.world.verify()?;
     eprintln!("a run beside held writes of a prune: {held:?}");
     ensure!(
         held.values().all(|count| *count >= 4) && held.len() == 2,
@@ -237,15 +185,15 @@ async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
         .flat_map(|command| Side::BOTH.map(|side| (*command, side)))
     {
         for number in 0..WRITES_MAX {
-            race.change()?;
+            race.host.change()?;
             race.run()?;
             std::thread::sleep(PAST_GRACE);
-            race.change()?;
+            race.host.change()?;
             match race.hold(arguments, kind, number, side)? {
                 Held::Ended(ended) => {
                     let ended = ended.expect_code(exit::OK)?;
                     if *arguments == RUN {
-                        race.committed(&ended)?;
+                        race.host.committed(&ended)?;
                     }
                     break;
                 }
@@ -253,7 +201,7 @@ async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
                     killed += 1;
                     kill(running, &gate)?;
                     if *arguments == RUN {
-                        race.killed = Some(race.copy()?);
+                        race.host.may_have_committed()?;
                     }
                     race.prune()?.finish(LONG)?.expect_code(exit::OK)?;
                 }
@@ -261,13 +209,14 @@ async fn what_is_killed_at_any_write_is_gone_on_with() -> Result<()> {
             race.expect_all()?;
         }
     }
-    race.change()?;
+    race.host.change()?;
     race.run()?;
     std::thread::sleep(PAST_GRACE);
     race.prune()?.finish(LONG)?.expect_code(exit::OK)?;
     race.expect_all()?;
-    race.world.verify()?;
-    race.world
+    race.host.world.verify()?;
+    race.host
+        .world
         .coordinator(&["scan", "--full", "--verify"])?
         .expect_code(exit::OK)?;
     eprintln!("killed at {killed} writes");
@@ -283,11 +232,11 @@ async fn f64_nothing_changes_what_is_needed_while_a_prune_looks() -> Result<()> 
     let mut held = 0;
     let mut acts = 0;
     for number in 0..WRITES_MAX {
-        race.change()?;
+        race.host.change()?;
         race.run()?;
-        let oldest = race.world.snapshots()?;
+        let oldest = race.host.world.snapshots()?;
         let oldest = oldest.first().context("a snapshot")?.id.clone();
-        race.change()?;
+        race.host.change()?;
         let (running, gate) = match race.hold(&PRUNE, Operation::Get, number, Side::Before)? {
             Held::Ended(prune) => {
                 prune.expect_code(exit::OK)?;
@@ -304,7 +253,7 @@ async fn f64_nothing_changes_what_is_needed_while_a_prune_looks() -> Result<()> 
         ];
         // Each at every other read, and a run at some.
         for arguments in refused.iter().skip(usize::from(number % 2 == 0)).step_by(2) {
-            let beside = race.world.coordinator(arguments)?;
+            let beside = race.host.world.coordinator(arguments)?;
             beside.expect_code(exit::LOCKED)?;
             acts += 1;
         }
@@ -313,16 +262,17 @@ async fn f64_nothing_changes_what_is_needed_while_a_prune_looks() -> Result<()> 
             running.finish(LONG)?.expect_code(exit::OK)?;
             continue;
         }
-        let mut run = race.world.start(&RUN)?;
+        let mut run = race.host.world.start(&RUN)?;
         std::thread::sleep(BESIDE / 2);
         ensure!(!run.has_ended()?, "a run passed a prune that looks");
         gate.open();
         running.finish(LONG)?.expect_code(exit::OK)?;
-        race.committed(&run.finish(LONG)?.expect_code(exit::OK)?)?;
+        race.host
+            .committed(&run.finish(LONG)?.expect_code(exit::OK)?)?;
         race.expect_all()?;
     }
     race.expect_all()?;
-    race.world.verify()?;
+    race.host.world.verify()?;
     eprintln!("{acts} acts were refused at {held} reads of a prune");
     ensure!(held >= 3, "only {held} reads of a prune were met");
     Ok(())
