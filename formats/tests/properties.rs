@@ -729,20 +729,23 @@ fn rules() -> impl Strategy<Value = Rules> {
         sources,
         vec(text(), 0..4),
         vec(name(), 0..3),
-        any::<(bool, bool, bool)>(),
+        any::<(bool, bool)>(),
+        prop_oneof![
+            Just(FsSnapshot::None),
+            Just(FsSnapshot::Btrfs),
+            Just(FsSnapshot::Lvm),
+        ],
     )
         .prop_map(
-            |(sources, exclude, exclude_if_present, (one_file_system, exclude_caches, btrfs))| {
+            |(sources, exclude, exclude_if_present, flags, fs_snapshot)| {
+                let (one_file_system, exclude_caches) = flags;
                 Rules {
                     sources: sources.into_iter().collect(),
                     one_file_system,
                     exclude,
                     exclude_caches,
                     exclude_if_present,
-                    fs_snapshot: match btrfs {
-                        true => FsSnapshot::Btrfs,
-                        false => FsSnapshot::None,
-                    },
+                    fs_snapshot,
                 }
             },
         )

@@ -3,9 +3,11 @@
 //! mounted: the view lives in a mount namespace that one thread is in, and goes with it. So commands of streams, which other
 //! threads start, see the machine as it is.
 
-mod container;
+mod btrfs;
+mod guard;
+mod lvm;
 mod places;
-mod tool;
+mod program;
 mod view;
 
 use std::fs::File;
@@ -17,12 +19,13 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use formats::ids::{RepositoryId, RunId};
 use formats::wire::control::{Problem, ProblemKind};
-use formats::wire::start::Rules;
+use formats::wire::start::{self, Rules};
+use rustix::process::geteuid;
 
 use crate::filter::Filter;
-use crate::fs_snapshot::container::ContainerError;
-use crate::fs_snapshot::places::NotBtrfs;
-use crate::fs_snapshot::tool::ToolError;
+use crate::fs_snapshot::btrfs::{BtrfsError, Container};
+use crate::fs_snapshot::lvm::{LvmError, Volumes};
+use crate::fs_snapshot::places::NoSnapshots;
 use crate::fs_snapshot::view::View;
 use crate::threads::chain;
 use crate::walk::ground::Ground;
@@ -37,15 +40,19 @@ pub enum SnapshotError {
     NotRoot,
     /// A source is elsewhere.
     #[error(
-        "{source_path} is on {mount}, which is {kind} and not Btrfs: take it out of `paths`, or set `fs_snapshot` to none"
+        "{source_path} is on {mount}, which is {kind} on {device} and not {wanted}: take it out of `paths`, or set `fs_snapshot` to none"
     )]
-    NotBtrfs {
+    Elsewhere {
         /// The source.
         source_path: String,
         /// Where its filesystem is mounted.
         mount: String,
         /// The type of that.
         kind: String,
+        /// What it is made of.
+        device: String,
+        /// What snapshots were asked of.
+        wanted: &'static str,
     },
     /// The kernel gives no mount namespace.
     #[error("make a mount namespace of its own")]
@@ -53,45 +60,12 @@ pub enum SnapshotError {
     /// There is no place to mount anything.
     #[error("make a work area over /sys")]
     WorkArea(#[source] io::Error),
-    /// A filesystem's top.
-    #[error("mount the top of the Btrfs filesystem on {device}")]
-    Top {
-        /// What it is made of.
-        device: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Others than root could have its snapshots removed where they are not.
-    #[error(
-        "the top of the Btrfs filesystem on {device} belongs to user {uid}, with mode {mode:o}: it must be root's and writable by nobody else; move the data into a subvolume or directory of it"
-    )]
-    TopNotRoots {
-        /// What the filesystem is made of.
-        device: String,
-        /// Whose it is.
-        uid: u32,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Its subvolumes.
-    #[error("list the subvolumes of {device}")]
-    List {
-        /// What the filesystem is made of.
-        device: String,
-        /// Why.
-        source: ToolError,
-    },
-    /// The directory for snapshots.
+    /// Of Btrfs.
     #[error(transparent)]
-    Container(#[from] ContainerError),
-    /// A snapshot.
-    #[error("take a snapshot for {path}")]
-    Take {
-        /// The place.
-        path: String,
-        /// Why.
-        source: ToolError,
-    },
+    Btrfs(#[from] BtrfsError),
+    /// Of LVM.
+    #[error(transparent)]
+    Lvm(#[from] LvmError),
     /// What is mounted is not in the filesystem any more.
     #[error("what {path} shows was removed from its filesystem")]
     Gone {
@@ -111,12 +85,14 @@ pub enum SnapshotError {
     Thread(#[source] io::Error),
 }
 
-impl From<NotBtrfs> for SnapshotError {
-    fn from(found: NotBtrfs) -> Self {
-        Self::NotBtrfs {
+impl SnapshotError {
+    fn elsewhere(found: NoSnapshots, wanted: &'static str) -> Self {
+        Self::Elsewhere {
             source_path: shown(&found.source),
             mount: shown(&found.mount),
             kind: found.kind,
+            device: lossy(&found.device),
+            wanted,
         }
     }
 }
@@ -144,11 +120,22 @@ pub struct FsSnapshot {
     /// The view's root, by which it is walked.
     root: File,
     release: Sender<()>,
-    keeper: JoinHandle<Vec<ContainerError>>,
+    keeper: JoinHandle<()>,
+    taken: Taken,
+}
+
+/// What was taken.
+#[derive(Debug)]
+enum Taken {
+    Btrfs(Vec<Container>),
+    Lvm(Volumes),
 }
 
 /// Takes them.
 pub fn take(options: SnapshotOptions) -> Result<FsSnapshot, SnapshotError> {
+    if !geteuid().is_root() {
+        return Err(SnapshotError::NotRoot);
+    }
     let (tell, told) = bounded(1);
     let (release, released) = bounded(0);
     let keeper = Builder::new()
@@ -156,14 +143,15 @@ pub fn take(options: SnapshotOptions) -> Result<FsSnapshot, SnapshotError> {
         .stack_size(STACK_BYTES)
         .spawn(move || keep(&options, &tell, &released))
         .map_err(SnapshotError::Thread)?;
+    let (view, taken) = told
+        .recv()
+        .map_err(|error| SnapshotError::Thread(io::Error::other(error)))??;
     let View {
         root,
         own_directories,
         snapshots_of,
         problems,
-    } = told
-        .recv()
-        .map_err(|error| SnapshotError::Thread(io::Error::other(error)))??;
+    } = view;
     // The dot, for the root of a tree is never opened through a link.
     let walked = format!("/proc/self/fd/{}/.", root.as_raw_fd());
     Ok(FsSnapshot {
@@ -176,39 +164,58 @@ pub fn take(options: SnapshotOptions) -> Result<FsSnapshot, SnapshotError> {
         root,
         release,
         keeper,
+        taken,
     })
 }
 
 impl FsSnapshot {
-    /// Removes them; gives what could not be removed.
-    pub fn remove(self) -> Vec<Problem> {
+    /// Removes them, once all is read; gives what could not be removed. An error if what was read is not what was there.
+    pub fn remove(self) -> Result<Vec<Problem>, SnapshotError> {
+        if let Taken::Lvm(volumes) = &self.taken {
+            volumes.check()?;
+        }
         drop(self.root);
         drop(self.release);
-        let left = self.keeper.join().unwrap_or_default();
-        left.iter()
-            .map(|error| problem(b"", &chain(error)))
-            .collect()
+        self.keeper.join().ok();
+        let left: Vec<String> = match self.taken {
+            Taken::Btrfs(containers) => {
+                let left = containers.into_iter().map(Container::remove);
+                left.filter_map(Result::err)
+                    .map(|error| chain(&error))
+                    .collect()
+            }
+            Taken::Lvm(volumes) => volumes
+                .remove()
+                .err()
+                .iter()
+                .map(|error| chain(error))
+                .collect(),
+        };
+        Ok(left.iter().map(|text| problem(b"", text)).collect())
     }
 }
 
 /// The thread that is in the namespace: it has the view until it is told to go.
 fn keep(
     options: &SnapshotOptions,
-    tell: &Sender<Result<View, SnapshotError>>,
+    tell: &Sender<Result<(View, Taken), SnapshotError>>,
     released: &Receiver<()>,
-) -> Vec<ContainerError> {
-    let (view, containers) = match view::make(options) {
-        Ok(made) => made,
-        Err(error) => {
-            tell.send(Err(error)).ok();
-            return Vec::new();
-        }
+) {
+    let is_lvm = options.rules.fs_snapshot == start::FsSnapshot::Lvm;
+    let made = match is_lvm {
+        true => lvm::make(options).map(|(view, volumes)| (view, Taken::Lvm(volumes))),
+        false => btrfs::make(options).map(|(view, containers)| (view, Taken::Btrfs(containers))),
     };
-    tell.send(Ok(view)).ok();
-    // Nothing is ever sent: the other end goes when the walk is over.
-    released.recv().ok();
-    let left = containers.into_iter().map(container::Container::remove);
-    left.filter_map(Result::err).collect()
+    let is_made = made.is_ok();
+    tell.send(made).ok();
+    if is_made {
+        // Nothing is ever sent: the other end goes when the walk is over.
+        released.recv().ok();
+    }
+    // What is mounted of a volume keeps it from being removed; the guards of Btrfs, which are in here, need what is.
+    if is_lvm && is_made {
+        view::leave().ok();
+    }
 }
 
 fn problem(path: &[u8], text: &str) -> Problem {
@@ -222,4 +229,8 @@ fn problem(path: &[u8], text: &str) -> Problem {
 
 fn shown(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

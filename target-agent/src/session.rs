@@ -121,8 +121,10 @@ fn run(
         counters: counters.clone(),
         on_read,
     })?;
-    for left in snapshot.map_or_else(Vec::new, FsSnapshot::remove) {
-        outgoing.problem(left);
+    if let Some(snapshot) = snapshot {
+        for left in snapshot.remove()? {
+            outgoing.problem(left);
+        }
     }
     drop(done);
     progress.join().ok();

@@ -33,4 +33,5 @@ pub mod small_disk;
 pub mod sshd;
 pub mod target_state;
 pub mod tcp_proxy;
+pub mod user_mode_linux;
 pub mod world;

@@ -12,6 +12,8 @@ pub enum FsSnapshot {
     None,
     /// Snapshots of Btrfs, taken before the walk and removed after it.
     Btrfs,
+    /// The same of logical volumes of LVM.
+    Lvm,
 }
 
 impl FsSnapshot {
@@ -20,6 +22,7 @@ impl FsSnapshot {
         match self {
             Self::None => "none",
             Self::Btrfs => "btrfs",
+            Self::Lvm => "lvm",
         }
     }
 
@@ -28,6 +31,7 @@ impl FsSnapshot {
         match self {
             Self::None => start::FsSnapshot::None,
             Self::Btrfs => start::FsSnapshot::Btrfs,
+            Self::Lvm => start::FsSnapshot::Lvm,
         }
     }
 }
@@ -37,16 +41,11 @@ impl FsSnapshot {
 pub enum ParseFsSnapshotError {
     /// A kind that is known and not there.
     #[error(
-        "snapshots of {kind} are not supported yet: use a hook that runs `{command}` and mounts the snapshot before the run, back up that mount, and remove it with a `finally` hook"
+        "snapshots of ZFS are not supported: use a hook that runs `zfs snapshot` and mounts the snapshot before the run, back up that mount, and remove it with a `finally` hook"
     )]
-    NotYet {
-        /// What it would be.
-        kind: &'static str,
-        /// The command that takes one.
-        command: &'static str,
-    },
+    Zfs,
     /// Anything else.
-    #[error("{text:?} is no kind of snapshot: write \"btrfs\", or \"none\"")]
+    #[error("{text:?} is no kind of snapshot: write \"btrfs\", \"lvm\", or \"none\"")]
     Unknown {
         /// The refused text.
         text: String,
@@ -60,14 +59,8 @@ impl FromStr for FsSnapshot {
         match text {
             "none" => Ok(Self::None),
             "btrfs" => Ok(Self::Btrfs),
-            "lvm" => Err(ParseFsSnapshotError::NotYet {
-                kind: "LVM",
-                command: "lvcreate --snapshot",
-            }),
-            "zfs" => Err(ParseFsSnapshotError::NotYet {
-                kind: "ZFS",
-                command: "zfs snapshot",
-            }),
+            "lvm" => Ok(Self::Lvm),
+            "zfs" => Err(ParseFsSnapshotError::Zfs),
             _ => Err(ParseFsSnapshotError::Unknown {
                 text: text.to_owned(),
             }),

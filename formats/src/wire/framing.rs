@@ -4,7 +4,7 @@
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 
 /// Version of the control conversation. Agent and coordinator must have the same.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 /// Bytes of a frame's length.
 pub const LENGTH_BYTES: usize = 4;
 

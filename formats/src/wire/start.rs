@@ -37,6 +37,8 @@ pub enum FsSnapshot {
     None,
     /// Snapshots of Btrfs, taken before the walk and removed after it.
     Btrfs,
+    /// The same of logical volumes of LVM.
+    Lvm,
 }
 
 /// What to read on the target.
@@ -214,6 +216,7 @@ impl Rules {
         out.put_u8(match self.fs_snapshot {
             FsSnapshot::None => 0,
             FsSnapshot::Btrfs => 1,
+            FsSnapshot::Lvm => 2,
         });
     }
 
@@ -242,6 +245,7 @@ impl Rules {
         let fs_snapshot = match reader.u8("filesystem snapshot")? {
             0 => FsSnapshot::None,
             1 => FsSnapshot::Btrfs,
+            2 => FsSnapshot::Lvm,
             tag => {
                 return Err(DecodeError::UnknownTag {
                     what: "filesystem snapshot",

@@ -9,8 +9,6 @@ use crate::filter::Filter;
 use crate::mount_table::{MountLine, visible, without_slash};
 use crate::walk::pseudo::is_pseudo;
 
-/// The type of Btrfs in the mount table.
-const BTRFS: &str = "btrfs";
 /// A filesystem that mounts others when it is looked at.
 const AUTOFS: &str = "autofs";
 
@@ -27,6 +25,8 @@ pub struct Place {
     pub root: Vec<u8>,
     /// What the filesystem is made of.
     pub source: Vec<u8>,
+    /// Whether snapshots of it can be taken, of the kind that was asked for.
+    pub has_snapshots: bool,
 }
 
 /// How a place is read.
@@ -42,47 +42,44 @@ pub enum Reading {
 
 /// A source that has no snapshot.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NotBtrfs {
+pub struct NoSnapshots {
     /// The source.
     pub source: Vec<u8>,
     /// Where its filesystem is mounted.
     pub mount: Vec<u8>,
     /// That filesystem's type.
     pub kind: String,
+    /// What it is made of.
+    pub device: Vec<u8>,
 }
 
-impl Place {
-    /// Whether it is on Btrfs.
-    pub fn is_btrfs(&self) -> bool {
-        self.kind == BTRFS
-    }
-}
-
-/// The mounts that a path can lead to, those above before those below.
-pub fn mounted(table: &[MountLine]) -> Vec<Place> {
+/// The mounts that a path can lead to, those above before those below; snapshots can be taken of some.
+pub fn mounted(table: &[MountLine], has_snapshots: impl Fn(&MountLine) -> bool) -> Vec<Place> {
     let place = |line: &&MountLine| Place {
         path: without_slash(&line.point),
         kind: line.kind.clone(),
         device: line.device.clone(),
         root: without_slash(&line.root),
         source: line.source.clone(),
+        has_snapshots: has_snapshots(line),
     };
     visible(table).iter().map(place).collect()
 }
 
-/// Refuses sources that are not on Btrfs; gives the places that hold them.
+/// Refuses sources of which there are no snapshots; gives the places that hold them.
 pub fn of_sources<'a>(
     places: &'a [Place],
     sources: &[Vec<u8>],
-) -> Result<Vec<&'a Place>, NotBtrfs> {
+) -> Result<Vec<&'a Place>, NoSnapshots> {
     let mut holding: Vec<&Place> = Vec::new();
     for source in sources {
         let found = innermost(places, source);
-        let Some(place) = found.filter(|place| place.is_btrfs()) else {
-            return Err(NotBtrfs {
+        let Some(place) = found.filter(|place| place.has_snapshots) else {
+            return Err(NoSnapshots {
                 source: source.clone(),
                 mount: found.map_or_else(Vec::new, |place| place.path.clone()),
                 kind: found.map_or_else(|| "unknown".to_owned(), |place| place.kind.clone()),
+                device: found.map_or_else(Vec::new, |place| place.source.clone()),
             });
         };
         if !holding.contains(&place) {
@@ -122,7 +119,7 @@ pub fn plan<'a>(
     places: &'a [Place],
     rules: &Rules,
     filter: &Filter,
-) -> Result<Vec<(&'a Place, Reading)>, NotBtrfs> {
+) -> Result<Vec<(&'a Place, Reading)>, NoSnapshots> {
     let holding = of_sources(places, &rules.sources)?;
     let mut chosen: Vec<(&Place, Reading)> = Vec::new();
     // What is not walked has nothing below it that is, but for sources.
@@ -146,7 +143,7 @@ pub fn plan<'a>(
         } else if rules.one_file_system || is_pseudo(&place.kind) {
             closed.push(&place.path);
             Reading::Passing
-        } else if place.is_btrfs() {
+        } else if place.has_snapshots {
             Reading::Snapshot
         } else {
             Reading::AsItIs
@@ -182,7 +179,7 @@ fn innermost<'a>(places: &'a [Place], path: &[u8]) -> Option<&'a Place> {
 mod tests {
     use formats::wire::start::Rules;
 
-    use super::{NotBtrfs, Place, Reading, add_nested, mounted, of_sources, plan};
+    use super::{NoSnapshots, Place, Reading, add_nested, mounted, of_sources, plan};
     use crate::filter::Filter;
     use crate::mount_table::{MountLine, parse};
 
@@ -204,7 +201,7 @@ mod tests {
     }
 
     fn places() -> Vec<Place> {
-        let mut places = mounted(&table());
+        let mut places = mounted(&table(), |line| line.kind == "btrfs");
         let subvolumes = ["@", "@/var/lib/machines", "@home", "@home/kim/vm", "@other"];
         let subvolumes = subvolumes.map(|path| path.as_bytes().to_vec());
         add_nested(&mut places, b"0:30", &subvolumes);
@@ -240,7 +237,7 @@ mod tests {
     fn subvolumes_are_found_below_what_shows_them() {
         let paths: Vec<_> = places()
             .iter()
-            .filter(|place| place.is_btrfs())
+            .filter(|place| place.has_snapshots)
             .map(|place| String::from_utf8_lossy(&place.path).into_owned())
             .collect();
         let expected = [
@@ -314,10 +311,11 @@ mod tests {
     fn a_source_elsewhere_is_named_with_its_mount() {
         let places = places();
         let refused = of_sources(&places, &[b"home".to_vec(), b"boot/grub".to_vec()]);
-        let expected = NotBtrfs {
+        let expected = NoSnapshots {
             source: b"boot/grub".to_vec(),
             mount: b"boot".to_vec(),
             kind: "ext4".to_owned(),
+            device: b"/dev/sda1".to_vec(),
         };
         assert_eq!(refused, Err(expected));
     }

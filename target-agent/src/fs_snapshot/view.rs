@@ -2,37 +2,38 @@
 //! in the mount namespace of the calling thread; what it mounts is seen by nobody else, and never stays.
 //!
 //! Users of the host can put links where they like, and directories in the place of links, while all this goes on. So nothing is
-//! bound, and nothing bound upon, that a link leads to, and each snapshot is taken of what was looked at.
+//! bound, and nothing bound upon, that a link leads to.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use formats::listing::order::is_within;
 use formats::wire::control::Problem;
+use formats::wire::start::FsSnapshot;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
-use rustix::process::geteuid;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
 use rustix::thread::UnshareFlags;
 
-use crate::fs_snapshot::container::{self, Container, remove_leftovers};
-use crate::fs_snapshot::places::{Place, Reading, add_nested, mounted, plan};
-use crate::fs_snapshot::{SnapshotError, SnapshotOptions, problem, shown, tool};
-use crate::mount_table;
+use crate::fs_snapshot::places::{Place, Reading};
+use crate::fs_snapshot::{SnapshotError, SnapshotOptions, problem, shown};
 use crate::threads::chain;
 
-/// Bits of a mode by which others than its owner write.
-const OTHERS_WRITE: u32 = 0o022;
 /// Where it is put together: every Linux has this directory, and no backup wants what it hides.
 const WORK_AREA: &str = "/sys";
 /// Its root, in the work area.
 const ROOT: &str = "/sys/view";
+/// How filesystems are mounted whose snapshots are taken or shown.
+pub const PLAIN: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC)
+    .union(MountFlags::NOATIME);
 
 /// A view.
 #[derive(Debug)]
@@ -47,82 +48,8 @@ pub struct View {
     pub problems: Vec<Problem>,
 }
 
-/// One Btrfs filesystem, and the snapshots that were taken of it.
-#[derive(Debug)]
-struct Filesystem {
-    /// Where its top is mounted.
-    top: PathBuf,
-    container: Container,
-    /// The snapshot of each subvolume, by the path of its own directory below `top`.
-    taken: BTreeMap<PathBuf, PathBuf>,
-}
-
-/// Takes the snapshots and makes the view of them.
-pub fn make(options: &SnapshotOptions) -> Result<(View, Vec<Container>), SnapshotError> {
-    if !geteuid().is_root() {
-        return Err(SnapshotError::NotRoot);
-    }
-    let mut places = mounted(&mount_table::read());
-    let devices = devices_of(&plan(&places, &options.rules, &options.filter)?);
-    enter_namespace()?;
-    let mut problems = Vec::new();
-    let mut tops = BTreeMap::new();
-    for (number, (device, source)) in devices.into_iter().enumerate() {
-        let top = mount_top(number, &source)?;
-        for left in remove_leftovers(&top, options.repository) {
-            problems.push(problem(b"", &chain(&left)));
-        }
-        let listed = tool::list(&top).map_err(|error| SnapshotError::List {
-            device: lossy(&source),
-            source: error,
-        })?;
-        let subvolumes: Vec<_> = listed
-            .into_iter()
-            .filter(|path| !container::is_inside(path))
-            .collect();
-        add_nested(&mut places, &device, &subvolumes);
-        tops.insert(device, top);
-    }
-    let planned = plan(&places, &options.rules, &options.filter)?;
-    let mut filesystems = BTreeMap::new();
-    for (device, top) in tops {
-        let container = Container::make(&top, options.repository, options.run)?;
-        let filesystem = Filesystem {
-            top,
-            container,
-            taken: BTreeMap::new(),
-        };
-        filesystems.insert(device, filesystem);
-    }
-    let sources = take_all(options, &planned, &mut filesystems, &mut problems)?;
-    show_all(options, &planned, &sources, &mut problems)?;
-    let view = View {
-        root: open_root()?,
-        own_directories: own_directories(&filesystems),
-        snapshots_of: filesystems
-            .keys()
-            .filter_map(|device| mount_table::number_of(device))
-            .collect(),
-        problems,
-    };
-    let containers = filesystems.into_values();
-    Ok((
-        view,
-        containers.map(|filesystem| filesystem.container).collect(),
-    ))
-}
-
-/// The filesystems to take snapshots of, and what each is made of.
-fn devices_of(planned: &[(&Place, Reading)]) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let snapshots = planned
-        .iter()
-        .filter(|(_, reading)| *reading == Reading::Snapshot);
-    snapshots
-        .map(|(place, _)| (place.device.clone(), place.source.clone()))
-        .collect()
-}
-
-fn enter_namespace() -> Result<(), SnapshotError> {
+/// Gives the calling thread a mount namespace of its own, with an empty work area.
+pub fn enter_namespace() -> Result<(), SnapshotError> {
     let of_kernel = |error: Errno| SnapshotError::Namespace(error.into());
     #[expect(
         deprecated,
@@ -139,59 +66,35 @@ fn enter_namespace() -> Result<(), SnapshotError> {
     fs::create_dir(ROOT).map_err(failed)
 }
 
-/// Mounts a filesystem from its top, whatever of it is mounted elsewhere.
-fn mount_top(number: usize, source: &[u8]) -> Result<PathBuf, SnapshotError> {
-    let failed = |error: io::Error| SnapshotError::Top {
-        device: lossy(source),
-        source: error,
-    };
-    let top = Path::new(WORK_AREA).join(number.to_string());
-    fs::create_dir(&top).map_err(failed)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-    mount(source, &top, "btrfs", flags, c"subvolid=5").map_err(|error| failed(error.into()))?;
-    let found = fs::metadata(&top).map_err(failed)?;
-    // Whoever may rename there could lead the removal of a snapshot elsewhere.
-    match found.uid() == 0 && found.mode() & OTHERS_WRITE == 0 {
-        true => Ok(top),
-        false => Err(SnapshotError::TopNotRoots {
-            device: lossy(source),
-            uid: found.uid(),
-            mode: found.mode() & 0o7777,
-        }),
-    }
+/// Leaves the work area with everything that is mounted in it.
+pub fn leave() -> Result<(), Errno> {
+    unmount(WORK_AREA, UnmountFlags::DETACH)
 }
 
-/// Opens what a path is, if no part of it is a link.
-fn open_plain(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
-    Ok(opened)
+/// Makes a directory of the work area to mount a filesystem on.
+pub fn mount_point(number: usize) -> io::Result<PathBuf> {
+    let place = Path::new(WORK_AREA).join(number.to_string());
+    fs::create_dir(&place)?;
+    Ok(place)
 }
 
-/// A name for what is open that no rename changes, for this process and those that it starts.
-fn by_descriptor(opened: &OwnedFd) -> PathBuf {
-    let (process, number) = (std::process::id(), opened.as_raw_fd());
-    PathBuf::from(format!("/proc/{process}/fd/{number}"))
-}
-
-/// Takes every snapshot, one right after the other; gives where each place is bound from, none for those that are gone
-/// or hidden by the work area, and for those that hold no source and of which no snapshot can be taken.
-fn take_all(
+/// Where each place is bound from: its snapshot, which `snapshot_of` gives, or what it is; none for those that are gone or
+/// hidden by the work area, and for those that hold no source and have no snapshot, which is told.
+pub fn sources_of(
     options: &SnapshotOptions,
     planned: &[(&Place, Reading)],
-    filesystems: &mut BTreeMap<Vec<u8>, Filesystem>,
     problems: &mut Vec<Problem>,
+    mut snapshot_of: impl FnMut(&Place) -> Result<Option<PathBuf>, SnapshotError>,
 ) -> Result<Vec<Option<PathBuf>>, SnapshotError> {
     let mut sources = Vec::with_capacity(planned.len());
     for (place, reading) in planned {
-        let filesystem = filesystems.get_mut(&place.device);
-        let (Some(filesystem), Reading::Snapshot) = (filesystem, reading) else {
+        if *reading != Reading::Snapshot {
             let live = below(Path::new("/"), &place.path);
             sources.push(Some(live).filter(|live| !live.starts_with(WORK_AREA)));
             continue;
-        };
+        }
         let holds_source = holds_source(options, place);
-        let source = match filesystem.snapshot_of(place) {
+        let source = match snapshot_of(place) {
             Ok(source) => source,
             // Such as one with a file that is swapped to.
             Err(error) if !holds_source => {
@@ -211,51 +114,15 @@ fn take_all(
     Ok(sources)
 }
 
-fn holds_source(options: &SnapshotOptions, place: &Place) -> bool {
+/// Whether a place has a source: what is wrong with it then ends the run.
+pub fn holds_source(options: &SnapshotOptions, place: &Place) -> bool {
     let mut sources = options.rules.sources.iter();
     sources.any(|source| is_within(source, &place.path))
 }
 
-impl Filesystem {
-    /// Where the snapshot has what a place shows; none when the filesystem does not have it any more.
-    fn snapshot_of(&mut self, place: &Place) -> Result<Option<PathBuf>, SnapshotError> {
-        let live = below(&self.top, &place.root);
-        if open_plain(&live).is_err() {
-            return Ok(None);
-        }
-        let mut ways = live
-            .ancestors()
-            .take_while(|way| way.starts_with(&self.top));
-        let subvolume = ways.find_map(|way| {
-            let opened = open_plain(way).ok()?;
-            tool::is_open_subvolume(&opened).then_some((way, opened))
-        });
-        let Some((subvolume, opened)) = subvolume else {
-            return Ok(None);
-        };
-        let rest = live.strip_prefix(subvolume).unwrap_or(Path::new(""));
-        if let Some(snapshot) = self.taken.get(subvolume) {
-            return Ok(Some(with(snapshot, rest)));
-        }
-        match self.container.take(&by_descriptor(&opened)) {
-            Ok(snapshot) => {
-                let found = with(&snapshot, rest);
-                self.taken.insert(subvolume.to_owned(), snapshot);
-                Ok(Some(found))
-            }
-            // Removed between two looks.
-            Err(_) if !tool::is_subvolume(subvolume) => Ok(None),
-            Err(source) => Err(SnapshotError::Take {
-                path: shown(&place.path),
-                source,
-            }),
-        }
-    }
-}
-
 /// Binds the places one below the other. What has no snapshot is told where it is walked; what cannot be shown and holds no
 /// source, too.
-fn show_all(
+pub fn show_all(
     options: &SnapshotOptions,
     planned: &[(&Place, Reading)],
     sources: &[Option<PathBuf>],
@@ -267,8 +134,12 @@ fn show_all(
         };
         if *reading == Reading::AsItIs {
             let text = format!(
-                "read as it is, not from a snapshot: {} has none",
-                place.kind
+                "read as it is, not from a snapshot: {} has none{}",
+                place.kind,
+                match options.rules.fs_snapshot {
+                    FsSnapshot::Lvm => " without a logical volume",
+                    _ => "",
+                }
             );
             problems.push(problem(&place.path, &text));
         }
@@ -295,42 +166,38 @@ fn show(source: &Path, place: &Path) -> io::Result<()> {
     Ok(mount_bind(by_descriptor(&source), by_descriptor(&place))?)
 }
 
-fn open_root() -> Result<File, SnapshotError> {
+/// Opens the root of what was shown.
+pub fn open_root() -> Result<File, SnapshotError> {
     File::open(ROOT).map_err(|source| SnapshotError::Show {
         path: shown(b""),
         source,
     })
 }
 
-/// Directories of snapshots, this run's and others', as a snapshot of the top has them: empty, and no part of what is backed up.
-fn own_directories(filesystems: &BTreeMap<Vec<u8>, Filesystem>) -> Vec<(u64, u64)> {
-    let tops = filesystems
-        .values()
-        .filter_map(|filesystem| filesystem.taken.get(&filesystem.top));
-    let found = tops
-        .filter_map(|snapshot| container::all(snapshot).ok())
-        .flatten();
-    found
-        .filter_map(|path| fs::symlink_metadata(path).ok())
-        .map(|found| (found.dev(), found.ino()))
-        .collect()
+/// Opens what a path is, if no part of it is a link.
+pub fn open_plain(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    Ok(opened)
+}
+
+/// A name for what is open that no rename changes, for this process and those that it starts.
+pub fn by_descriptor(opened: &OwnedFd) -> PathBuf {
+    let (process, number) = (std::process::id(), opened.as_raw_fd());
+    PathBuf::from(format!("/proc/{process}/fd/{number}"))
 }
 
 /// A path without a slash in front, below a directory.
-fn below(directory: &Path, path: &[u8]) -> PathBuf {
+pub fn below(directory: &Path, path: &[u8]) -> PathBuf {
     with(directory, Path::new(OsStr::from_bytes(path)))
 }
 
 /// Joins, without a slash at the end where there is nothing to join: a file may be bound, too.
-fn with(directory: &Path, rest: &Path) -> PathBuf {
+pub fn with(directory: &Path, rest: &Path) -> PathBuf {
     match rest.as_os_str().is_empty() {
         true => directory.to_owned(),
         false => directory.join(rest),
     }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Runs that read from snapshots of Btrfs: what is stored is of one moment, and the snapshots go, whatever ends the run.
+//! Snapshots of Btrfs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::btrfs_disk::BtrfsDisk;
@@ -19,10 +18,7 @@ use tests::shapes::exit;
 use tests::sshd::UNPRIVILEGED_USER;
 use tests::world::{HOST, World, WorldOptions, below, copy_tree};
 
-/// Longer than a file must have been left alone to be known as unchanged by the next run.
-const SETTLING: Duration = Duration::from_millis(2_500);
-/// How long a snapshot may take to come and to go.
-const SOON: Duration = Duration::from_secs(60);
+use crate::{SOON, fill, settle};
 
 /// A target with a Btrfs disk.
 struct Ground {
@@ -86,22 +82,6 @@ fn world_of(source: &Path, further: &str) -> Result<World> {
     })
 }
 
-fn settle() -> Result<()> {
-    let start = Instant::now();
-    wait_until("files to be old enough", SOON, || {
-        Ok(start.elapsed() > SETTLING)
-    })
-}
-
-/// Enough to be under way for seconds at the bandwidth of `SLOW`.
-fn fill(directory: &Path) -> Result<()> {
-    for number in 0..24 {
-        let path = directory.join(format!("large-{number:02}"));
-        fs::write(path, incompressible(number, 1 << 20))?;
-    }
-    Ok(())
-}
-
 const SLOW: &str = "limits = { bandwidth = \"4MiB/s\" }";
 
 #[test]
@@ -109,7 +89,7 @@ fn what_changes_after_the_snapshot_is_stored_as_it_was() -> Result<()> {
     let (ground, data) = Ground::new(SLOW)?;
     fs::create_dir(data.join("below"))?;
     fs::write(data.join("below/last"), "before")?;
-    fill(&data)?;
+    fill(&data, 24)?;
     settle()?;
     let before = ground.world.directory().join("before");
     copy_tree(&data, &before)?;
@@ -196,7 +176,7 @@ fn counters_in_two_files_are_never_further_apart_than_one_write() -> Result<()> 
 #[test]
 fn a_second_run_reads_only_what_changed() -> Result<()> {
     let (ground, data) = Ground::new("")?;
-    fill(&data)?;
+    fill(&data, 24)?;
     std::os::unix::fs::symlink("large-00", data.join("link"))?;
     fs::hard_link(data.join("large-01"), data.join("hard"))?;
     settle()?;
@@ -217,7 +197,7 @@ fn a_second_run_reads_only_what_changed() -> Result<()> {
 #[test]
 fn a_killed_agent_or_coordinator_leaves_no_snapshot() -> Result<()> {
     let (ground, data) = Ground::new(SLOW)?;
-    fill(&data)?;
+    fill(&data, 24)?;
     let clean = ground.world.target_state()?;
     let (run, _) = ground.start_and_wait()?;
     for agent in ground.world.sshd().agents()? {
@@ -239,7 +219,7 @@ fn a_killed_agent_or_coordinator_leaves_no_snapshot() -> Result<()> {
 #[test]
 fn what_a_host_that_went_down_left_goes_with_the_next_run_and_nothing_else_does() -> Result<()> {
     let (mut ground, data) = Ground::new(SLOW)?;
-    fill(&data)?;
+    fill(&data, 24)?;
     let (run, left) = ground.start_and_wait()?;
     // All at once, as by a power cut: the guard has no time to remove anything.
     let guards = ground.guards()?;

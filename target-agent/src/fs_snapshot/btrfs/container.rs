@@ -5,28 +5,25 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use formats::ids::{RepositoryId, RunId};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-use crate::fs_snapshot::tool::{self, ToolError};
-use crate::read::command::PROGRAM_PATH;
+use crate::fs_snapshot::btrfs::subvolume;
+use crate::fs_snapshot::guard::{Guard, GuardError};
+use crate::fs_snapshot::program::ProgramError;
 
 /// How the directories' names begin; then come the repository, `-` and the run, each as 32 hexadecimal digits.
 const PREFIX: &str = ".capstan-snapshot-";
 /// Bytes of such a name.
 const NAME_BYTES: usize = PREFIX.len() + 65;
-/// Waits for the end of its input, and then removes every snapshot in the directory, and the directory. Nothing that ends the
-/// agent ends it.
-const GUARD: &str = "trap '' HUP INT TERM PIPE; read -r nothing; failed=0; \
-     for s in \"$1\"/[0-9]*; do [ -e \"$s\" ] || continue; btrfs subvolume delete -- \"$s\" >/dev/null || failed=1; done; \
+/// Removes every snapshot in the directory, and the directory.
+const SCRIPT: &str = "for s in \"$1\"/[0-9]*; do [ -e \"$s\" ] || continue; btrfs subvolume delete -- \"$s\" >/dev/null || failed=1; done; \
      rmdir -- \"$1\" || failed=1; exit $failed";
 
 /// What went wrong with such a directory.
@@ -41,8 +38,8 @@ pub enum ContainerError {
         source: io::Error,
     },
     /// Its guard does not start.
-    #[error("start the shell that removes the snapshots")]
-    Guard(#[source] io::Error),
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// What is there cannot be looked at.
     #[error("look for snapshots of earlier runs")]
     Look(#[source] io::Error),
@@ -54,14 +51,14 @@ pub enum ContainerError {
     },
     /// The host's program does not do it.
     #[error("remove a snapshot of an earlier run")]
-    Tool(#[from] ToolError),
+    Tool(#[from] ProgramError),
     /// The guard could not remove everything.
-    #[error("remove the snapshots in {}: {complaint}", name.display())]
+    #[error("remove the snapshots in {}", name.display())]
     Remains {
         /// The directory.
         name: PathBuf,
         /// What the guard said.
-        complaint: String,
+        source: GuardError,
     },
 }
 
@@ -69,7 +66,7 @@ pub enum ContainerError {
 #[derive(Debug)]
 pub struct Container {
     path: PathBuf,
-    guard: Child,
+    guard: Guard,
     /// Shared with the guard: it holds until both are gone.
     _lock: File,
     taken: u32,
@@ -91,21 +88,8 @@ impl Container {
             .create(&path)
             .map_err(failed)?;
         let lock = lock(&path).map_err(|error| failed(error.into()))?;
-        let shared = lock.try_clone().map_err(ContainerError::Guard)?;
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "capstan"])
-            .arg(&path)
-            .env_clear()
-            .env("PATH", PROGRAM_PATH)
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
-            // Holds the lock as long as the guard lives; nothing is written to it.
-            .stdout(Stdio::from(shared))
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(ContainerError::Guard)?;
+        let shared = lock.try_clone().map_err(failed)?;
+        let guard = Guard::start(SCRIPT, &[&path], Some(shared))?;
         Ok(Self {
             path,
             guard,
@@ -115,30 +99,18 @@ impl Container {
     }
 
     /// Takes a snapshot of a subvolume; gives where it is.
-    pub fn take(&mut self, subvolume: &Path) -> Result<PathBuf, ToolError> {
+    pub fn take(&mut self, of: &Path) -> Result<PathBuf, ProgramError> {
         let snapshot = self.path.join(self.taken.to_string());
-        tool::take(subvolume, &snapshot)?;
+        subvolume::take(of, &snapshot)?;
         self.taken += 1;
         Ok(snapshot)
     }
 
     /// Has everything removed, and waits for it.
-    pub fn remove(mut self) -> Result<(), ContainerError> {
-        drop(self.guard.stdin.take());
-        let mut said = Vec::new();
-        if let Some(stderr) = &mut self.guard.stderr {
-            stderr
-                .read_to_end(&mut said)
-                .map_err(ContainerError::Guard)?;
-        }
-        let status = self.guard.wait().map_err(ContainerError::Guard)?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(ContainerError::Remains {
-                name: name_of(&self.path),
-                complaint: tool::complaint(&said),
-            }),
-        }
+    pub fn remove(self) -> Result<(), ContainerError> {
+        let name = name_of(&self.path);
+        let removed = self.guard.remove();
+        removed.map_err(|source| ContainerError::Remains { name, source })
     }
 }
 
@@ -219,10 +191,10 @@ fn remove_leftover(path: &Path) -> Result<(), ContainerError> {
     for entry in fs::read_dir(path).map_err(ContainerError::Look)? {
         let entry = entry.map_err(ContainerError::Look)?;
         let numbered = entry.file_name().as_bytes().iter().all(u8::is_ascii_digit);
-        if !numbered || !tool::is_subvolume(&entry.path()) {
+        if !numbered || !subvolume::is_subvolume(&entry.path()) {
             return Err(strange());
         }
-        tool::remove(&entry.path())?;
+        subvolume::remove(&entry.path())?;
     }
     fs::remove_dir(path).map_err(ContainerError::Look)
 }
