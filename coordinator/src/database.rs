@@ -191,6 +191,31 @@ impl Database {
         aside(change).map_err(|source| failure(self.schema, &self.path, source))
     }
 
+    /// The same with another file beside it, whose tables are named `beside.…`.
+    pub fn write_beside<T>(
+        &mut self,
+        other: &Path,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, DatabaseError> {
+        let other = other.to_string_lossy();
+        let attached = self
+            .connection
+            .execute("ATTACH DATABASE ?1 AS beside", [other.as_ref()]);
+        attached.map_err(|source| self.fail(source))?;
+        let changed = self.write(work);
+        let detached = self.connection.execute("DETACH DATABASE beside", []);
+        let changed = changed?;
+        detached.map_err(|source| self.fail(source))?;
+        Ok(changed)
+    }
+
+    /// Writes what is in it at one moment into a new file, without what is free in it.
+    pub fn copy_to(&self, path: &Path) -> Result<(), DatabaseError> {
+        let path = path.to_string_lossy();
+        let copied = self.connection.execute("VACUUM INTO ?1", [path.as_ref()]);
+        copied.map(drop).map_err(|source| self.fail(source))
+    }
+
     /// Reads the whole file and looks for damage; slow, for a person who asks.
     pub fn check(&self) -> Result<(), DatabaseError> {
         let found: String = self.read(|connection| {

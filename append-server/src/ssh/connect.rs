@@ -160,16 +160,41 @@ impl SshConnection {
     }
 }
 
+/// Logs in to a server that is at the other end of a stream already, wherever the target says that it is.
+pub async fn connect_over<S>(target: &SshTarget, stream: S) -> Result<SshConnection, SshError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let gate = Gate::new(Trust::Pinned(target.host_keys.clone()));
+    let close = gate.closed.clone().drop_guard();
+    let round_trip = Duration::ZERO;
+    let exchanged = Exchanged {
+        handle: handshake(target, HOST_KEYS, &gate, stream, round_trip).await?,
+        jump: None,
+        round_trip,
+    };
+    log_in(target, gate, close, exchanged).await
+}
+
 async fn connect_with(target: &SshTarget, kinds: &[Algorithm]) -> Result<SshConnection, SshError> {
-    let trust = Trust::Pinned(target.host_keys.clone());
-    let gate = Gate::new(trust);
+    let gate = Gate::new(Trust::Pinned(target.host_keys.clone()));
     // From here on, returning early ends what has been started.
     let close = gate.closed.clone().drop_guard();
+    let exchanged = exchange_keys(target, kinds, &gate).await?;
+    log_in(target, gate, close, exchanged).await
+}
+
+async fn log_in(
+    target: &SshTarget,
+    gate: Arc<Gate>,
+    close: DropGuard,
+    exchanged: Exchanged,
+) -> Result<SshConnection, SshError> {
     let Exchanged {
         mut handle,
         jump,
         round_trip,
-    } = exchange_keys(target, kinds, &gate).await?;
+    } = exchanged;
     // The key is noted by the check alone, so a key exchange that skipped it ends here.
     let Some(key) = gate.host_key() else {
         return Err(SshError::HostKeyChanged {

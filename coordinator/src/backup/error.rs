@@ -17,9 +17,10 @@ use formats::seal::run_header::RunHeaderError;
 use crate::agents::AgentError;
 use crate::backup::control::{AgentGone, ControlError};
 use crate::backup::hooks::HookError;
-use crate::backup::login::LoginError;
+use crate::backup::login::{LoginError, ReachError};
 use crate::backup::pending::PendingError;
 use crate::backup::progress::Stop;
+use crate::backup::state_copy::StateCopyError;
 use crate::catalog::CatalogError;
 use crate::coordinator::OpenError;
 use crate::coordinator::log::LogError;
@@ -33,6 +34,7 @@ use crate::safety::quota::Scope;
 use crate::snapshot::listing::ListingError;
 use crate::ssh::deploy::DeployError;
 use crate::ssh::exec::ExecError;
+use crate::ssh::this_machine::ThisMachineError;
 use crate::ssh::tunnel::TunnelError;
 use crate::storage::StorageError;
 
@@ -152,6 +154,12 @@ pub enum RunError {
     /// The host's configuration gives no connection.
     #[error(transparent)]
     Login(#[from] LoginError),
+    /// The machine that this is gives no session.
+    #[error("cannot start a session on this machine")]
+    Here(#[source] ThisMachineError),
+    /// The coordinator's own state.
+    #[error("could not make the copy of the coordinator's state that is to be backed up")]
+    StateCopy(#[from] StateCopyError),
     /// There is no agent for the host's machine.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -331,6 +339,16 @@ impl From<Stop> for RunError {
             Stop::Cancelled => Self::Cancelled,
             Stop::WindowClosed => Self::WindowClosed,
             Stop::Ending => Self::Ending,
+        }
+    }
+}
+
+impl From<ReachError> for RunError {
+    fn from(error: ReachError) -> Self {
+        match error {
+            ReachError::Login(error) => error.into(),
+            ReachError::Ssh(error) => error.into(),
+            ReachError::Here(error) => Self::Here(error),
         }
     }
 }

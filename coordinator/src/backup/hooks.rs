@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::connect::SshConnection;
 use append_server::ssh::stream::ExitStatus;
 use formats::ids::RunId;
 
 use crate::backup::error::RunError;
-use crate::backup::login::ssh_target;
+use crate::backup::login::reach;
 use crate::backup::report::{Warning, WarningKind};
 use crate::config::hook_settings::{Hook, HookEvent, HookFailure};
 use crate::config::host::Host;
@@ -144,13 +144,12 @@ impl<'a> Hooks<'a> {
     }
 
     async fn connect_anew(&self) -> Result<SshConnection, RunError> {
-        let target = ssh_target(self.host)?;
-        match connect(&target).await {
+        match reach(self.host).await {
             Ok(connection) => Ok(connection),
             Err(error) => {
                 tracing::warn!(%error, "connecting for the hooks after the run, once more in a moment");
                 tokio::time::sleep(SECOND_TRY_AFTER).await;
-                Ok(connect(&target).await?)
+                Ok(reach(self.host).await?)
             }
         }
     }

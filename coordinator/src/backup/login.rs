@@ -1,11 +1,14 @@
 //! A host of the configuration as the SSH connection wants it. Never reads a key file itself.
 
+use append_server::ssh::connect::{SshConnection, connect};
+use append_server::ssh::error::SshError;
 use append_server::ssh::host_key::Fingerprint;
 use append_server::ssh::target::{
     AddressError, SshTarget, Timeouts, agent_socket_from_environment,
 };
 
 use crate::config::host::{Host, HostLimits, Login};
+use crate::ssh::this_machine::{ThisMachineError, connect_here};
 
 /// Why a host's configuration gives no connection.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,29 @@ pub enum LoginError {
         /// Why.
         source: AddressError,
     },
+}
+
+/// Why a host is not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// Its configuration.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// The connection.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// The machine that the coordinator itself is on.
+    #[error("cannot start a session on this machine")]
+    Here(#[from] ThisMachineError),
+}
+
+/// Connects to `host`: over SSH, unless it is the machine that this is.
+pub async fn reach(host: &Host) -> Result<SshConnection, ReachError> {
+    let target = ssh_target(host)?;
+    Ok(match host.local {
+        true => connect_here(target).await?,
+        false => connect(&target).await?,
+    })
 }
 
 /// Where and how to connect to `host`, over its jump hosts.

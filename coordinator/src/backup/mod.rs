@@ -23,6 +23,7 @@ pub mod pending;
 pub mod remembered;
 pub mod reuse;
 pub mod sources;
+pub mod state_copy;
 pub mod stored;
 pub mod streams;
 pub mod threaded;

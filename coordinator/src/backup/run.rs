@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use append_server::ssh::connect::connect;
 use formats::ids::{RecordId, RunId};
 use formats::keys::secret::{RunToken, random};
 use formats::limits::GIB;
@@ -25,7 +24,7 @@ use crate::backup::error::RunError;
 use crate::backup::guard::{Guard, cut_at};
 use crate::backup::hooks::Hooks;
 use crate::backup::listing_writer::ListingWriter;
-use crate::backup::login::ssh_target;
+use crate::backup::login::reach;
 use crate::backup::meta_writer::MetaWriter;
 use crate::backup::new_chunks::NewChunks;
 use crate::backup::newly_excluded::NewlyExcluded;
@@ -36,6 +35,7 @@ use crate::backup::report::{CommittedRun, RunReport, Warning};
 use crate::backup::reuse::{Lists, Reuse};
 use crate::backup::session::{self, Session};
 use crate::backup::sources::Sources;
+use crate::backup::state_copy::copy_state;
 use crate::backup::stored::stored_bytes;
 use crate::backup::streams::Streams;
 use crate::backup::verifier::{Verifier, VerifierKeys};
@@ -296,8 +296,9 @@ async fn run_locked(
 ) -> Result<Committed, RunError> {
     let mut prepared = prepare(coordinator, host, run).await?;
 
+    copy_state(&coordinator.config, host).await?;
     progress.step(Step::Connect);
-    let connection = connect(&ssh_target(host)?).await?;
+    let connection = reach(host).await?;
     progress.step(Step::Hooks);
     hooks.before(&connection).await?;
     progress.step(Step::Deploy);

@@ -23,6 +23,7 @@ pub mod results;
 pub mod retention;
 pub mod settled_clocks;
 pub mod stream_sizes;
+pub mod taken_over;
 pub mod tokens;
 pub mod trim;
 
@@ -265,6 +266,11 @@ impl State {
         Ok(Self {
             database: Database::open(path, &SCHEMA)?,
         })
+    }
+
+    /// Writes it as it is now into a new file, for a backup.
+    pub fn copy_to(&self, path: &Path) -> Result<(), DatabaseError> {
+        self.database.copy_to(path)
     }
 
     /// What leases call this coordinator: `fresh`, the first time. A state that stands on another machine now is a copy, and

@@ -4,6 +4,7 @@
 mod kept_hosts;
 mod new_keys;
 mod repositories;
+mod state_before;
 pub(in crate::commands) mod table;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::commands::init::{
 use crate::commands::recover::kept_hosts::{SetAside, set_lists_aside};
 use crate::commands::recover::new_keys::{NewKeys, users_of_before};
 use crate::commands::recover::repositories::{Recovered, recover_repositories};
+use crate::commands::recover::state_before::{StateBefore, take_over};
 use crate::commands::recover::table::{TableError, coordinator_toml};
 use crate::config::Config;
 use crate::config::error::{ConfigError, ConfigErrors};
@@ -180,6 +182,8 @@ struct RecoverReport {
     lists_set_aside: Vec<SetAside>,
     /// Whose sealed keys were taken over from the repositories.
     users: Vec<String>,
+    /// What was taken over from the copy of the state, where there is one.
+    state_before: Option<StateBefore>,
     seconds: f64,
 }
 
@@ -225,6 +229,7 @@ async fn recover(args: &RecoverArgs) -> Result<RecoverReport, RecoverError> {
         repositories: made.repositories,
         lists_set_aside: made.lists_set_aside,
         users: made.users.keys().map(UserName::to_string).collect(),
+        state_before: made.state_before,
         seconds: began.elapsed().as_secs_f64(),
     })
 }
@@ -236,6 +241,7 @@ struct Made {
     hosts_toml: String,
     users: BTreeMap<UserName, Vec<u8>>,
     lists_set_aside: Vec<SetAside>,
+    state_before: Option<StateBefore>,
 }
 
 /// Makes everything in the staging directory, and moves it into place when it is whole.
@@ -292,12 +298,14 @@ async fn recover_from(config: Config) -> Result<Made, RecoverError> {
 
 async fn read_everything(coordinator: &Coordinator) -> Result<Made, RecoverError> {
     let (repositories, hosts_toml) = recover_repositories(coordinator).await?;
+    let state_before = take_over(coordinator, &hosts_toml).await;
     Ok(Made {
         role: coordinator.keyring.role(),
         repositories,
         hosts_toml,
         users: users_of_before(coordinator).await?,
         lists_set_aside: Vec::new(),
+        state_before,
     })
 }
 
@@ -352,6 +360,9 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
         let users = report.users.join(", ");
         writeln!(out, "\nSealed keys of users that are back: {users}")?;
     }
+    if let Some(before) = &report.state_before {
+        write_state_before(before, out)?;
+    }
     let config = report.dir.join(COORDINATOR_TOML);
     let dir = report.dir.display();
     if !report.writes {
@@ -369,10 +380,28 @@ fn write_report(report: &RecoverReport, out: &mut dyn Write) -> io::Result<()> {
         "\nA coordinator stands in {dir} again. Look at hosts.toml there: files of private keys are not in backups. Then\n  \
          coordinator -c {config} scan --full\n  \
          coordinator -c {config} restore HOST latest --to DIR\n\
-         Every host is on hold, so that nothing of it is dropped until you have looked, for holds of before are not known:\n  \
+         Every host is on hold, so that nothing of it is dropped until you have looked, for not every hold of before may be known:\n  \
          coordinator -c {config} hold release '*'\n\
          It backs up once it has the leases, when the coordinator that had them is gone for good:\n  \
          coordinator -c {config} lease take --all",
         config = config.display()
     )
+}
+
+fn write_state_before(before: &StateBefore, out: &mut dyn Write) -> io::Result<()> {
+    let StateBefore {
+        host, time, taken, ..
+    } = before;
+    match &before.problem {
+        Some(problem) => writeln!(
+            out,
+            "\nNothing was taken over from the copy of the state in snapshot {host}:latest of {time}: {problem}"
+        ),
+        None => writeln!(
+            out,
+            "\nFrom the copy of the state in snapshot {host}:latest of {time}: {} holds, {} identities of hosts, {} runs. \
+             coordinator.toml and the files of hosts, as they were, are in that snapshot, too",
+            taken.holds, taken.identities, taken.runs
+        ),
+    }
 }

@@ -367,6 +367,20 @@ pub enum ValueError {
         /// The names on the way.
         route: Vec<String>,
     },
+    /// `jump` names the machine that the coordinator is on.
+    #[error("jump {name:?} is local, and every way begins there: take `jump` out")]
+    LocalJump {
+        /// The host.
+        name: String,
+    },
+    /// A login of a host that is not logged in to.
+    #[error(
+        "`local = true` is the machine of the coordinator, which nobody logs in to: take `{key}` or `local` out"
+    )]
+    LoginOfLocal {
+        /// The key.
+        key: &'static str,
+    },
     /// More hops than anybody means.
     #[error("jump leads over more than {max} hosts: shorten the way")]
     JumpTooLong {

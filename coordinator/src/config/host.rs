@@ -22,13 +22,19 @@ use crate::config::path::SourcePath;
 use crate::config::raw::Transport;
 use crate::config::safety_settings::{Safety, merge_safety};
 use crate::config::secret_file::SecretFile;
+use crate::config::settings::Settings;
 use crate::config::source_text::Location;
 use crate::config::stream_settings::Stream;
 use crate::config::table_keys::TableKeys;
 use crate::config::timing_settings::merge_timing;
+use crate::repository::layout::is_state_copy;
 use crate::retention::keep::{KEEP_FLOOR_DEFAULT, Keep};
 use crate::schedule::rates::Rates;
 use crate::schedule::timing::Timing;
+
+/// What stands in the place of an address and a user where nobody logs in.
+const LOCAL_ADDRESS: &str = "localhost";
+const LOCAL_USER: &str = "coordinator";
 
 /// The most hops on the way to a host.
 pub const JUMPS_MAX: usize = 8;
@@ -42,7 +48,10 @@ pub struct Host {
     pub defined_at: Location,
     /// The groups it takes settings from; a later one is stronger.
     pub groups: Vec<GroupName>,
-    /// Where and as whom to log in.
+    /// Whether it is the machine that the coordinator is on: it is not logged in to, and a copy of the coordinator's own state is
+    /// backed up with it.
+    pub local: bool,
+    /// Where and as whom to log in; means nothing where it is local.
     pub login: Login,
     /// The hosts to go over, the first hop first; empty when the host is reached directly.
     pub jumps: Vec<Jump>,
@@ -98,6 +107,17 @@ impl Host {
             }
         }
         errors.finish(())
+    }
+
+    /// What it was told to back up: the copy of the state not among it.
+    pub fn paths_given(&self) -> impl Iterator<Item = &SourcePath> {
+        let is_given = |path: &&SourcePath| !self.local || !is_state_copy(path.as_bytes());
+        self.paths.iter().filter(is_given)
+    }
+
+    /// Whether it is known by which key it is the right one.
+    pub fn is_trusted(&self) -> bool {
+        self.local || !self.login.host_keys.is_empty()
     }
 
     /// Whether a command that names a tag means this host: by one of its tags, or as a member of a group of that name.
@@ -194,16 +214,24 @@ pub(super) fn merge(
     descent: Descent,
     layers: &Layers<'_>,
 ) -> Result<Host, ValueError> {
+    let of_here = layers.own().filter(|own| own.local == Some(true));
     Ok(Host {
         name: name.clone(),
+        local: of_here.is_some(),
         defined_at: descent.defined_at,
         groups: descent.groups,
         tables: descent.tables,
-        login: merge_login(layers)?,
+        login: match of_here {
+            Some(own) => local_login(own)?,
+            None => merge_login(layers)?,
+        },
         jumps: Vec::new(),
-        become_command: layers
-            .pick(|table| &table.become_command)
-            .unwrap_or_default(),
+        become_command: match of_here {
+            // What it is started through on other hosts is seldom set up here.
+            Some(own) => own.become_command.clone(),
+            None => layers.pick(|table| &table.become_command),
+        }
+        .unwrap_or_default(),
         paths: layers.pick(|table| &table.paths).unwrap_or_default(),
         one_file_system: layers
             .pick(|table| &table.one_file_system)
@@ -237,6 +265,30 @@ pub(super) fn merge(
         hooks: layers.pick(|table| &table.hooks).unwrap_or_default(),
         streams: layers.pick(|table| &table.streams).unwrap_or_default(),
         limits: merge_limits(layers),
+    })
+}
+
+/// What stands in the place of a login where none is made; its own table may say nothing of one.
+fn local_login(own: &Settings) -> Result<Login, ValueError> {
+    let said = [
+        ("address", own.address.is_some()),
+        ("user", own.user.is_some()),
+        ("identity_file", own.identity_file.is_some()),
+        ("certificate_file", own.certificate_file.is_some()),
+        ("use_agent", own.use_agent.is_some()),
+        ("host_key", own.host_keys.is_some()),
+        ("jump", own.jump.is_some()),
+    ];
+    if let Some((key, _)) = said.into_iter().find(|(_, is_said)| *is_said) {
+        return Err(ValueError::LoginOfLocal { key });
+    }
+    Ok(Login {
+        address: LOCAL_ADDRESS.parse()?,
+        user: LOCAL_USER.parse()?,
+        identity_file: None,
+        certificate_file: None,
+        use_agent: false,
+        host_keys: Vec::new(),
     })
 }
 

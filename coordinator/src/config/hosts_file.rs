@@ -161,7 +161,7 @@ fn check_destinations(
     let (mut first, mut refused) = (BTreeMap::new(), BTreeSet::new());
     for draft in drafts.values() {
         // What is not backed up is kept nowhere.
-        if draft.host.paths.is_empty() {
+        if draft.host.paths.is_empty() && !draft.host.local {
             continue;
         }
         if let Some((source, commit)) = commit_of(draft, shared)
@@ -277,7 +277,8 @@ fn add_jumps(
         }
     }
     for (name, draft) in &drafts {
-        if draft.host.paths.is_empty() && !jump_hosts.contains(name) {
+        let has_something = !draft.host.paths.is_empty() || draft.host.local;
+        if !has_something && !jump_hosts.contains(name) {
             let reason = ValueError::Missing {
                 key: "paths",
                 example: "paths = [\"/\"]",
@@ -304,6 +305,9 @@ fn way_to(
     let own_span = draft.own.jump.as_ref().map(|jump| jump.span.clone());
     let span = own_span.unwrap_or_else(|| draft.name_span.clone());
     let mut way = Vec::new();
+    if draft.host.local {
+        return Ok(way);
+    }
     let mut route = vec![draft.host.name.to_string()];
     let mut at = draft;
     while let Some(setting) = jump_of(at) {
@@ -321,6 +325,10 @@ fn way_to(
                 let Some(next) = drafts.get(name.as_str()) else {
                     return Err((span, unknown_jump(name, drafts)));
                 };
+                if next.host.local {
+                    let name = name.clone();
+                    return Err((span, ValueError::LocalJump { name }));
+                }
                 let circle = route.contains(name);
                 route.push(name.clone());
                 if circle {

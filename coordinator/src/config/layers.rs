@@ -34,6 +34,11 @@ impl<'s, S> Layers<'s, S> {
         Self(std::iter::once(own).chain(inherited).collect())
     }
 
+    /// The table that is over the others.
+    pub(super) fn own(&self) -> Option<&'s S> {
+        self.0.first().copied()
+    }
+
     /// The value of the strongest table that sets it.
     pub(super) fn pick<T: Clone>(&self, value: impl Fn(&S) -> &Option<T>) -> Option<T> {
         self.0.iter().find_map(|table| value(table).clone())
@@ -186,7 +191,8 @@ fn shared_table<'a>(
     name: &str,
 ) -> Layer<'a> {
     let raw = table.table();
-    let of_one_host: [(&'static str, Option<Range<usize>>); 4] = [
+    let of_one_host: [(&'static str, Option<Range<usize>>); 5] = [
+        ("local", raw.local.as_ref().map(Spanned::span)),
         ("address", raw.address.as_ref().map(Spanned::span)),
         ("host_key", raw.host_key.as_ref().map(Spanned::span)),
         ("repository", raw.repository.as_ref().map(Spanned::span)),

@@ -68,6 +68,7 @@ use crate::config::prune_settings::PruneSettings;
 use crate::config::scan_settings::ScanSettings;
 use crate::config::secret_file::SecretFile;
 use crate::config::source_text::SourceText;
+use crate::repository::layout::StateDir;
 use crate::retention::keep::Keep;
 
 /// Everything the files say, resolved.
@@ -138,7 +139,12 @@ impl Config {
             places: &file.destinations,
             copies_min: file.limits.min_copies,
         });
-        let hosts = read_hosts(&file.hosts_file, known, &mut errors);
+        let mut hosts = read_hosts(&file.hosts_file, known, &mut errors);
+        let copy = StateDir::new(&file.state_dir).copy_dir();
+        for host in hosts.values_mut().filter(|host| host.local) {
+            // A directory whose name is no text was refused.
+            host.paths.extend(copy.to_string_lossy().parse().ok());
+        }
         errors.finish(Self {
             file: path.to_owned(),
             hosts_file: file.hosts_file,

@@ -169,6 +169,7 @@ pub(super) struct RawHosts {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSettings {
+    pub(super) local: Option<Spanned<bool>>,
     pub(super) address: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) identity_file: Option<Text>,

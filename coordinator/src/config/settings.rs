@@ -43,6 +43,7 @@ const DEADLINE_MIN: Span = Span::from_secs(1);
 /// A table's checked values; `None` where the table is silent.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
+    pub(super) local: Option<bool>,
     pub(super) address: Option<Address>,
     pub(super) user: Option<LoginUser>,
     pub(super) identity_file: Option<SecretFile>,
@@ -247,6 +248,7 @@ impl<'a> ValueReader<'a> {
     pub(super) fn settings(&mut self, raw: &RawSettings, name: &str) -> Option<Settings> {
         let errors_before = self.errors.count();
         let settings = Settings {
+            local: raw.local.as_ref().map(|local| *local.get_ref()),
             address: self.maybe(raw.address.as_ref()),
             user: self.maybe(raw.user.as_ref()),
             identity_file: self

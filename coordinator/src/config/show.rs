@@ -235,7 +235,10 @@ fn table_rows(config: &Config) -> Vec<(&'static str, Rows)> {
 }
 
 fn host_rows(host: &Host) -> Rows {
-    let mut rows = login_rows(&host.login);
+    let mut rows = match host.local {
+        true => vec![("local", json!(true))],
+        false => login_rows(&host.login),
+    };
     if !host.jumps.is_empty() {
         rows.push((
             "jump",
@@ -244,7 +247,7 @@ fn host_rows(host: &Host) -> Rows {
     }
     rows.extend([
         ("become", json!(host.become_command.to_string())),
-        ("paths", texts(host.paths.iter().map(|path| path.as_str()))),
+        ("paths", texts(host.paths_given().map(|path| path.as_str()))),
         ("one_file_system", json!(host.one_file_system)),
         (
             "exclude",

@@ -1,5 +1,4 @@
-//! SSH keys for the demo, made here so that nothing but this program is needed. Only ever written into the
-//! demo's own directory.
+//! Writes SSH keys of the demo as OpenSSH has them. Only ever into the demo's own directory.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -8,17 +7,8 @@ use std::path::Path;
 
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::ssh_key::private::Ed25519Keypair;
-use zeroize::Zeroizing;
 
 use crate::demo::error::DemoError;
-
-/// A fresh Ed25519 key.
-pub fn generate() -> Result<PrivateKey, DemoError> {
-    let mut seed = Zeroizing::new([0u8; 32]);
-    getrandom::fill(seed.as_mut_slice()).map_err(DemoError::Random)?;
-    Ok(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
-}
 
 /// Writes a private key as OpenSSH has it, readable by its owner alone.
 pub fn write_private(key: &PrivateKey, path: &Path) -> Result<(), DemoError> {

@@ -5,7 +5,6 @@ pub mod flow;
 
 pub mod workspace;
 
-pub mod embedded_sshd;
 pub mod keys;
 pub mod ssh_server;
 pub mod system_sshd;

@@ -9,11 +9,12 @@ use append_server::ssh::connect::connect;
 use append_server::ssh::host_key::{Fingerprint, scan_host_key};
 use append_server::ssh::target::{SshTarget, Timeouts};
 
-use crate::demo::embedded_sshd::EmbeddedSshd;
 use crate::demo::error::DemoError;
 use crate::demo::keys;
 use crate::demo::system_sshd::SystemSshd;
+use crate::ssh::embedded_sshd::EmbeddedSshd;
 use crate::ssh::exec::{self, Command};
+use crate::ssh::fresh_key::fresh_key;
 
 /// How long the first login may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -42,8 +43,8 @@ enum Running {
 /// Starts a server whose keys are in `directory`.
 pub async fn start(directory: &Path, embedded_only: bool) -> Result<SshServer, DemoError> {
     fs::create_dir_all(directory).map_err(DemoError::file("create the directory", directory))?;
-    let host_key = keys::generate()?;
-    let client_key = keys::generate()?;
+    let host_key = fresh_key().map_err(DemoError::Random)?;
+    let client_key = fresh_key().map_err(DemoError::Random)?;
     let identity_file = directory.join("client_key");
     keys::write_private(&client_key, &identity_file)?;
     keys::write_private(&host_key, &directory.join("host_key"))?;

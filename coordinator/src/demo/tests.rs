@@ -29,6 +29,7 @@ use crate::demo::table::{StepLine, write_steps};
 use crate::demo::workspace::Workspace;
 use crate::demo::{keys, sample_tree, tree_copy};
 use crate::ssh::exec::{self, Command, Output};
+use crate::ssh::fresh_key::fresh_key;
 use crate::ssh::tunnel::{Transport, TransportChoice, TunnelLimits, open_tunnel};
 
 async fn target(server: &SshServer) -> SshTarget {
@@ -72,7 +73,7 @@ async fn the_embedded_server_lets_no_other_key_in() {
     let server = start(directory.path(), true).await.unwrap();
     let mut target = target(&server).await;
     let other = directory.path().join("other_key");
-    keys::write_private(&keys::generate().unwrap(), &other).unwrap();
+    keys::write_private(&fresh_key().unwrap(), &other).unwrap();
     target.identity_file = Some(other);
     let error = connect(&target).await.unwrap_err();
     assert!(matches!(error, SshError::AuthRefused { .. }), "{error}");

@@ -6,6 +6,16 @@ use formats::ids::RepositoryId;
 
 use crate::config::name::HostName;
 
+/// The state of all hosts, here and in a copy.
+pub const STATE_FILE: &str = "state.db";
+/// The directory that has a copy of the state, to be backed up.
+const STATE_COPY: &str = "state-copy";
+
+/// Whether a path of a host's is that of a copy of its coordinator's state.
+pub fn is_state_copy(path: &[u8]) -> bool {
+    path.rsplit(|byte| *byte == b'/').next() == Some(STATE_COPY.as_bytes())
+}
+
 /// A state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {
@@ -27,7 +37,7 @@ impl StateDir {
 
     /// The state of all hosts.
     pub fn state_file(&self) -> PathBuf {
-        self.root.join("state.db")
+        self.root.join(STATE_FILE)
     }
 
     /// The daemon's lock.
@@ -43,6 +53,11 @@ impl StateDir {
     /// What scans have read.
     pub fn scan_file(&self) -> PathBuf {
         self.root.join("scan.db")
+    }
+
+    /// The copy of the state that is backed up with the coordinator's own machine.
+    pub fn copy_dir(&self) -> PathBuf {
+        self.root.join(STATE_COPY)
     }
 
     /// The directory of the audit log.

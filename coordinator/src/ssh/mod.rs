@@ -7,6 +7,10 @@
 //! [`deploy::DeployedAgent::remove`], [`remains::probe_left_behind`] and
 //! [`append_server::ssh::connect::SshConnection::disconnect`]. Dropping anything early cleans up as well.
 
+pub mod embedded_sshd;
+pub mod fresh_key;
+pub mod this_machine;
+
 pub mod exec;
 pub mod guarded;
 

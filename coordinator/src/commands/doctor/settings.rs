@@ -14,6 +14,11 @@ const NAMES_MAX: usize = 5;
 pub(super) fn look(config: &Config) -> Vec<Finding> {
     let mut findings = destinations(config);
     findings.extend(hosts(config));
+    if !config.hosts.values().any(|host| host.local) {
+        let text =
+            "no host is `local`: the coordinator's own state and configuration are in no backup";
+        findings.push(Finding::new("state", Verdict::Off, text));
+    }
     if config.scan.schedule.is_none() {
         let text =
             "the daemon never scans: set schedule under [scan], or run `coordinator scan` yourself";
@@ -103,7 +108,7 @@ fn hosts(config: &Config) -> Vec<Finding> {
     let looks: [(&[&Host], Lacks, Verdict, &str); 6] = [
         (
             &hosts,
-            |host| host.login.host_keys.is_empty(),
+            |host| !host.is_trusted(),
             Verdict::Warn,
             "not trusted yet, so not backed up: run `coordinator host trust NAME`",
         ),

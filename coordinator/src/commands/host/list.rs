@@ -61,10 +61,13 @@ impl HostLine {
         });
         Self {
             host: host.name.to_string(),
-            address: host.login.address.to_string(),
+            address: match host.local {
+                true => "local".to_owned(),
+                false => host.login.address.to_string(),
+            },
             user: host.login.user.to_string(),
             jumps: jumps.collect(),
-            trusted: !host.login.host_keys.is_empty(),
+            trusted: host.is_trusted(),
             tags: host
                 .tags
                 .iter()

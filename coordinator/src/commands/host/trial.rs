@@ -10,7 +10,7 @@ use append_server::ssh::error::{SshError, Stage};
 use serde::Serialize;
 
 use crate::agents::Agent;
-use crate::backup::login::ssh_target;
+use crate::backup::login::{reach, ssh_target};
 use crate::config::host::Host;
 use crate::exit_code::ExitCode;
 use crate::ssh::deploy::{
@@ -146,6 +146,9 @@ impl Trial<'_> {
 
 /// Connect, host key, login: one call, told as three steps.
 async fn log_in(trial: &mut Trial<'_>, host: &Host) -> Option<SshConnection> {
+    if host.local {
+        return begin_here(trial, host).await;
+    }
     let target = match ssh_target(host) {
         Ok(target) => target,
         Err(error) => {
@@ -168,6 +171,20 @@ async fn log_in(trial: &mut Trial<'_>, host: &Host) -> Option<SshConnection> {
         }
         Err(error) => {
             refused(trial, &error, place);
+            None
+        }
+    }
+}
+
+/// The machine of the coordinator, which nobody logs in to.
+async fn begin_here(trial: &mut Trial<'_>, host: &Host) -> Option<SshConnection> {
+    match reach(host).await {
+        Ok(connection) => {
+            trial.good("connect", "this machine, without a login");
+            Some(connection)
+        }
+        Err(error) => {
+            trial.bad("connect", error_line(&error), ExitCode::Error);
             None
         }
     }
@@ -347,9 +364,9 @@ async fn try_tunnel(
 
 /// Looks, as the user that the agent runs as, whether every source path is there.
 async fn find_sources(trial: &mut Trial<'_>, host: &Host, connection: &SshConnection) {
+    // The copy of the state is made when a run begins.
     let (paths, odd): (Vec<_>, Vec<_>) = host
-        .paths
-        .iter()
+        .paths_given()
         .partition(|path| !path.as_bytes().contains(&b'\n'));
     // The words of `become` hold nothing that a shell interprets, and the script holds no quote.
     let prefix = host.become_command.words().join(" ");

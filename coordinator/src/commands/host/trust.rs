@@ -32,6 +32,14 @@ pub enum TrustError {
     /// Its configuration gives no connection.
     #[error(transparent)]
     Login(#[from] LoginError),
+    /// Nobody logs in to it.
+    #[error(
+        "{host} is the machine of the coordinator, which nobody logs in to: it has no key to trust"
+    )]
+    Local {
+        /// The host.
+        host: String,
+    },
     /// `--fingerprint` is none.
     #[error("--fingerprint cannot be used")]
     Fingerprint(#[from] FingerprintError),
@@ -181,6 +189,10 @@ pub async fn trust(
     screen: &mut (dyn Write + Send),
 ) -> Result<TrustReport, TrustError> {
     let mut host = config.host(name)?.clone();
+    if host.local {
+        let host = host.name.to_string();
+        return Err(TrustError::Local { host });
+    }
     let mut trusted = Vec::new();
     for hop in 0..host.jumps.len() {
         let jump = &host.jumps[hop];

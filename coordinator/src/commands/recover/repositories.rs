@@ -26,7 +26,7 @@ use crate::storage::error::StorageError;
 use crate::terminal::{count_text, error_line};
 
 /// Why every host is on hold afterwards.
-const WHY_HELD: &str = "the coordinator was rebuilt by `recover`, which knows no holds of before and no machine by its identity: \
+const WHY_HELD: &str = "the coordinator was rebuilt by `recover`, which knows of holds and machines of before only what a copy of its state had: \
                         look at the host's last snapshots, then end this";
 
 /// One repository; also an element of what `recover --json` prints.

@@ -59,7 +59,8 @@ fn samples_load_with_every_key_uncommented() {
         let kept = all.lines().filter(|line| !line.starts_with(without));
         let coordinator: String = kept.map(|line| format!("{line}\n")).collect();
         let config = load(&coordinator, &uncommented(HOSTS_TOML));
-        assert_eq!(config.hosts.len(), 3);
+        assert_eq!(config.hosts.len(), 4);
+        assert!(config.host("backup").unwrap().local);
         assert_eq!(
             config.host("db1").unwrap().jumps[0].login.address.port(),
             2222

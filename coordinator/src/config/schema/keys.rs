@@ -259,7 +259,8 @@ pub(super) const HOSTS: &[Key] = &[
 
 /// What hosts cannot share.
 const HOST_ALONE: &[Key] = &[
-    key("address", Kind::Text).required(),
+    key("local", Kind::Flag),
+    key("address", Kind::Text),
     key("host_key", Kind::Texts),
     key("repository", Kind::Text),
     key("groups", Kind::Texts),

@@ -71,7 +71,7 @@ fn the_table_has_every_key_that_is_read_and_no_other() {
     assert_reads(&[RATE_HOURS], &keys_read::<RawRateHours>());
     let mut hosts = keys_read::<RawHosts>();
     // The type is the same for all three; what only hosts may set is refused elsewhere later.
-    let alone = ["address", "host_key[]", "repository", "groups[]"];
+    let alone = ["local", "address", "host_key[]", "repository", "groups[]"];
     for table in ["defaults", "group.*"] {
         for key in alone {
             hosts.remove(&format!("{table}.{key}")).unwrap();
@@ -172,7 +172,10 @@ fn the_samples_fit_the_schemas_as_they_are_and_with_every_key_uncommented() {
 fn what_loading_refuses_for_its_shape_the_schemas_refuse_too() {
     let schema = hosts_schema();
     for (text, misfit) in [
-        ("[host.a]\n", ".host.a: \"address\" is missing"),
+        (
+            "[[host.a.hook]]\non = \"failed\"\n",
+            ".host.a.hook[0]: \"run\" is missing",
+        ),
         (
             "[host.a]\naddress = \"a\"\nadress = \"a\"\n",
             ".host.a.adress: unknown",

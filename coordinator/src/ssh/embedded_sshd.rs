@@ -1,5 +1,6 @@
-//! An SSH server for the demo where there is none: one key may log in, as this user; commands and both kinds
-//! of forwarding work, nothing else does. Listens on loopback alone. Never meant for anything but the demo.
+//! An SSH server in this program: for the demo, on loopback, and for the machine that the coordinator itself is on, on a
+//! stream that nobody else can open. One key or password lets in, as this user; commands and both kinds of forwarding work,
+//! nothing else does. Commands get nothing of this program's environment but what a login has.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,14 +16,34 @@ use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{self, Auth, ChannelOpenHandle, Config, Handle, Msg, Session};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use zeroize::Zeroizing;
 
 /// What is read from a command at once; a packet's content.
 const READ_BYTES: usize = 32 << 10;
 /// The exit status of a command that a signal ended, as shells have it.
 const STATUS_SIGNALLED: u32 = 128;
+/// What commands get of the environment: no credentials, and no socket of the service manager.
+const ENVIRONMENT: [&str; 7] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "SHELL",
+    "XDG_RUNTIME_DIR",
+];
+
+/// What lets in.
+#[derive(Debug, Clone)]
+pub enum WayIn {
+    /// A key.
+    Key(PublicKey),
+    /// A password.
+    Password(Zeroizing<String>),
+}
 
 /// The server; it and its connections end with this.
 #[derive(Debug)]
@@ -37,16 +58,9 @@ impl EmbeddedSshd {
     pub async fn start(host_key: PrivateKey, client_key: PublicKey) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let config = Arc::new(Config {
-            keys: vec![host_key],
-            auth_rejection_time: Duration::from_millis(100),
-            auth_rejection_time_initial: Some(Duration::ZERO),
-            inactivity_timeout: None,
-            nodelay: true,
-            ..Config::default()
-        });
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, config, client_key, stop.clone()));
+        let way_in = WayIn::Key(client_key);
+        tokio::spawn(serve(listener, config(host_key), way_in, stop.clone()));
         Ok(Self {
             port,
             _stop: stop.drop_guard(),
@@ -54,12 +68,27 @@ impl EmbeddedSshd {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    config: Arc<Config>,
-    client_key: PublicKey,
-    stop: CancellationToken,
-) {
+/// Serves whoever has the other end of a stream, until it ends.
+pub fn serve_stream<S>(stream: S, host_key: PrivateKey, way_in: WayIn)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let never = CancellationToken::new();
+    tokio::spawn(connection(stream, config(host_key), way_in, never));
+}
+
+fn config(host_key: PrivateKey) -> Arc<Config> {
+    Arc::new(Config {
+        keys: vec![host_key],
+        auth_rejection_time: Duration::from_millis(100),
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        inactivity_timeout: None,
+        nodelay: true,
+        ..Config::default()
+    })
+}
+
+async fn serve(listener: TcpListener, config: Arc<Config>, way_in: WayIn, stop: CancellationToken) {
     loop {
         // Losing either arm is safe: `accept` is cancel-safe, and a stop ends the loop.
         let stream = tokio::select! {
@@ -68,12 +97,8 @@ async fn serve(
         };
         match stream {
             Ok((stream, _)) => {
-                let connection = connection(
-                    stream,
-                    Arc::clone(&config),
-                    client_key.clone(),
-                    stop.clone(),
-                );
+                let connection =
+                    connection(stream, Arc::clone(&config), way_in.clone(), stop.clone());
                 tokio::spawn(connection);
             }
             Err(error) => tracing::debug!(%error, "a connection was not accepted"),
@@ -81,15 +106,13 @@ async fn serve(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    config: Arc<Config>,
-    client_key: PublicKey,
-    stop: CancellationToken,
-) {
+async fn connection<S>(stream: S, config: Arc<Config>, way_in: WayIn, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let over = stop.child_token();
     let handler = Connection {
-        client_key,
+        way_in,
         sessions: HashMap::new(),
         forwards: HashMap::new(),
         over: over.clone(),
@@ -108,7 +131,7 @@ async fn connection(
         () = over.cancelled() => {
             let goodbye = handle.disconnect(
                 russh::Disconnect::ByApplication,
-                "the demo is over".to_owned(),
+                "the server ends".to_owned(),
                 "en".to_owned(),
             );
             if goodbye.await.is_err() {
@@ -120,7 +143,7 @@ async fn connection(
 
 /// One connection: its channels that run nothing yet, and what is forwarded for it.
 struct Connection {
-    client_key: PublicKey,
+    way_in: WayIn,
     sessions: HashMap<ChannelId, Channel<Msg>>,
     forwards: HashMap<String, DropGuard>,
     over: CancellationToken,
@@ -135,10 +158,18 @@ impl server::Handler for Connection {
         _user: &str,
         key: server::VerifiedPublicKey<'_>,
     ) -> Result<Auth, russh::Error> {
-        // Whatever the user is called: commands run as the user of the demo.
-        match key.public_key.key_data() == self.client_key.key_data() {
-            true => Ok(Auth::Accept),
-            false => Ok(Auth::reject()),
+        // Whatever the user is called: commands run as the user of this program.
+        match &self.way_in {
+            WayIn::Key(known) if key.public_key.key_data() == known.key_data() => Ok(Auth::Accept),
+            WayIn::Key(_) | WayIn::Password(_) => Ok(Auth::reject()),
+        }
+    }
+
+    async fn auth_password(&mut self, _user: &str, password: &str) -> Result<Auth, russh::Error> {
+        let digest = |text: &str| blake3::hash(text.as_bytes()); // Compares in constant time.
+        match &self.way_in {
+            WayIn::Password(known) if digest(known) == digest(password) => Ok(Auth::Accept),
+            WayIn::Key(_) | WayIn::Password(_) => Ok(Auth::reject()),
         }
     }
 
@@ -233,8 +264,14 @@ impl server::Handler for Connection {
 }
 
 fn shell(line: &str) -> io::Result<Child> {
+    let environment = ENVIRONMENT.iter();
+    let environment = environment.filter_map(|name| Some((name, std::env::var_os(name)?)));
     Command::new("sh")
         .args(["-c", line])
+        .env_clear()
+        .envs(environment)
+        // A key that interrupts this program on a terminal is not meant for what it backs up.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

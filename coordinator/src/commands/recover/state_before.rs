@@ -1,0 +1,140 @@
+//! What a recovered coordinator takes over from the copy of its state that was backed up with the lost one's machine. A copy that
+//! is not there, or cannot be read, is told and holds nothing up.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+use formats::keys::repository::MissingKeyError;
+use serde::Serialize;
+use toml_edit::{DocumentMut, Item};
+
+use crate::catalog::state::taken_over::TakenOver;
+use crate::catalog::{CatalogError, SnapshotRow};
+use crate::clock::utc;
+use crate::commands::cat::write_file;
+use crate::commands::opened_snapshot::SnapshotCommandError;
+use crate::coordinator::{Coordinator, OpenError};
+use crate::database::DatabaseError;
+use crate::repository::layout::{STATE_FILE, is_state_copy};
+use crate::snapshot::listing::{Listing, ListingError};
+use crate::terminal::error_line;
+
+/// Where the copy is while it is read; goes with the staging directory.
+const COPY: &str = "state-before.db";
+
+/// What came of the copy; also part of what `recover --json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct StateBefore {
+    /// The host that has it.
+    pub(super) host: String,
+    /// When it was committed.
+    pub(super) time: String,
+    /// What was taken over.
+    #[serde(flatten)]
+    pub(super) taken: TakenOver,
+    /// Why nothing was.
+    pub(super) problem: Option<String>,
+}
+
+/// Why nothing was taken over.
+#[derive(Debug, thiserror::Error)]
+enum StateBeforeError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Key(#[from] MissingKeyError),
+    #[error("its listing cannot be read")]
+    Listing(#[from] ListingError),
+    #[error("it cannot be read")]
+    Content(#[from] SnapshotCommandError),
+    #[error("it cannot be written here")]
+    Write(#[from] io::Error),
+    #[error(transparent)]
+    State(#[from] DatabaseError),
+}
+
+/// Takes over what the newest copy has; nothing where no host of these is the coordinator's own machine.
+pub(super) async fn take_over(coordinator: &Coordinator, hosts_toml: &str) -> Option<StateBefore> {
+    let mut newest: Option<(String, String, SnapshotRow)> = None;
+    for (host, repository) in local_hosts(coordinator, hosts_toml) {
+        let Ok(Some(opened)) = coordinator.find_named(&repository).await else {
+            continue; // What is wrong with it was told.
+        };
+        let rows = opened.catalog.snapshots(Some(&host)).unwrap_or_default();
+        let last = rows.into_iter().next_back();
+        let Some(row) = last else { continue };
+        let is_newer = newest
+            .as_ref()
+            .is_none_or(|(_, _, known)| known.committed < row.committed);
+        if is_newer {
+            newest = Some((host, repository, row));
+        }
+    }
+    let (host, repository, row) = newest?;
+    let time = utc(row.committed);
+    let path = coordinator.state_dir.root().join(COPY);
+    let taken = from_snapshot(coordinator, &repository, &row, &path).await;
+    let removed = remove(&path);
+    Some(StateBefore {
+        host,
+        time,
+        taken: *taken.as_ref().ok().unwrap_or(&TakenOver::default()),
+        problem: match (taken, removed) {
+            (Err(error), _) => Some(error_line(&error)),
+            (Ok(_), Err(error)) => Some(error_line(&error)),
+            (Ok(_), Ok(())) => None,
+        },
+    })
+}
+
+/// The hosts that are the coordinator's own machine, and their repositories.
+fn local_hosts(coordinator: &Coordinator, hosts_toml: &str) -> Vec<(String, String)> {
+    let configured = coordinator.config.hosts.values().filter(|host| host.local);
+    let configured = configured.map(|host| (host.name.to_string(), host.repository.to_string()));
+    let document = hosts_toml.parse::<DocumentMut>().unwrap_or_default();
+    let tables = document.get("host").and_then(Item::as_table);
+    let recovered = tables.into_iter().flatten().filter_map(|(name, table)| {
+        let is_local = table.get("local")?.as_bool()?;
+        let repository = table.get("repository").and_then(Item::as_str);
+        is_local.then(|| (name.to_owned(), repository.unwrap_or(name).to_owned()))
+    });
+    configured.chain(recovered).collect()
+}
+
+async fn from_snapshot(
+    coordinator: &Coordinator,
+    repository: &str,
+    row: &SnapshotRow,
+    path: &Path,
+) -> Result<TakenOver, StateBeforeError> {
+    let opened = coordinator.open_named(repository).await?;
+    let Some(snapshot) = opened.catalog.snapshot(row.id)? else {
+        return Ok(TakenOver::default());
+    };
+    let Some(source) = snapshot.sources.iter().find(|path| is_state_copy(path)) else {
+        return Ok(TakenOver::default());
+    };
+    let chunks = coordinator.chunk_reader(&opened)?;
+    let listing = Listing::open(chunks, &snapshot.page_index).await?;
+    let mut file = BufWriter::new(File::create_new(path)?);
+    let name = [source.as_slice(), b"/", STATE_FILE.as_bytes()].concat();
+    write_file(&listing, &name, &mut file).await?;
+    file.flush()?;
+    Ok(coordinator.state.lock().await.take_over(path)?)
+}
+
+/// Removes the copy and what SQLite made beside it.
+fn remove(path: &Path) -> io::Result<()> {
+    for end in ["", "-wal", "-shm"] {
+        let mut path = path.as_os_str().to_owned();
+        path.push(end);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
