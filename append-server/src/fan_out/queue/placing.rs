@@ -111,7 +111,13 @@ impl Queue {
             let change = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut changes = Vec::new();
             for repository in repositories {
-                place_one(&change, *repository, &keeping.kept_at, followers, &mut changes)?;
+                place_one(
+                    &change,
+                    *repository,
+                    &keeping.kept_at,
+                    followers,
+                    &mut changes,
+                )?;
                 ask_for_copies(&change, *repository, keeping.copies)?;
             }
             change.commit()?;
@@ -465,7 +471,9 @@ mod tests {
         let nowhere = at(&KeptAt::These(Vec::new()));
         queue.place(&[OTHER], &nowhere, &[]).unwrap();
         for (undo, placed) in [(before_copies, nowhere), (before_placing, Keeping::PLAIN)] {
-            queue.with("undo", |database| database.execute_batch(undo)).unwrap();
+            queue
+                .with("undo", |database| database.execute_batch(undo))
+                .unwrap();
             let queue = Queue::open(&path).unwrap();
             assert_eq!(queue.keeping(OTHER).unwrap(), placed);
             assert_eq!(queue.behind(&far, ONE).unwrap(), 1);
