@@ -553,8 +553,10 @@ fn a_daemon_that_hangs_is_said_not_to_answer() -> Result<()> {
     write_hosts(&world, &[])?;
     let daemon = start(&world)?;
     processes::signal(daemon.pid(), Signal::STOP)?;
-    let told = world.coordinator(&["cancel", HOST]);
-    let shown = world.coordinator(&["status"]);
+    // Both wait for it at the same time.
+    let (told, shown) = (world.start(&["cancel", HOST]), world.start(&["status"]));
+    let told = told.and_then(|asked| asked.finish(DEADLINE));
+    let shown = shown.and_then(|asked| asked.finish(DEADLINE));
     processes::signal(daemon.pid(), Signal::CONT)?;
     told?
         .expect_code(exit::ERROR)?
