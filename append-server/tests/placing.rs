@@ -466,7 +466,22 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
         assert_eq!(answer.status, 204, "{answer:?}");
         assert_eq!(placed().await, [kept, expected], "{names:?}");
     }
-    // It asks for more than there are, and then nobody writes to it any more.
+    for bad in [&placing(Some(&["../far"]))[..], b"garbage", b""] {
+        let answer = bench
+            .control()
+            .await
+            .request("POST", "/v1/placing", &[], bad)
+            .await;
+        assert_eq!(answer.refusal(), RefusalKind::Malformed);
+    }
+    assert_eq!(placed().await, [kept, Placed::Unfilled]);
+}
+
+/// It asks for more than there are, and then nobody writes to it any more.
+#[tokio::test]
+async fn more_copies_than_there_can_be_are_refused_and_none_are_asked_for_again() {
+    let bench = start(BenchOptions::default()).await;
+    let mut control = bench.control().await;
     let asking = |asked| {
         let repositories = vec![REPOSITORY];
         Placing {
@@ -485,13 +500,4 @@ async fn the_control_socket_alone_says_where_repositories_are_kept() {
     let none = asking(None);
     let answer = control.request("POST", "/v1/placing", &[], &none).await;
     assert_eq!(answer.status, 204, "{answer:?}");
-    for bad in [&placing(Some(&["../far"]))[..], b"garbage", b""] {
-        let answer = bench
-            .control()
-            .await
-            .request("POST", "/v1/placing", &[], bad)
-            .await;
-        assert_eq!(answer.refusal(), RefusalKind::Malformed);
-    }
-    assert_eq!(placed().await, [kept, Placed::Unfilled]);
 }

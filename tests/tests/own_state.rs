@@ -52,25 +52,7 @@ fn a_lost_coordinator_has_its_holds_identities_and_configuration_back() -> Resul
         .expect_code(exit::OK)?
         .json()?;
     ensure!(report.problems.is_empty(), "{report:?}");
-
-    let out = world.output("own");
-    let restored = ["restore", OWN, "latest", "--to"];
-    let restored = restored
-        .map(OsStr::new)
-        .into_iter()
-        .chain([out.as_os_str()]);
-    world
-        .coordinator(&restored.collect::<Vec<_>>())?
-        .expect_code(exit::OK)?;
-    let copy = below(&out, &world.coordinator_dir().join("state/state-copy"));
-    let configuration = copy.join("configuration");
-    for file in ["coordinator.toml", "hosts.toml"] {
-        let before = fs::read(world.coordinator_dir().join(file))?;
-        ensure!(fs::read(configuration.join(file))? == before, "{file}");
-    }
-    ensure!(fs::read_dir(copy.join("audit"))?.count() > 0);
-    ensure!(below(&out, &extra).join("crontab").exists());
-    expect_no_keys(&out, &world.coordinator_dir().join("keys"))?;
+    expect_own_snapshot(&world, &extra)?;
 
     let kit = world.directory().join("kit.txt");
     fs::copy(world.coordinator_dir().join("recovery-kit.txt"), &kit)?;
@@ -112,6 +94,28 @@ fn a_lost_coordinator_has_its_holds_identities_and_configuration_back() -> Resul
     call(&world, &config, &["run", OWN])?.expect_code(exit::OK)?;
     call(&world, &config, &["run", HOST])?.expect_code(exit::OK)?;
     Ok(())
+}
+
+/// The newest snapshot of the own machine has the state and the configuration, what its paths name, and no keys.
+fn expect_own_snapshot(world: &World, extra: &Path) -> Result<()> {
+    let out = world.output("own");
+    let restored = ["restore", OWN, "latest", "--to"];
+    let restored = restored
+        .map(OsStr::new)
+        .into_iter()
+        .chain([out.as_os_str()]);
+    world
+        .coordinator(&restored.collect::<Vec<_>>())?
+        .expect_code(exit::OK)?;
+    let copy = below(&out, &world.coordinator_dir().join("state/state-copy"));
+    let configuration = copy.join("configuration");
+    for file in ["coordinator.toml", "hosts.toml"] {
+        let before = fs::read(world.coordinator_dir().join(file))?;
+        ensure!(fs::read(configuration.join(file))? == before, "{file}");
+    }
+    ensure!(fs::read_dir(copy.join("audit"))?.count() > 0);
+    ensure!(below(&out, extra).join("crontab").exists());
+    expect_no_keys(&out, &world.coordinator_dir().join("keys"))
 }
 
 /// No file of a directory is, whole, one of those of another.

@@ -14,6 +14,7 @@ use crate::config::host::Host;
 use crate::config::hosts_file::{HOSTS_DIRECTORY, files_beside};
 use crate::database::DatabaseError;
 use crate::repository::layout::{STATE_FILE, StateDir};
+use crate::safety::path_rules::PathRulesError;
 use crate::safety::path_verdict::{PathVerdict, judge};
 
 /// What the configuration's directory is called in the copy.
@@ -56,8 +57,8 @@ pub enum StateCopyError {
         path: PathBuf,
     },
     /// The exclude rules.
-    #[error("the exclude rules do not compile together")]
-    ExcludeRules(#[from] globset::Error),
+    #[error(transparent)]
+    ExcludeRules(#[from] PathRulesError),
     /// It did not end by itself.
     #[error("copying the state was cut off")]
     CutOff(#[from] tokio::task::JoinError),

@@ -5,7 +5,7 @@
 //! Exact about runs: it has the repository for itself ([`RepositoryLock`]) from before it marks until what it condemned is out
 //! of the index, so that no run builds upon anything that it found dead.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 
 use append_server::age_clock::Reading;

@@ -10,7 +10,7 @@ use crate::limits::{
 use crate::log::snapshot::{ChunkRef, put_chunks, read_chunks};
 use crate::log::thinning::Thinning;
 use crate::seal::run_header::Purpose;
-use crate::wire::upload::DESTINATION_NAME_BYTES_MAX;
+use crate::wire::placing::DESTINATION_NAME_BYTES_MAX;
 
 /// One act of retention.
 #[derive(Debug, Clone, PartialEq, Eq)]

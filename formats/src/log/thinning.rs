@@ -5,7 +5,7 @@ use crate::codec::{DecodeError, Put, Reader};
 use crate::ids::{PackId, RecordId};
 use crate::limits::{ACT_PACKS_MAX, ACT_SNAPSHOTS_MAX, PACK_BYTES_MAX};
 use crate::log::retention::{put_ids, read_ids};
-use crate::wire::upload::DESTINATION_NAME_BYTES_MAX;
+use crate::wire::placing::DESTINATION_NAME_BYTES_MAX;
 
 /// What a prune found that one destination does not need.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
