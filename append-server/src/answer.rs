@@ -5,7 +5,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use formats::wire::upload::{Refusal, RefusalKind, Stored};
+use formats::wire::upload::Stored;
+use formats::wire::upload::refusal::{Refusal, RefusalKind};
 use http::header::{ALLOW, CONNECTION};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;

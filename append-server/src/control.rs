@@ -17,9 +17,8 @@ use axum::extract::FromRequestParts;
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use formats::wire::placing::PATH_PLACING;
-use formats::wire::upload::{
-    PATH_DESTINATIONS, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS, RefusalKind,
-};
+use formats::wire::upload::refusal::RefusalKind;
+use formats::wire::upload::{PATH_DESTINATIONS, PATH_REMOVALS, PATH_REPOSITORIES, PATH_RUNS};
 use http::Request;
 use http::request::Parts;
 use hyper::server::conn::http1;

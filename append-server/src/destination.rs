@@ -25,7 +25,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{ConditionalWrites, LockOutcome};
+use formats::wire::upload::destinations::ConditionalWrites;
+use formats::wire::upload::repairs::LockOutcome;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 

@@ -27,7 +27,8 @@ use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{ConditionalWrites, Placed, Queued};
+use formats::wire::upload::destinations::{ConditionalWrites, Placed};
+use formats::wire::upload::repairs::Queued;
 use futures_util::future::join_all;
 
 use crate::clock::Clock;

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::{Placed, RemovalReport, RemovalsWaiting};
+use formats::wire::upload::destinations::Placed;
+use formats::wire::upload::removals::{RemovalReport, RemovalsWaiting};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 

@@ -11,7 +11,9 @@ use append_server::removals::{RemovalPolicy, RemovalRule};
 use formats::ids::PackId;
 use formats::limits::{KEY_BUNDLE_BYTES_MAX, RECORD_BYTES_MAX};
 use formats::object::ObjectName;
-use formats::wire::upload::{ObjectPage, RefusalKind, RemovalReport};
+use formats::wire::upload::objects::ObjectPage;
+use formats::wire::upload::refusal::RefusalKind;
+use formats::wire::upload::removals::RemovalReport;
 use support::{
     Answer, Bench, BenchOptions, Peer, REPOSITORY, RUN, destination_name, open_run, sample, start,
 };

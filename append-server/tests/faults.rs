@@ -23,7 +23,7 @@ use append_server::io_faults::{IoFaults, IoStep};
 use append_server::spool::{Purpose, Spool, SpoolOptions, spool_bytes};
 use formats::ids::{PackId, RepositoryId};
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::RefusalKind;
+use formats::wire::upload::refusal::RefusalKind;
 use rustix::io::Errno;
 use support::{
     BenchOptions, REPOSITORY, boxed, destination_name, files_under, pack_name, sample, start,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use append_server::receive::Pace;
 use formats::ids::RunId;
 use formats::limits::PACK_BYTES_MAX;
-use formats::wire::upload::{OpenRun, RefusalKind};
+use formats::wire::upload::OpenRun;
+use formats::wire::upload::refusal::RefusalKind;
 use support::{
     BenchOptions, Peer, RUN, TOKEN, handshake, is_closed, open_run, pack_name, sample, start,
 };

@@ -15,7 +15,7 @@ use append_server::fan_out::probes::PROBES_FILE;
 use append_server::fan_out::queue::QUEUE_FILE;
 use append_server::removals::LEDGER_FILE;
 use formats::object::ObjectName;
-use formats::wire::upload::ObjectPage;
+use formats::wire::upload::objects::ObjectPage;
 use support::{Peer, REPOSITORY, RUN, TOKEN, files_under, handshake, open_run, pack_name, sample};
 use tempfile::TempDir;
 use tokio::net::UnixStream;

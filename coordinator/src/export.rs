@@ -12,7 +12,7 @@ use formats::ids::ChunkId;
 use formats::listing::content::{Content, Extent};
 use formats::listing::entry::{Entry, EntryKind, join};
 use formats::listing::order::{compare_directories, is_within};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 
 use crate::commands::cat::{write_content, write_extents, write_zeros};
 use crate::commands::opened_snapshot::SnapshotCommandError;

@@ -9,7 +9,7 @@ pub mod severity;
 use append_server::quantity::Span;
 use formats::ids::{RecordId, RunId};
 use formats::log::snapshot::SnapshotTotals;
-use formats::wire::upload::{DestinationState, Placed};
+use formats::wire::upload::destinations::{DestinationState, Placed};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::state::{Outcome, RunRow, State};

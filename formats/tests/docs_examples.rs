@@ -32,15 +32,18 @@ use formats::pack::table::{Table, TableFrame};
 use formats::pack::trailer::Footer;
 use formats::seal::frame::{Compression, FrameOpener, FrameShape};
 use formats::seal::run_header::{Purpose, RunHeader};
-use formats::wire::control::{Bitmap, FromAgent, FromCoordinator};
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::frame_length;
 use formats::wire::handshake::{Opening, agent_proof, proof_is_good, server_proof};
 use formats::wire::placing::Placing;
 use formats::wire::start::Transport;
-use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
-    RemovalReport, Stored,
-};
+use formats::wire::upload::destinations::DestinationStates;
+use formats::wire::upload::objects::ObjectPage;
+use formats::wire::upload::refusal::Refusal;
+use formats::wire::upload::removals::RemovalReport;
+use formats::wire::upload::repairs::{HealedObject, LockedObject, Queued};
+use formats::wire::upload::{OpenRun, Stored};
 
 use samples::messages;
 

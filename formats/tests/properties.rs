@@ -29,10 +29,14 @@ use formats::pack::index::{decode_piece, encode_pieces};
 use formats::pack::table::{Table, TableChunk, TableFrame};
 use formats::seal::frame::{Compression, FrameOpener, FrameSealer, FrameShape};
 use formats::seal::run_header::{Purpose, RunContext};
-use formats::wire::control::{
-    Bitmap, Block, ContentPart, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator,
-    Hello, Names, PackStored, Problem, ProblemKind, ReadOutcome, Seen, Totals, TunnelBytes,
-};
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::chunks::{PackStored, Seen};
+use formats::wire::control::content::{ContentPart, Details, ReadOutcome};
+use formats::wire::control::entries::{Block, Entries, EntryRef, EntryStat};
+use formats::wire::control::names::Names;
+use formats::wire::control::problem::{Problem, ProblemKind};
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, FromCoordinator, Hello, TunnelBytes};
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
@@ -40,11 +44,13 @@ use formats::wire::placing::{AskedPlaces, Copies, Placing};
 use formats::wire::start::{AgentLimits, FsSnapshot, Rules, Start, Transport};
 use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
-use formats::wire::upload::{
-    ConditionalWrites, DESTINATIONS_MAX, DestinationState, DestinationStates, HealedObject,
-    LockOutcome, LockedObject, ObjectPage, OpenRun, Placed, Queued, Refusal, RefusalKind, Stored,
-    TriedWrites,
+use formats::wire::upload::destinations::{
+    ConditionalWrites, DESTINATIONS_MAX, DestinationState, DestinationStates, Placed, TriedWrites,
 };
+use formats::wire::upload::objects::ObjectPage;
+use formats::wire::upload::refusal::{Refusal, RefusalKind};
+use formats::wire::upload::repairs::{HealedObject, LockOutcome, LockedObject, Queued};
+use formats::wire::upload::{OpenRun, Stored};
 
 /// Runs a property and prints what a failure needs to be seen again.
 fn check<S: Strategy>(strategy: S, property: impl Fn(S::Value))

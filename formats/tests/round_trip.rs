@@ -14,7 +14,7 @@ use formats::pack::open::{Trailer, verify_pack};
 use formats::pack::table::TableChunk;
 use formats::seal::frame::FrameSealer;
 use formats::seal::run_header::{Purpose, RunContext, RunHeader};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use formats::wire::facts::HostFacts;
 
 fn keys() -> RepositoryKeys {

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use formats::wire::control::{FromAgent, Problem};
+use formats::wire::control::FromAgent;
+use formats::wire::control::problem::Problem;
 
 use crate::control::outgoing::Outgoing;
 use crate::limits::{Limit, Permit};

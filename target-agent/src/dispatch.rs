@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, SendError, Sender, bounded, select};
 use formats::codec::DecodeError;
 use formats::listing::entry::EntryKind;
-use formats::wire::control::{Bitmap, EntryRef, EntryStat, FromAgent};
+use formats::wire::control::FromAgent;
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::entries::{EntryRef, EntryStat};
 
 use crate::batches::{OpenBatch, OpenBatches};
 use crate::limits::{Permit, SEGMENT_BYTES_TARGET, SEGMENT_HANDFULS_MAX, SEGMENT_JOBS_MAX};

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use formats::limits::{NAME_BYTES_MAX, SNAPSHOT_NAMES_MAX};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use formats::wire::facts::HostFacts;
 
 use crate::clock;

@@ -18,7 +18,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use formats::ids::{RepositoryId, RunId};
-use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::control::problem::{Problem, ProblemKind};
 use formats::wire::start::{self, Rules};
 use rustix::process::geteuid;
 

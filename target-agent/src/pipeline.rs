@@ -227,7 +227,7 @@ fn start_packing(
 
 struct Reading {
     dispatcher: (
-        Receiver<formats::wire::control::Bitmap>,
+        Receiver<formats::wire::control::bitmap::Bitmap>,
         OpenBatches,
         Receiver<u64>,
     ),

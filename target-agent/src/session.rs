@@ -9,7 +9,8 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use formats::codec::DecodeError;
 use formats::seal::run_header::{Purpose, RunContext, RunHeader};
-use formats::wire::control::{FromAgent, Hello, Problem, ProblemKind};
+use formats::wire::control::problem::{Problem, ProblemKind};
+use formats::wire::control::{FromAgent, Hello};
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::start::{self, Start};
 

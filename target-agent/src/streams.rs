@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use formats::listing::entry::{EntryKind, Stat};
 use formats::listing::order::is_within;
-use formats::wire::control::EntryStat;
+use formats::wire::control::entries::EntryStat;
 use formats::wire::streams::{STREAMS_DIRECTORY, Stream};
 use rustix::process::{getegid, geteuid};
 

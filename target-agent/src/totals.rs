@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use formats::wire::control::Totals;
+use formats::wire::control::totals::Totals;
 
 use crate::cpu_limit::cpu_time;
 use crate::facts;

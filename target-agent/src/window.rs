@@ -9,9 +9,12 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use formats::ids::ChunkId;
 use formats::limits::{CONTENT_EXTENTS_MAX, SEEN_CHUNKS_MAX};
 use formats::listing::content::Extent;
-use formats::wire::control::{
-    Bitmap, ContentPart, Details, EntryRef, FromAgent, Problem, ReadOutcome, Seen,
-};
+use formats::wire::control::FromAgent;
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::chunks::Seen;
+use formats::wire::control::content::{ContentPart, Details, ReadOutcome};
+use formats::wire::control::entries::EntryRef;
+use formats::wire::control::problem::Problem;
 
 use crate::budget::{Budget, Plain};
 use crate::control::outgoing::Outgoing;

@@ -278,7 +278,7 @@ impl HostileAgent {
             answer.status
         );
         let stored = Stored::decode(&answer.body)?;
-        let told = formats::wire::control::PackStored {
+        let told = formats::wire::control::chunks::PackStored {
             pack: stored.digest,
             bytes: stored.bytes,
         };

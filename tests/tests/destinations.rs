@@ -24,7 +24,7 @@ use append_server::ssh::target::{SshTarget, Timeouts};
 use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus};
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
-use formats::wire::upload::LockOutcome;
+use formats::wire::upload::repairs::LockOutcome;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use tests::corpus::bytes::incompressible;

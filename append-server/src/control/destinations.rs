@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use formats::ids::RepositoryId;
-use formats::wire::upload::{DestinationState, DestinationStates, RefusalKind};
+use formats::wire::upload::destinations::{DestinationState, DestinationStates};
+use formats::wire::upload::refusal::RefusalKind;
 use http::StatusCode;
 use serde::Deserialize;
 

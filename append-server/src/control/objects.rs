@@ -10,7 +10,9 @@ use formats::limits::{
     KEY_BUNDLE_BYTES_MAX, PACK_BYTES_MAX, RECORD_BYTES_MAX, SMALL_BODY_BYTES_MAX,
 };
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{OBJECT_PAGE_MAX, ObjectPage, RefusalKind, Stored};
+use formats::wire::upload::Stored;
+use formats::wire::upload::objects::{OBJECT_PAGE_MAX, ObjectPage};
+use formats::wire::upload::refusal::RefusalKind;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use formats::limits::SMALL_BODY_BYTES_MAX;
 use formats::wire::placing::{AskedPlaces, Placing};
-use formats::wire::upload::RefusalKind;
+use formats::wire::upload::refusal::RefusalKind;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 

@@ -9,9 +9,10 @@ use axum::response::Response;
 use formats::ids::{PackId, RepositoryId};
 use formats::limits::PACK_BYTES_MAX;
 use formats::object::ObjectName;
-use formats::wire::upload::{
-    OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage, Queued, RefusalKind, Stored,
-};
+use formats::wire::upload::Stored;
+use formats::wire::upload::objects::{OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage};
+use formats::wire::upload::refusal::RefusalKind;
+use formats::wire::upload::repairs::Queued;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;

@@ -6,7 +6,9 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::{HealedObject, LockedObject, OBJECT_PAGE_MAX, RefusalKind};
+use formats::wire::upload::objects::OBJECT_PAGE_MAX;
+use formats::wire::upload::refusal::RefusalKind;
+use formats::wire::upload::repairs::{HealedObject, LockedObject};
 use http::StatusCode;
 use serde::Deserialize;
 

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use formats::ids::RunId;
 use formats::limits::SMALL_BODY_BYTES_MAX;
-use formats::wire::upload::{OpenRun, RefusalKind};
+use formats::wire::upload::OpenRun;
+use formats::wire::upload::refusal::RefusalKind;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 

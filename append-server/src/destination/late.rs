@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::ConditionalWrites;
+use formats::wire::upload::destinations::ConditionalWrites;
 use futures_util::future::BoxFuture;
 
 use crate::destination::{

@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload;
+use formats::wire::upload::destinations;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
@@ -214,7 +214,7 @@ impl Destination for S3Destination {
         self.0.probes.get_or_init(|| probes.clone());
     }
 
-    fn known_conditional_writes(&self) -> upload::ConditionalWrites {
+    fn known_conditional_writes(&self) -> destinations::ConditionalWrites {
         self.0.known_conditional()
     }
 

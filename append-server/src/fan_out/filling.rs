@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::Queued;
+use formats::wire::upload::repairs::Queued;
 use tokio::time::Instant;
 
 use crate::destination::{Destination, DestinationName, ObjectKey};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::ids::RepositoryId;
 use formats::wire::placing::Copies;
-use formats::wire::upload::Placed;
+use formats::wire::upload::destinations::Placed;
 
 use crate::destination::{DestinationName, ObjectKey};
 use crate::fan_out::copies::CopiesAsked;

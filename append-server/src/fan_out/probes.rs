@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use formats::wire::upload::TriedWrites;
+use formats::wire::upload::destinations::TriedWrites;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::destination::DestinationName;
@@ -159,7 +159,7 @@ fn read(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use formats::wire::upload::TriedWrites;
+    use formats::wire::upload::destinations::TriedWrites;
 
     use super::{Probe, Probes, ProbesError};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
-use formats::wire::upload::Queued;
+use formats::wire::upload::repairs::Queued;
 
 use crate::destination::{Destination, DestinationName, ObjectKey};
 use crate::fan_out::{FanOut, FanOutError};

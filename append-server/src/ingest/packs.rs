@@ -57,7 +57,7 @@ where
                 PutPackError::Receive(error) => receive_kind(error),
                 PutPackError::Store(error) => fan_out_kind(error),
                 PutPackError::Grant(error) => grant_kind(*error),
-                PutPackError::Join(_) => formats::wire::upload::RefusalKind::Storage,
+                PutPackError::Join(_) => formats::wire::upload::refusal::RefusalKind::Storage,
             };
             last(answer::failed(&error, kind))
         }

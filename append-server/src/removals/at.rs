@@ -4,7 +4,8 @@
 
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
-use formats::wire::upload::{Placed, RemovalReport};
+use formats::wire::upload::destinations::Placed;
+use formats::wire::upload::removals::RemovalReport;
 
 use crate::answer::chain;
 use crate::destination::{DestinationName, ObjectKey};

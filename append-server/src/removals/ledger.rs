@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
-use formats::wire::upload::RemovalsWaiting;
+use formats::wire::upload::removals::RemovalsWaiting;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::age_clock::{Reading, certain_secs};

@@ -14,7 +14,7 @@ use append_server::fan_out::queue::placing::{Keeping, KeptAt};
 use append_server::grants::PlacingGrant;
 use formats::object::ObjectName;
 use formats::wire::placing::Copies;
-use formats::wire::upload::Placed;
+use formats::wire::upload::destinations::Placed;
 use rustix::io::Errno;
 
 use super::support::{REPOSITORY, destination_name};

@@ -16,10 +16,14 @@ use formats::listing::content::Extent;
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
 use formats::listing::order::OrderChecker;
 use formats::seal::run_header::Purpose;
-use formats::wire::control::{
-    Bitmap, ContentPart, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator, Names,
-    Problem, ProblemKind, ReadOutcome, Seen, Totals,
-};
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::chunks::Seen;
+use formats::wire::control::content::{ContentPart, Details, ReadOutcome};
+use formats::wire::control::entries::{Entries, EntryRef, EntryStat};
+use formats::wire::control::names::Names;
+use formats::wire::control::problem::{Problem, ProblemKind};
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, FromCoordinator};
 
 use crate::backup::before::Before;
 use crate::backup::carrier::{Carrier, Kept};

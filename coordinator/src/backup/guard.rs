@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use formats::ids::RunId;
 use formats::log::snapshot::{Snapshot, SnapshotTotals};
-use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::control::problem::{Problem, ProblemKind};
 use formats::wire::facts::HostFacts;
 use formats::wire::surroundings::Surroundings;
 

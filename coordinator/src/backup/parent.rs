@@ -9,7 +9,7 @@ use formats::ids::ChunkId;
 use formats::listing::content::Extent;
 use formats::listing::entry::{Entry, join};
 use formats::listing::order::compare_places;
-use formats::wire::control::Block;
+use formats::wire::control::entries::Block;
 
 use crate::backup::before::Before;
 use crate::backup::comparison::{Comparing, Comparison};

@@ -7,7 +7,8 @@ use formats::keys::secret::ChunkingKey;
 use formats::limits::INLINE_EXTENTS_MAX;
 use formats::listing::content::{Content, ContentPage, ContentPageCutter, Extent};
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat};
-use formats::wire::control::{ContentPart, Details, EntryRef, ReadOutcome};
+use formats::wire::control::content::{ContentPart, Details, ReadOutcome};
+use formats::wire::control::entries::EntryRef;
 
 use crate::backup::before::Before;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use formats::ids::RecordId;
 use formats::log::snapshot::SnapshotTotals;
-use formats::wire::control::Problem;
+use formats::wire::control::problem::Problem;
 
 use crate::backup::changes::Changes;
 use crate::backup::error::RunError;

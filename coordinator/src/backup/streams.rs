@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use formats::listing::content::Content;
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, join};
 use formats::listing::order::is_within;
-use formats::wire::control::{Details, EntryRef, EntryStat, Problem, ProblemKind, ReadOutcome};
+use formats::wire::control::content::{Details, ReadOutcome};
+use formats::wire::control::entries::{EntryRef, EntryStat};
+use formats::wire::control::problem::{Problem, ProblemKind};
 use formats::wire::streams::{self as wire, STREAMS_DIRECTORY};
 
 use crate::backup::error::RunError;

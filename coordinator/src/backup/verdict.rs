@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use formats::listing::content::Content;
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, join};
-use formats::wire::control::EntryStat;
+use formats::wire::control::entries::EntryStat;
 
 /// What is to be done about an entry.
 #[derive(Debug)]

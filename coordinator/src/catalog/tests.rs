@@ -18,7 +18,7 @@ use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use formats::log::thinning::{ThinnedPack, Thinning};
 use formats::object::ObjectName;
 use formats::seal::run_header::Purpose;
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use formats::wire::facts::HostFacts;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -12,7 +12,8 @@ use append_server::limits::SPOOL_BYTES_DEFAULT;
 use append_server::places::Place;
 use append_server::spool::{Spool, SpoolError, SpoolOptions};
 use formats::ids::RepositoryId;
-use formats::wire::upload::{ConditionalWrites, DestinationState, Placed, Queued};
+use formats::wire::upload::destinations::{ConditionalWrites, DestinationState, Placed};
+use formats::wire::upload::repairs::Queued;
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
 

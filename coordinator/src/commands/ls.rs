@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
 use formats::listing::entry::{Entry, EntryKind, Timestamp, join};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 

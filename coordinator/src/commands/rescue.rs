@@ -11,7 +11,7 @@ use std::time::Instant;
 use append_server::places::table::DestinationTable;
 use append_server::places::{FileFacts, Place};
 use formats::listing::entry::EntryKind;
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use jiff::Timestamp;
 
 use crate::cli::rescue::RescueArgs;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use indicatif::ProgressBar;
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use append_server::destination::DestinationName;
 use formats::wire::placing::Copies;
-use formats::wire::upload::DESTINATIONS_MAX;
+use formats::wire::upload::destinations::DESTINATIONS_MAX;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Spanned;

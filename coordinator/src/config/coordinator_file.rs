@@ -9,7 +9,7 @@ use append_server::places::secret::SecretSource;
 use append_server::places::table::DestinationTable;
 use append_server::places::{FileFacts, Place, PlaceError};
 use append_server::quantity::{Size, Span};
-use formats::wire::upload::DESTINATIONS_MAX;
+use formats::wire::upload::destinations::DESTINATIONS_MAX;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 

@@ -10,7 +10,7 @@ use append_server::places::PlaceError;
 use append_server::places::table::KeyError;
 use append_server::quantity::QuantityError;
 use formats::object::UserName;
-use formats::wire::upload::DESTINATIONS_MAX;
+use formats::wire::upload::destinations::DESTINATIONS_MAX;
 
 use crate::config::address::AddressError;
 use crate::config::cpu_limit::ParseCpuLimitError;

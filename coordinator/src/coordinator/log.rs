@@ -9,7 +9,7 @@ use formats::limits::RECORD_BYTES_MAX;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordError, RecordKind, RecordPlace, seal_record};
 use formats::object::ObjectName;
-use formats::wire::upload::{DestinationState, Placed};
+use formats::wire::upload::destinations::{DestinationState, Placed};
 use futures_util::future::join_all;
 
 use crate::catalog::state::ForeignRecords;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use formats::listing::content::{Content, Extent};
 use formats::listing::entry::{EntryFlags, EntryKind};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 
 use super::{Exported, RECORD_BYTES, export};
 use crate::commands::opened_snapshot::SnapshotCommandError;

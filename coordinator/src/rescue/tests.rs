@@ -16,7 +16,7 @@ use formats::pack::assemble::PackAssembler;
 use formats::pack::table::TableChunk;
 use formats::seal::frame::FrameSealer;
 use formats::seal::run_header::{Purpose, RunContext, RunHeader};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 
 use crate::keyring::Keyring;
 use crate::rescue::error::RescueError;

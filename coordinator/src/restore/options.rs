@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 
 /// Which existing files are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

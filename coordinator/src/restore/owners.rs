@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 
 use crate::restore::options::Owner;
 
@@ -66,7 +66,7 @@ fn differing(names: &[(u32, String)], file: &str) -> HashMap<u32, u32> {
 #[cfg(test)]
 mod tests {
     use super::Owners;
-    use formats::wire::control::Names;
+    use formats::wire::control::names::Names;
 
     #[test]
     fn names_decide_and_numbers_stay_where_there_is_no_name() {

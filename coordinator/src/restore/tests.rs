@@ -12,7 +12,7 @@ use std::path::Path;
 
 use formats::listing::content::Content;
 use formats::listing::entry::{Entry, EntryKind, Timestamp};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use rustix::fs::{Mode, OFlags};
 
 use crate::restore::error::RestoreError;

@@ -6,7 +6,7 @@ use formats::ids::RecordId;
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::retention::Prune;
 use formats::object::ObjectName;
-use formats::wire::upload::{DestinationState, Placed};
+use formats::wire::upload::destinations::{DestinationState, Placed};
 
 use crate::catalog::CatalogError;
 use crate::coordinator::{Coordinator, HostRepository};
@@ -168,7 +168,7 @@ pub(super) fn missing(marked: &Marked) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use formats::log::retention::Prune;
-    use formats::wire::upload::{ConditionalWrites, DestinationState, Placed};
+    use formats::wire::upload::destinations::{ConditionalWrites, DestinationState, Placed};
 
     use super::{Look, look, shrunk};
     use crate::status::DestinationLag;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use append_server::destination::DestinationName;
 use formats::ids::RecordId;
 use formats::log::snapshot::Snapshot;
-use formats::wire::control::ProblemKind;
+use formats::wire::control::problem::ProblemKind;
 
 use crate::catalog::SnapshotRow;
 use crate::catalog::state::holds::Hold;

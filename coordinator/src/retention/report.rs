@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use append_server::destination::DestinationName;
 use formats::log::retention::CondemnedPack;
-use formats::wire::upload::RemovalReport;
+use formats::wire::upload::removals::RemovalReport;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 

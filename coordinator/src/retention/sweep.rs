@@ -7,7 +7,7 @@ use formats::ids::PackId;
 use formats::limits::ACT_PACKS_MAX;
 use formats::log::retention::Act;
 use formats::object::ObjectName;
-use formats::wire::upload::RemovalReport;
+use formats::wire::upload::removals::RemovalReport;
 use jiff::Timestamp;
 
 use crate::catalog::retention::CondemnedRow;

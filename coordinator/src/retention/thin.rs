@@ -11,7 +11,7 @@ use formats::log::retention::{Act, Prune};
 use formats::log::thinning::{ThinnedPack, Thinning};
 use formats::object::ObjectName;
 use formats::seal::run_header::Purpose;
-use formats::wire::upload::RemovalReport;
+use formats::wire::upload::removals::RemovalReport;
 
 use crate::backup::shared_index::SharedIndex;
 use crate::catalog::thinning::{Dropped, ThinnedRow, is_dropped_at};

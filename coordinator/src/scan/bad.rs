@@ -8,7 +8,7 @@ use formats::ids::RecordId;
 use formats::limits::RECORD_BYTES_MAX;
 use formats::log::record::{RecordError, RecordPlace, SealedRecord};
 use formats::object::ObjectName;
-use formats::wire::upload::HealedObject;
+use formats::wire::upload::repairs::HealedObject;
 
 use crate::scan::{DestinationScan, Scan};
 use crate::storage::{ReadRange, StorageError};

@@ -3,7 +3,7 @@
 
 use append_server::destination::DestinationName;
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{LockOutcome, LockedObject};
+use formats::wire::upload::repairs::{LockOutcome, LockedObject};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use append_server::destination::DestinationName;
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::Placed;
+use formats::wire::upload::destinations::Placed;
 use jiff::Timestamp;
 
 use crate::catalog::CatalogError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use append_server::fan_out::queue::{Queue, QueueError};
 use append_server::places::Place;
 use formats::ids::RepositoryId;
-use formats::wire::upload::{ConditionalWrites, DestinationState, Placed};
+use formats::wire::upload::destinations::{ConditionalWrites, DestinationState, Placed};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 

@@ -13,10 +13,9 @@ use bytes::{Bytes, BytesMut};
 use formats::ids::{PackId, RepositoryId, RunId};
 use formats::limits::{PACK_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{
-    OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage, OpenRun, PATH_REPOSITORIES, PATH_RUNS,
-    Refusal, Stored,
-};
+use formats::wire::upload::objects::{OBJECT_NAME_BYTES_MAX, OBJECT_PAGE_MAX, ObjectPage};
+use formats::wire::upload::refusal::Refusal;
+use formats::wire::upload::{OpenRun, PATH_REPOSITORIES, PATH_RUNS, Stored};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};

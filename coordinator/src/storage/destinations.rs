@@ -7,10 +7,10 @@ use append_server::destination::DestinationName;
 use bytes::Bytes;
 use formats::ids::{PackId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::{
-    DestinationState, DestinationStates, HealedObject, LockedObject, ObjectPage, PATH_DESTINATIONS,
-    Placed, Queued,
-};
+use formats::wire::upload::PATH_DESTINATIONS;
+use formats::wire::upload::destinations::{DestinationState, DestinationStates, Placed};
+use formats::wire::upload::objects::ObjectPage;
+use formats::wire::upload::repairs::{HealedObject, LockedObject, Queued};
 use hyper::Method;
 
 use crate::storage::client::{PAGE_BYTES_MAX, StorageClient, collect, request, small_body, wrong};

@@ -7,7 +7,7 @@ use append_server::socket::SocketError;
 use formats::codec::DecodeError;
 use formats::ids::{RepositoryId, RunId};
 use formats::object::{ObjectKind, ObjectName};
-use formats::wire::upload::{Refusal, RefusalKind};
+use formats::wire::upload::refusal::{Refusal, RefusalKind};
 
 /// What a request was about.
 #[derive(Debug, Clone, PartialEq, Eq)]

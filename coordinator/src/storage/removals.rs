@@ -7,9 +7,10 @@ use append_server::destination::DestinationName;
 use bytes::Bytes;
 use formats::ids::{PackId, RecordId, RepositoryId};
 use formats::object::ObjectName;
-use formats::wire::upload::{
-    OBJECT_PAGE_MAX, ObjectPage, PATH_DESTINATIONS, PATH_REMOVALS, Queued, RemovalReport, Stored,
-};
+use formats::wire::upload::objects::{OBJECT_PAGE_MAX, ObjectPage};
+use formats::wire::upload::removals::RemovalReport;
+use formats::wire::upload::repairs::Queued;
+use formats::wire::upload::{PATH_DESTINATIONS, PATH_REMOVALS, Stored};
 use hyper::Method;
 
 use crate::storage::client::{StorageClient, collect, request, small_body, wrong};

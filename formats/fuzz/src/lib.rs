@@ -30,10 +30,12 @@ use formats::wire::control::{FromAgent, FromCoordinator};
 use formats::wire::framing::{frame, frame_length};
 use formats::wire::handshake::{OPENING_BYTES, Opening};
 use formats::wire::placing::Placing;
-use formats::wire::upload::{
-    DestinationStates, HealedObject, LockedObject, ObjectPage, OpenRun, Queued, Refusal,
-    RemovalReport, Stored,
-};
+use formats::wire::upload::destinations::DestinationStates;
+use formats::wire::upload::objects::ObjectPage;
+use formats::wire::upload::refusal::Refusal;
+use formats::wire::upload::removals::RemovalReport;
+use formats::wire::upload::repairs::{HealedObject, LockedObject, Queued};
+use formats::wire::upload::{OpenRun, Stored};
 
 /// One target: its name, and what it does with any bytes.
 pub type Target = (&'static str, fn(&[u8]));

@@ -8,7 +8,8 @@ use crate::limits::{
     SNAPSHOT_PAGE_INDEXES_MAX, SNAPSHOT_PROBLEMS_MAX, SOURCES_MAX, TEXT_BYTES_MAX,
 };
 use crate::listing::entry::check_path;
-use crate::wire::control::{Names, Problem};
+use crate::wire::control::names::Names;
+use crate::wire::control::problem::Problem;
 use crate::wire::facts::HostFacts;
 
 /// A chunk and its plain bytes.

@@ -2,7 +2,7 @@
 
 use crate::codec::{DecodeError, Put, Reader};
 use crate::ids::RepositoryId;
-use crate::wire::upload::DESTINATIONS_MAX;
+use crate::wire::upload::destinations::DESTINATIONS_MAX;
 
 /// Control socket: `POST` a [`Placing`] says how repositories are kept.
 pub const PATH_PLACING: &str = "/v1/placing";

@@ -5,21 +5,28 @@ use formats::keys::secret::{ChunkingKey, DataKey, IdKey, RunToken, TableKey};
 use formats::listing::content::Extent;
 use formats::listing::entry::{EntryFlags, EntryKind, Stat};
 use formats::seal::run_header::RUN_HEADER_BYTES;
-use formats::wire::control::{
-    Bitmap, Block, ContentPart, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator,
-    Hello, Names, PackStored, Problem, ProblemKind, ReadOutcome, Seen, Totals, TunnelBytes,
-};
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::chunks::{PackStored, Seen};
+use formats::wire::control::content::{ContentPart, Details, ReadOutcome};
+use formats::wire::control::entries::{Block, Entries, EntryRef, EntryStat};
+use formats::wire::control::names::Names;
+use formats::wire::control::problem::{Problem, ProblemKind};
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, FromCoordinator, Hello, TunnelBytes};
 use formats::wire::framing::PROTOCOL_VERSION;
 use formats::wire::handshake::Opening;
 use formats::wire::placing::{AskedPlaces, Copies, Placing};
 use formats::wire::start::{AgentLimits, FsSnapshot, Rules, Start, Transport};
 use formats::wire::streams::Stream;
 use formats::wire::surroundings::{Mount, Store, Surroundings};
-use formats::wire::upload::{
-    ConditionalWrites, DestinationState, DestinationStates, HealedObject, LockOutcome,
-    LockedObject, ObjectPage, OpenRun, Placed, Queued, Refusal, RefusalKind, RemovalReport,
-    RemovalsWaiting, Stored, TriedWrites,
+use formats::wire::upload::destinations::{
+    ConditionalWrites, DestinationState, DestinationStates, Placed, TriedWrites,
 };
+use formats::wire::upload::objects::ObjectPage;
+use formats::wire::upload::refusal::{Refusal, RefusalKind};
+use formats::wire::upload::removals::{RemovalReport, RemovalsWaiting};
+use formats::wire::upload::repairs::{HealedObject, LockOutcome, LockedObject, Queued};
+use formats::wire::upload::{OpenRun, Stored};
 
 use super::{
     EPOCH, counting, entry_directory, entry_file, entry_symlink, facts, repository, run, stat,

@@ -13,7 +13,8 @@ use std::thread::Builder;
 use std::time::Instant;
 
 use formats::limits::TEXT_BYTES_MAX;
-use formats::wire::control::{FromAgent, Problem};
+use formats::wire::control::FromAgent;
+use formats::wire::control::problem::Problem;
 use formats::wire::framing;
 
 use crate::limits::{

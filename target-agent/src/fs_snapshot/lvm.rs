@@ -13,7 +13,7 @@ use std::ffi::CStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use formats::wire::control::Problem;
+use formats::wire::control::problem::Problem;
 use rustix::mount::{MountFlags, mount};
 
 use crate::fs_snapshot::guard::Guard;

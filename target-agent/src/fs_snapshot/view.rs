@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use formats::listing::order::is_within;
-use formats::wire::control::Problem;
+use formats::wire::control::problem::Problem;
 use formats::wire::start::FsSnapshot;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;

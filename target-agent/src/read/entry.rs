@@ -4,7 +4,8 @@ use std::os::fd::AsFd as _;
 
 use formats::limits::LINK_TARGET_BYTES_MAX;
 use formats::listing::entry::{EntryFlags, EntryKind, Stat, Xattr};
-use formats::wire::control::{ProblemKind, ReadOutcome};
+use formats::wire::control::content::ReadOutcome;
+use formats::wire::control::problem::ProblemKind;
 use rustix::fs::readlinkat;
 use rustix::io::Errno;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use formats::chunk::Chunker;
 use formats::listing::entry::{EntryFlags, EntryKind, Stat, Timestamp};
-use formats::wire::control::{ProblemKind, ReadOutcome};
+use formats::wire::control::content::ReadOutcome;
+use formats::wire::control::problem::ProblemKind;
 use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 

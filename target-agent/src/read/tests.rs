@@ -9,7 +9,8 @@ use formats::chunk::Chunker;
 use formats::keys::secret::ChunkingKey;
 use formats::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use formats::listing::entry::{EntryFlags, Stat, Timestamp};
-use formats::wire::control::{ProblemKind, ReadOutcome};
+use formats::wire::control::content::ReadOutcome;
+use formats::wire::control::problem::ProblemKind;
 use rustix::fs::{AtFlags, statat};
 
 use crate::limits::Limit;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use formats::limits::{CHUNK_BYTES_MIN, CONTENT_EXTENTS_MAX};
 use formats::listing::entry::{EntryKind, join};
-use formats::wire::control::{Details, EntryRef, Problem};
+use formats::wire::control::content::Details;
+use formats::wire::control::entries::EntryRef;
+use formats::wire::control::problem::Problem;
 
 use crate::budget::Budget;
 use crate::cpu_limit::CpuLimit;

@@ -6,8 +6,10 @@ use std::io;
 use crossbeam_channel::{Receiver, Sender};
 use formats::codec::DecodeError;
 use formats::ids::PackId;
-use formats::wire::control::{FromAgent, PackStored};
-use formats::wire::upload::{Refusal, Stored};
+use formats::wire::control::FromAgent;
+use formats::wire::control::chunks::PackStored;
+use formats::wire::upload::Stored;
+use formats::wire::upload::refusal::Refusal;
 
 use crate::budget::Plain;
 use crate::control::outgoing::Outgoing;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use formats::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
-use formats::wire::control::{Block, Entries, EntryStat};
+use formats::wire::control::entries::{Block, Entries, EntryStat};
 
 use crate::walk::directory::Directory;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use formats::listing::entry::{EntryKind, join};
-use formats::wire::control::ProblemKind;
+use formats::wire::control::problem::ProblemKind;
 use formats::wire::streams::STREAMS_DIRECTORY;
 
 use crate::streams;

@@ -7,7 +7,7 @@ use std::path::Path;
 use formats::limits::PATH_DEPTH_MAX;
 use formats::listing::entry::join;
 use formats::listing::order::OrderChecker;
-use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::control::problem::{Problem, ProblemKind};
 use formats::wire::start::Rules;
 use formats::wire::streams::Stream;
 use proptest::prelude::*;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use formats::limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX};
 use formats::listing::entry::EntryKind;
-use formats::wire::control::{EntryStat, Problem, ProblemKind};
+use formats::wire::control::entries::EntryStat;
+use formats::wire::control::problem::{Problem, ProblemKind};
 use formats::wire::start::Rules;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;

@@ -36,7 +36,7 @@ fn memory_stays_bounded_with_many_entries_and_much_content() {
     script.keeps_packs = false;
     script.limits.threads = 4;
     let outcome = run(script).unwrap();
-    let files = |entry: &&(Vec<u8>, _, formats::wire::control::EntryStat)| {
+    let files = |entry: &&(Vec<u8>, _, formats::wire::control::entries::EntryStat)| {
         entry.2.stat.kind == EntryKind::File
     };
     assert!(outcome.entries.iter().filter(files).count() >= 203_012);

@@ -18,10 +18,14 @@ use formats::listing::order::OrderChecker;
 use formats::pack::open::{open_frame, verify_pack};
 use formats::seal::frame::FrameOpener;
 use formats::seal::run_header::{Purpose, RunContext, RunHeader, RunKeys};
-use formats::wire::control::{
-    Bitmap, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator, Hello, Names,
-    PackStored, Problem, ReadOutcome, Totals, TunnelBytes,
-};
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::chunks::PackStored;
+use formats::wire::control::content::{Details, ReadOutcome};
+use formats::wire::control::entries::{Entries, EntryRef, EntryStat};
+use formats::wire::control::names::Names;
+use formats::wire::control::problem::Problem;
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, FromCoordinator, Hello, TunnelBytes};
 use formats::wire::framing;
 use formats::wire::start::{AgentLimits, Rules, Start, Transport};
 use formats::wire::streams::Stream;

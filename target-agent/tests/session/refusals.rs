@@ -1,6 +1,7 @@
 //! Runs that end early, as they must.
 
-use formats::wire::control::{Bitmap, FromAgent, FromCoordinator};
+use formats::wire::control::bitmap::Bitmap;
+use formats::wire::control::{FromAgent, FromCoordinator};
 
 use crate::peer::{Script, run, start};
 use crate::runs::noise;

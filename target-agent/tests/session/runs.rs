@@ -7,7 +7,8 @@ use std::path::Path;
 use formats::limits::MIB;
 use formats::listing::content::Extent;
 use formats::listing::entry::EntryKind;
-use formats::wire::control::{ProblemKind, ReadOutcome};
+use formats::wire::control::content::ReadOutcome;
+use formats::wire::control::problem::ProblemKind;
 use formats::wire::streams::Stream;
 
 use crate::peer::{Script, run};

@@ -10,7 +10,8 @@ use formats::keys::secret::RunToken;
 use formats::wire::handshake::{
     OPENING_BYTES, Opening, PROOF_BYTES, agent_proof, proof_is_good, server_proof,
 };
-use formats::wire::upload::{Refusal, RefusalKind, Stored};
+use formats::wire::upload::Stored;
+use formats::wire::upload::refusal::{Refusal, RefusalKind};
 
 /// What arrived.
 #[derive(Clone, Default)]

@@ -4,10 +4,11 @@ use anyhow::{Result, bail, ensure};
 use formats::ids::ChunkId;
 use formats::listing::content::Extent;
 use formats::listing::entry::{EntryFlags, EntryKind, Stat, Timestamp};
-use formats::wire::control::{
-    Block, ContentPart, Details, Entries, EntryRef, EntryStat, FromAgent, FromCoordinator,
-    ReadOutcome, Seen, Totals,
-};
+use formats::wire::control::chunks::Seen;
+use formats::wire::control::content::{ContentPart, Details, ReadOutcome};
+use formats::wire::control::entries::{Block, Entries, EntryRef, EntryStat};
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, FromCoordinator};
 
 use super::{HostileAgent, packs};
 

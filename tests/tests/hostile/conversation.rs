@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use formats::ids::PackId;
 use formats::limits::{CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, SNAPSHOT_PROBLEMS_MAX};
-use formats::wire::control::{FromAgent, Hello, PackStored, Problem, ProblemKind, Totals};
+use formats::wire::control::chunks::PackStored;
+use formats::wire::control::problem::{Problem, ProblemKind};
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, Hello};
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::PROTOCOL_VERSION;
 use tests::hostile_agent::tree::{Told, below, file};
@@ -151,10 +154,12 @@ fn m25_claims_that_do_not_add_up_are_refused() -> Result<()> {
             agent.open_tunnel().await?;
             agent.tell(&below(&source_of(agent)?, &[], &[])).await?;
             agent
-                .send(&FromAgent::Entries(formats::wire::control::Entries {
-                    batch: 7,
-                    blocks: vec![],
-                }))
+                .send(&FromAgent::Entries(
+                    formats::wire::control::entries::Entries {
+                        batch: 7,
+                        blocks: vec![],
+                    },
+                ))
                 .await?;
             agent.finish().await.map(drop)
         })

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 
 use aws_sdk_s3::primitives::ByteStream;
-use formats::wire::upload::{self, TriedWrites};
+use formats::wire::upload::destinations::{self, TriedWrites};
 use sha2::{Digest as _, Sha256};
 
 use crate::destination::DestinationError;
@@ -132,23 +132,23 @@ impl Inner {
     }
 
     /// What is known without asking anybody.
-    pub(super) fn known_conditional(&self) -> upload::ConditionalWrites {
+    pub(super) fn known_conditional(&self) -> destinations::ConditionalWrites {
         if self.options.conditional_writes == ConditionalPolicy::Off {
-            return upload::ConditionalWrites::Off;
+            return destinations::ConditionalWrites::Off;
         }
         let Some(probes) = self.probes.get() else {
-            return upload::ConditionalWrites::NotTried;
+            return destinations::ConditionalWrites::NotTried;
         };
         match probes.last(&self.name, &self.place()) {
-            Ok(Some(probe)) => upload::ConditionalWrites::Tried {
+            Ok(Some(probe)) => destinations::ConditionalWrites::Tried {
                 found: probe.found,
                 at_unix_secs: probe.at_unix_secs,
             },
-            Ok(None) => upload::ConditionalWrites::NotTried,
+            Ok(None) => destinations::ConditionalWrites::NotTried,
             Err(error) => {
                 let error = &error as &(dyn Error + 'static);
                 tracing::warn!(destination = %self.name, error, "what conditional writes do there is not known");
-                upload::ConditionalWrites::NotTried
+                destinations::ConditionalWrites::NotTried
             }
         }
     }

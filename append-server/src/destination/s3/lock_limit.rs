@@ -1,7 +1,7 @@
 //! How far a lock is prolonged, as a pure function: for the configured time from now, and never past the limit that counts from
 //! when the object was stored. A lock cannot be taken back, so that whatever is wrong here would be paid for until it ends.
 
-use formats::wire::upload::LockOutcome;
+use formats::wire::upload::repairs::LockOutcome;
 
 use crate::destination::LockState;
 use crate::destination::s3::options::ObjectLock;
@@ -85,7 +85,7 @@ fn state(until_unix_secs: u64, outcome: LockOutcome, shown: ShownLock) -> LockSt
 mod tests {
     use std::time::Duration;
 
-    use formats::wire::upload::LockOutcome;
+    use formats::wire::upload::repairs::LockOutcome;
 
     use super::{Renewal, ShownLock, limit, renewal};
     use crate::destination::s3::options::{LockMode, ObjectLock};

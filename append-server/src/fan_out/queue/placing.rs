@@ -4,7 +4,7 @@
 
 use formats::ids::RepositoryId;
 use formats::wire::placing::Copies;
-use formats::wire::upload::Placed;
+use formats::wire::upload::destinations::Placed;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::destination::DestinationName;

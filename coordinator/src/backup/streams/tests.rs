@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use append_server::quantity::{Size, Span};
 use formats::listing::content::Content;
 use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
-use formats::wire::control::{Details, EntryRef, EntryStat, Problem, ProblemKind, ReadOutcome};
+use formats::wire::control::content::{Details, ReadOutcome};
+use formats::wire::control::entries::{EntryRef, EntryStat};
+use formats::wire::control::problem::{Problem, ProblemKind};
 
 use crate::backup::error::RunError;
 use crate::backup::streams::Streams;

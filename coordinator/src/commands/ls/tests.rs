@@ -4,7 +4,7 @@
 
 use formats::listing::content::{Content, Extent};
 use formats::listing::entry::{EntryKind, Timestamp};
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use jiff::tz::TimeZone;
 
 use super::{LsOptions, list, mode_text};

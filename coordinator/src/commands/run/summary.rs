@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Write};
 
-use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::control::problem::{Problem, ProblemKind};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 

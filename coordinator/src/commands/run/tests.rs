@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use formats::ids::RecordId;
 use formats::log::snapshot::SnapshotTotals;
-use formats::wire::control::{Problem, ProblemKind};
+use formats::wire::control::problem::{Problem, ProblemKind};
 use serde_json::Value;
 
 use crate::backup::changes::{ChangeKind, Changes};

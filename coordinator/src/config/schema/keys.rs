@@ -1,7 +1,7 @@
 //! Every key of coordinator.toml and hosts.toml: its name, its kind with the unit, and its default where it has one. A test
 //! holds this table to the types that read the files, and its defaults to the built-in ones.
 
-use formats::wire::upload::DESTINATIONS_MAX;
+use formats::wire::upload::destinations::DESTINATIONS_MAX;
 use serde_json::{Value, json};
 
 use crate::catalog::state::figures::RUNS_COMPARED;

@@ -16,7 +16,7 @@ use formats::pack::table::{Table, TableChunk, TableFrame};
 use formats::seal::aead::OVERHEAD;
 use formats::seal::frame::{Compression, FrameShape};
 use formats::seal::run_header::Purpose;
-use formats::wire::control::Names;
+use formats::wire::control::names::Names;
 use formats::wire::facts::HostFacts;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -7,7 +7,7 @@ use formats::chunk::Chunker;
 use formats::keys::secret::ChunkingKey;
 use formats::limits::CHUNK_BYTES_MAX;
 use formats::listing::entry::EntryKind;
-use formats::wire::control::ReadOutcome;
+use formats::wire::control::content::ReadOutcome;
 use formats::wire::streams::Stream;
 
 use crate::read::command::read_command;

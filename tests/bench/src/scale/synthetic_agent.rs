@@ -12,9 +12,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context as _, Result, bail, ensure};
 use formats::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use formats::listing::entry::{EntryFlags, Stat};
-use formats::wire::control::{
-    Block, Details, Entries, EntryRef, FromAgent, FromCoordinator, Hello, ReadOutcome, Totals,
-};
+use formats::wire::control::content::{Details, ReadOutcome};
+use formats::wire::control::entries::{Block, Entries, EntryRef};
+use formats::wire::control::totals::Totals;
+use formats::wire::control::{FromAgent, FromCoordinator, Hello};
 use formats::wire::facts::HostFacts;
 use formats::wire::framing::{LENGTH_BYTES, PROTOCOL_VERSION, frame, frame_length};
 use formats::wire::start::{Start, Transport};

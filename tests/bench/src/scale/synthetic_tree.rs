@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use formats::listing::entry::{EntryKind, Stat, Timestamp};
-use formats::wire::control::EntryStat;
+use formats::wire::control::entries::EntryStat;
 
 /// Files in a folder.
 pub const FILES_OF_FOLDER: u64 = 1_000;
