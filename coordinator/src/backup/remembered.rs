@@ -30,6 +30,8 @@ use crate::snapshot::content::chunk_ids;
 
 /// Rows that are written in one transaction.
 const ROWS_AT_ONCE: usize = 4_096;
+/// Or fewer, with so many bytes.
+const BYTES_AT_ONCE: usize = 4 << 20;
 /// The most bytes of an entry that is remembered.
 const ENTRY_BYTES_MAX: usize = 64 << 10;
 /// Rows that are of use are dated anew after so many days.
@@ -60,6 +62,8 @@ pub struct Remembered {
     /// Digests of entries whose rows need not be written again.
     fresh: HashMap<RowKey, [u8; 16]>,
     unwritten: Vec<Change>,
+    /// Bytes of their values.
+    unwritten_bytes: usize,
 }
 
 /// Makes rows' keys.
@@ -191,6 +195,7 @@ impl Remembered {
             recalled: VecDeque::new(),
             fresh: HashMap::new(),
             unwritten: Vec::new(),
+            unwritten_bytes: 0,
         }
     }
 
@@ -230,24 +235,22 @@ impl Remembered {
         let mut plain = Vec::new();
         entry.put(&mut plain);
         if !is_reusable(entry) || plain.len() > ENTRY_BYTES_MAX {
-            self.unwritten.push(Change::Forget(row));
+            self.write(Change::Forget(row)).await;
         } else if fresh != Some(digest(&plain)) {
             let mut value = Vec::new();
-            self.unwritten
-                .push(match aead::seal(&key, &row, &plain, &mut value) {
-                    Ok(()) => Change::Put(row, value),
-                    Err(_) => Change::Forget(row),
-                });
+            let change = match aead::seal(&key, &row, &plain, &mut value) {
+                Ok(()) => Change::Put(row, value),
+                Err(_) => Change::Forget(row),
+            };
+            self.write(change).await;
         }
-        self.flush_full().await;
     }
 
     /// Remembers which chunks a content page names.
     pub async fn note_page(&mut self, page: &ChunkId, extents: &[Extent]) {
         let row = self.memory.keys.of_page(page);
         let chunks: Vec<u8> = chunk_ids(extents).flat_map(|id| id.0).collect();
-        self.unwritten.push(Change::Put(row, chunks));
-        self.flush_full().await;
+        self.write(Change::Put(row, chunks)).await;
     }
 
     /// Writes what is left, and lets go of what was of no use for long.
@@ -257,14 +260,19 @@ impl Remembered {
         self.memory.with(move |file| file.sweep(before)).await;
     }
 
-    async fn flush_full(&mut self) {
-        if self.unwritten.len() >= ROWS_AT_ONCE {
+    async fn write(&mut self, change: Change) {
+        if let Change::Put(_, value) = &change {
+            self.unwritten_bytes += value.len();
+        }
+        self.unwritten.push(change);
+        if self.unwritten.len() >= ROWS_AT_ONCE || self.unwritten_bytes >= BYTES_AT_ONCE {
             self.flush().await;
         }
     }
 
     async fn flush(&mut self) {
         let changes = std::mem::take(&mut self.unwritten);
+        self.unwritten_bytes = 0;
         if !changes.is_empty() {
             self.memory.change(changes).await;
         }

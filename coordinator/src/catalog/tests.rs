@@ -14,6 +14,7 @@ use formats::limits::RECORD_BYTES_MAX;
 use formats::log::lease::Lease;
 use formats::log::record::{Payload, RecordError, RecordKind, RecordPlace, seal_record};
 use formats::log::retention::{Act, CondemnedPack, Prune, Retention};
+use formats::log::settings::HostSettings;
 use formats::log::snapshot::{Snapshot, SnapshotTotals};
 use formats::log::thinning::{ThinnedPack, Thinning};
 use formats::object::ObjectName;
@@ -589,7 +590,11 @@ async fn keys_that_open_nothing_take_in_the_chain_and_whoever_opens_reads_what_w
     let (place, id) = log.commit(&lease);
     catalog.append(&place, id, &lease).unwrap();
     assert_eq!(catalog.hidden_lease_at(u64::MAX).unwrap(), None);
-    log.commit(&act(6, Act::Prune(Prune::default())));
+    let thinning = Thinning {
+        destination: "nas".into(),
+        ..Thinning::default()
+    };
+    log.commit(&act(6, Act::Thin(thinning)));
     catalog.sync(&log.store, &keys).await.unwrap();
     assert_eq!(catalog.unheeded().unwrap(), Some(6));
 
@@ -608,9 +613,26 @@ async fn keys_that_open_nothing_take_in_the_chain_and_whoever_opens_reads_what_w
         catalog.prunes_after(0).unwrap(),
         fresh.prunes_after(0).unwrap()
     );
+    assert_eq!(catalog.last_thinning().unwrap(), 6);
+    assert_eq!(fresh.last_thinning().unwrap(), 6);
     log.lose(6);
     let refused = catalog.sync(&log.store, &keys).await;
     assert!(matches!(refused, Err(SyncError::Rollback { .. })));
+}
+
+#[tokio::test]
+async fn settings_that_storage_did_not_acknowledge_are_nobody_elses_lease() {
+    let mut log = Log::new();
+    let mut catalog = log.catalog();
+    let own = Payload::Settings(HostSettings {
+        host: "web1".into(),
+        toml: "x".into(),
+    });
+    let (place, id) = log.commit(&own);
+    catalog.intend(&place, id, &own).unwrap();
+    catalog.sync(&log.store, &writing_keys()).await.unwrap();
+    assert_eq!(catalog.hidden_lease_at(u64::MAX).unwrap(), None);
+    assert_eq!(catalog.host_settings("web1").unwrap().as_deref(), Some("x"));
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! Records that were taken in with keys that do not open them, of a coordinator that only adds snapshots: signature, place and
 //! chain were checked, and what kind each is, is known. Whoever can open them does, before anything else is asked of the catalog.
 
-use formats::codec::Reader;
 use formats::ids::RecordId;
 use formats::log::record::{Payload, RecordKind, RecordPlace};
-use formats::log::snapshot::Snapshot;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -22,7 +20,7 @@ CREATE TABLE unread (
 CREATE TABLE intended (
     record_id BLOB PRIMARY KEY,
     sequence INTEGER NOT NULL,     -- where it is to stand
-    payload BLOB NOT NULL          -- formats::log::snapshot
+    payload BLOB NOT NULL          -- formats::log::record
 ) STRICT, WITHOUT ROWID;
 "
     };
@@ -93,19 +91,15 @@ impl Catalog {
         Ok((last > self.heeded).then_some(last))
     }
 
-    /// Remembers a snapshot's record before it is stored, by keys that could not open it: should it turn out to be there though
-    /// storage did not say so, it is known.
+    /// Remembers a record before it is stored: should it turn out to be there though storage did not say so, or should keys that
+    /// open none find it first, it is known.
     pub fn intend(
         &mut self,
         place: &RecordPlace,
         id: RecordId,
         payload: &Payload,
     ) -> Result<(), CatalogError> {
-        let Payload::Snapshot(snapshot) = payload else {
-            return Ok(());
-        };
-        let mut bytes = Vec::new();
-        snapshot.put(&mut bytes);
+        let bytes = payload.encode();
         Ok(self.database.write(|transaction| {
             transaction
                 .prepare_cached(
@@ -123,20 +117,17 @@ impl Catalog {
         sequence: u64,
         id: RecordId,
     ) -> Result<Option<Payload>, CatalogError> {
-        let found = self.database.read(|connection| {
+        Ok(self.database.read(|connection| {
             connection
                 .prepare_cached(
                     "SELECT payload FROM intended WHERE record_id = ?1 AND sequence = ?2",
                 )?
                 .query_row(params![id.as_bytes(), signed(sequence)?], |row| {
-                    let mut reader = Reader::new(row.get_ref(0)?.as_blob()?);
-                    Snapshot::read(&mut reader)
-                        .and_then(|snapshot| reader.finish("snapshot").map(|()| snapshot))
+                    Payload::decode(row.get_ref(0)?.as_blob()?)
                         .map_err(|source| bad_value(0, source))
                 })
                 .optional()
-        })?;
-        Ok(found.map(|snapshot| Payload::Snapshot(Box::new(snapshot))))
+        })?)
     }
 
     /// The places and names of the records that could not be opened.

@@ -19,7 +19,7 @@ impl Command {
             | Self::Forget(_)
             | Self::Undelete(_) => true,
             Self::Pin(command) => !matches!(command, PinCommand::Ls(_)),
-            Self::Scan(args) => args.verify || args.repair,
+            Self::Scan(args) => args.verify,
             Self::Key(command) => matches!(command, KeyCommand::Derive(_)),
             Self::Run(_)
             | Self::Daemon(_)

@@ -14,9 +14,10 @@ use crate::catalog::sync::SyncError;
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::host::Host;
 use crate::coordinator::{Coordinator, OpenError, Reading, stored_bundles};
-use crate::repository::catch_up::catch_up;
+use crate::repository::catch_up::{CatchUpError, catch_up};
 use crate::repository::packs::RepositoryPacks;
 use crate::repository::{Repository, RepositoryRequest, create_or_open, open};
+use crate::scan::ScanState;
 use crate::snapshot::chunks::{ChunkReader, ReadLimits};
 use crate::snapshot::place::ChunkLocator;
 use crate::storage::StorageClient;
@@ -213,8 +214,13 @@ impl Coordinator {
             self.note_foreign(&catalog, repository.id(), before).await?;
         }
         let index = repository.open_index(&self.state_dir)?;
+        let heeded = index.heeded().map_err(CatchUpError::from)?;
         let now = self.clock.now();
         let (index, problems) = catch_up(index, &catalog, &repository, &self.storage, now).await?;
+        if index.heeded().map_err(CatchUpError::from)? > heeded {
+            // It was emptied: its rows are counted anew, in which scans say what they have read.
+            ScanState::open(&self.state_dir.scan_file())?.forget_rows_from(repository.id(), 1)?;
+        }
         catalog.heed()?;
         for problem in problems {
             let error = OpenError::from(problem);

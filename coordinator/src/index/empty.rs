@@ -26,12 +26,14 @@ impl Index {
                 return Ok(false);
             }
             transaction.execute_batch(
-                "DELETE FROM chunks; DELETE FROM frames; DELETE FROM tables; DELETE FROM packs;",
+                "DELETE FROM chunks; DELETE FROM thinned_chunks; DELETE FROM frames; DELETE FROM tables;
+                 DELETE FROM packs;",
             )?;
             Ok(true)
         })?;
         if emptied {
             self.recent.get_mut().clear();
+            self.heeded = sequence;
         }
         Ok(emptied)
     }

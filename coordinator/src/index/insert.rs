@@ -51,7 +51,7 @@ impl Index {
 
     /// Notes that the log record at `sequence` is committed and its index object carries `packs`.
     pub fn mark_committed(&mut self, sequence: u64, packs: &[PackId]) -> Result<(), IndexError> {
-        let has_gap = self.has_gap;
+        let (has_gap, heeded) = (self.has_gap, self.heeded);
         self.database.write(|transaction| {
             let sequence = signed(sequence)?;
             let mut mark = transaction.prepare_cached(
@@ -61,7 +61,11 @@ impl Index {
                 mark.execute(params![sequence, pack.as_bytes()])?;
             }
             if !has_gap {
-                transaction.execute("UPDATE facts SET covered = max(covered, ?1)", [sequence])?;
+                // One that was emptied meanwhile lacks what the records before name.
+                transaction.execute(
+                    "UPDATE facts SET covered = max(covered, ?1) WHERE heeded = ?2",
+                    params![sequence, signed(heeded)?],
+                )?;
             }
             Ok(())
         })?;

@@ -46,6 +46,8 @@ pub struct Index {
     recent: RefCell<Recent>,
     /// Whether snapshots after [`Index::covered`] lack something, so that it stays where it is.
     has_gap: bool,
+    /// The record that it had been emptied for when this was opened.
+    heeded: u64,
 }
 
 /// A verified pack's facts.
@@ -98,10 +100,14 @@ impl Index {
                 expected: repository,
             });
         }
+        let heeded = database.read(|connection| {
+            connection.query_row("SELECT heeded FROM facts", [], |row| unsigned(row, 0))
+        })?;
         Ok(Self {
             database,
             recent: RefCell::default(),
             has_gap: false,
+            heeded,
         })
     }
 

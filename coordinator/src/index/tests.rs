@@ -569,14 +569,14 @@ fn what_some_destination_does_not_keep_is_read_and_not_built_upon() {
         .unwrap();
     assert_eq!(index.contains_many(&ids(&[9])).unwrap(), [false]);
     // Brought back, or given up.
-    index.follow_thinned(&HashSet::from([two])).unwrap();
+    index.follow_thinned(&HashSet::from([two]), true).unwrap();
     assert_eq!(
         index.contains_many(&ids(&[1, 9])).unwrap(),
         [true, true],
         "others are answered again"
     );
     index.give_up(two, NOW).unwrap();
-    index.follow_thinned(&HashSet::from([one])).unwrap();
+    index.follow_thinned(&HashSet::from([one]), true).unwrap();
     assert_eq!(
         index.contains_many(&all).unwrap(),
         [false, true, true, true]
@@ -624,7 +624,11 @@ fn frames_are_needed_where_their_chunks_are_found() {
 fn an_index_is_emptied_once_for_a_record_and_covers_nothing_until_it_is_taken_in_again() {
     let dir = TempDir::new().unwrap();
     let mut index = open(&file(&dir));
-    let beside = open(&file(&dir));
+    let mut beside = open(&file(&dir));
+    // First, so that its frame's row is used again.
+    index
+        .insert_thinned(&facts(3), &table(&[&[3]]), NOW)
+        .unwrap();
     index.insert_pack(&facts(1), &table(&[&[1]]), NOW).unwrap();
     index.mark_committed(4, &[facts(1).pack]).unwrap();
     index
@@ -643,4 +647,10 @@ fn an_index_is_emptied_once_for_a_record_and_covers_nothing_until_it_is_taken_in
     index.insert_pack(&facts(2), &table(&[&[2]]), NOW).unwrap();
     assert!(!index.empty(5).unwrap());
     assert_eq!(index.contains_many(&ids(&[1, 2])).unwrap(), [false, true]);
+    assert!(index.locate_many(&ids(&[3])).unwrap()[0].is_none());
+    // Whoever had it open before does not know what it lacks.
+    beside.mark_committed(6, &[]).unwrap();
+    assert_eq!(beside.covered().unwrap(), 0);
+    index.mark_committed(6, &[]).unwrap();
+    assert_eq!(index.covered().unwrap(), 6);
 }

@@ -198,7 +198,7 @@ impl ScanState {
     }
 
     /// Rows from this one on are used again: what is in them then was not read.
-    pub(super) fn forget_rows_from(
+    pub fn forget_rows_from(
         &mut self,
         repository: RepositoryId,
         row: i64,

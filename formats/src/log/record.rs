@@ -45,7 +45,8 @@ impl Payload {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// Its bytes as they are sealed, with their padding.
+    pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         match self {
             Self::Snapshot(snapshot) => {
@@ -72,7 +73,8 @@ impl Payload {
         out
     }
 
-    fn decode(plain: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads them.
+    pub fn decode(plain: &[u8]) -> Result<Self, DecodeError> {
         let mut outer = Reader::new(plain);
         let body = outer.prefixed("log payload", RECORD_BYTES_MAX)?;
         if outer.rest().iter().any(|byte| *byte != 0) {
