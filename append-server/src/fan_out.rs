@@ -236,7 +236,7 @@ impl FanOut {
             // After the required ones: what is queued can be read there.
             followers.take(key, source, is_awaited).await?;
             followers.wait_for(key, source, required, policy).await?;
-            self.check_followers(followers, key.repository).await?;
+            self.check_followers(followers, key).await?;
         }
         // Healing a destination that missed it is "created" too; all alike is "the same".
         let created = [decided, rest].contains(&Some(PutOutcome::Created));

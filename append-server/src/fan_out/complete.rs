@@ -11,7 +11,7 @@ use formats::ids::RepositoryId;
 use formats::object::{ObjectKind, ObjectName};
 use futures_util::future::join_all;
 
-use crate::destination::{Destination, ObjectKey};
+use crate::destination::{Destination, DestinationName, ObjectKey};
 use crate::fan_out::filling::every_object;
 use crate::fan_out::followers::Followers;
 use crate::fan_out::patience::patiently;
@@ -25,12 +25,12 @@ const COMPARED: [ObjectKind; 3] = [ObjectKind::Config, ObjectKind::Keys, ObjectK
 type Held<'a> = (&'a dyn Destination, BTreeSet<ObjectName>);
 
 /// How a repository was found alike on the destinations that count.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Compared {
     /// How many copies were asked for then: for more of them, followers count that did not.
     copies: usize,
-    /// Whether a follower that counts did not answer.
-    was_silent: bool,
+    /// Followers that count and did not answer.
+    silent: Vec<DestinationName>,
 }
 
 impl FanOut {
@@ -50,7 +50,7 @@ impl FanOut {
         followers
             .wait_until_filled(repository, self.policy.patience)
             .await?;
-        let compared = self.complete().get(&repository).copied();
+        let compared = self.complete().get(&repository).cloned();
         if compared.is_some_and(|compared| compared.copies >= asked.copies) {
             return Ok(());
         }
@@ -64,21 +64,31 @@ impl FanOut {
     pub(super) async fn check_followers(
         &self,
         followers: &Followers,
-        repository: RepositoryId,
+        key: &ObjectKey,
     ) -> Result<(), FanOutError> {
+        let repository = key.repository;
         let copies = self.asked(followers, repository)?.copies;
-        let compared = self.complete().get(&repository).copied();
-        let is_sure =
-            compared.is_some_and(|compared| !compared.was_silent && compared.copies >= copies);
-        if copies <= self.required.len() || is_sure {
+        if copies <= self.required.len() {
             return Ok(());
         }
+        let compared = self.complete().get(&repository).cloned();
+        if let Some(compared) = compared.filter(|compared| compared.copies >= copies) {
+            let mut took = false;
+            for name in &compared.silent {
+                took |= !followers.is_pending(name, key)?;
+            }
+            if !took {
+                return Ok(());
+            }
+        }
         self.complete().remove(&repository);
-        let compared = self.compare_patiently(followers, repository).await?;
-        let compared = Compared {
-            was_silent: false, // One that takes objects and does not list them in time is slow.
-            ..compared
-        };
+        let mut compared = self.compare_patiently(followers, repository).await?;
+        for name in std::mem::take(&mut compared.silent) {
+            // One that took this and does not list in time is slow; the others are looked at once they take something.
+            if followers.is_pending(&name, key)? {
+                compared.silent.push(name);
+            }
+        }
         self.complete().insert(repository, compared);
         Ok(())
     }
@@ -153,7 +163,7 @@ impl FanOut {
         };
         let mut compared = Compared {
             copies: asked.copies,
-            was_silent: false,
+            silent: Vec::new(),
         };
         if self.required.len() + counted.len() < 2 {
             return Ok((Vec::new(), compared));
@@ -162,17 +172,21 @@ impl FanOut {
             let names = names_on(destination.as_ref(), repository).await?;
             Ok::<Held<'_>, FanOutError>((destination.as_ref(), names))
         }));
-        let counted = join_all(counted.iter().map(|courier| async {
+        let answers = join_all(counted.iter().map(|courier| async {
             let destination = courier.destination.as_ref();
             let names = names_on(destination, repository);
             // Who does not answer now is waited for by the put, and not counted before it has what it lacks.
             let names = tokio::time::timeout(COMPARE_FOLLOWER_DEADLINE, names).await;
             Some((destination, names.ok()?.ok()?))
         }));
-        let (required, counted) = tokio::join!(required, counted);
+        let (required, answers) = tokio::join!(required, answers);
         let mut held = required.into_iter().collect::<Result<Vec<_>, _>>()?;
-        compared.was_silent = counted.iter().any(Option::is_none);
-        for (destination, mut names) in counted.into_iter().flatten() {
+        let silent = counted.iter().zip(&answers);
+        let silent = silent.filter(|(_, answer)| answer.is_none());
+        compared.silent = silent
+            .map(|(courier, _)| courier.destination.name().clone())
+            .collect();
+        for (destination, mut names) in answers.into_iter().flatten() {
             let pending = followers.every_pending(destination.name(), repository)?;
             names.extend(pending);
             held.push((destination, names));

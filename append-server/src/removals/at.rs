@@ -1,14 +1,15 @@
 //! Removals at one destination alone, of data packs that others keep. The same two steps and the same grace; and a copy goes only
-//! while every other destination that keeps the repository, and at which the pack is not condemned too, shows it whole as far as its
-//! size tells. So whatever a coordinator believes of its destinations, the last copy of what one of them keeps never goes by this.
+//! while every other destination that keeps the repository, and at which the pack is not condemned too, shows it with its size, and
+//! one of them gives the very bytes. So whatever a coordinator believes of its destinations, the last copy of what one of them keeps never goes by this.
 
 use formats::ids::RepositoryId;
 use formats::object::ObjectName;
 use formats::wire::upload::destinations::Placed;
 use formats::wire::upload::removals::RemovalReport;
+use futures_util::StreamExt as _;
 
 use crate::answer::chain;
-use crate::destination::{DestinationName, ObjectKey};
+use crate::destination::{ByteRange, Destination, DestinationError, DestinationName, ObjectKey};
 use crate::fan_out::{FanOut, FanOutError};
 use crate::grants::RemovalGrant;
 use crate::removals::ledger::Due;
@@ -108,7 +109,7 @@ impl Removals {
             let text = "it is not condemned there any more".to_owned();
             return Err(NotRemoved::Needed(text));
         }
-        let mut seen = 0;
+        let mut keepers = Vec::new();
         for other in fan_out.destinations() {
             let name = other.name();
             if thinned.contains(&name.to_string()) {
@@ -123,7 +124,7 @@ impl Removals {
                 name: due.name.clone(),
             };
             match other.head(key).await {
-                Ok(bytes) if bytes == due.bytes => seen += 1,
+                Ok(bytes) if bytes == due.bytes => keepers.push(other),
                 Ok(bytes) => {
                     let text = format!("{name} has {bytes} bytes of it");
                     return Err(NotRemoved::Needed(text));
@@ -139,14 +140,33 @@ impl Removals {
                 }
             }
         }
-        match seen {
-            0 => {
-                let text = "no other destination is to keep it".to_owned();
-                Err(NotRemoved::Needed(text))
-            }
-            _ => Ok(()),
+        if keepers.is_empty() {
+            let text = "no other destination is to keep it".to_owned();
+            return Err(NotRemoved::Needed(text));
         }
+        for keeper in keepers {
+            let name = due.name.clone();
+            match is_whole(keeper.as_ref(), ObjectKey { repository, name }).await {
+                Ok(true) => return Ok(()),
+                Err(error) if error.is_retryable() => return Err(NotRemoved::Destination(error)),
+                Ok(false) | Err(_) => {}
+            }
+        }
+        let text =
+            "no other destination has it as it was stored: `coordinator scan --full --repair`";
+        Err(NotRemoved::Needed(text.to_owned()))
     }
+}
+
+/// Whether a copy has the bytes that its name says.
+async fn is_whole(keeper: &dyn Destination, key: ObjectKey) -> Result<bool, DestinationError> {
+    let digest = key.name.digest();
+    let mut read = keeper.get_range(key, ByteRange::ALL).await?;
+    let mut hasher = blake3::Hasher::new();
+    while let Some(piece) = read.body.next().await {
+        hasher.update(&piece?);
+    }
+    Ok(digest.is_some_and(|digest| digest.as_bytes() == hasher.finalize().as_bytes()))
 }
 
 fn check_data_packs(packs: &[(ObjectName, u64)]) -> Result<(), RemovalError> {

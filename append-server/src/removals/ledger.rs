@@ -252,8 +252,13 @@ impl Ledger {
             }
             let mut delete = change
                 .prepare_cached("DELETE FROM condemned WHERE repository = ?1 AND name = ?2")?;
+            // As the log has it: what comes back comes back at every destination where it is not swept.
+            let mut thinned = change.prepare_cached(
+                "DELETE FROM thinned WHERE repository = ?1 AND name = ?2 AND swept = 0",
+            )?;
             for (name, _) in packs {
                 delete.execute(params![repository, name.to_string()])?;
+                thinned.execute(params![repository, name.to_string()])?;
             }
             Ok(None)
         })

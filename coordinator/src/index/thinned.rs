@@ -54,15 +54,22 @@ impl Index {
         })?)
     }
 
-    /// Puts exactly these packs apart: others that were are answered again.
-    pub fn follow_thinned(&mut self, thinned: &HashSet<PackId>) -> Result<(), IndexError> {
+    /// Puts these packs apart. Others that were are answered again only where the log brought some back: another process may
+    /// have followed more of the log meanwhile.
+    pub fn follow_thinned(
+        &mut self,
+        thinned: &HashSet<PackId>,
+        takes_back: bool,
+    ) -> Result<(), IndexError> {
         self.move_recent()?;
         self.database.write(|transaction| {
             let rows = transaction
                 .prepare_cached("SELECT id, pack_id FROM packs WHERE thinned = 1")?
                 .query_map([], |row| Ok((row.get(0)?, PackId(row.get(1)?))))?
                 .collect::<rusqlite::Result<Vec<(i64, PackId)>>>()?;
-            let back = rows.iter().filter(|(_, pack)| !thinned.contains(pack));
+            let back = rows
+                .iter()
+                .filter(|(_, pack)| takes_back && !thinned.contains(pack));
             for (row, _) in back {
                 take_back(transaction, *row)?;
             }
@@ -70,6 +77,20 @@ impl Index {
         })?;
         // What is back is as if it had been taken in last.
         self.move_recent()
+    }
+
+    /// The first of these packs whose chunks are answered.
+    pub fn first_answered(&self, packs: &[PackId]) -> Result<Option<PackId>, IndexError> {
+        Ok(self.database.read(|connection| {
+            let mut answered = connection
+                .prepare_cached("SELECT 1 FROM packs WHERE pack_id = ?1 AND thinned = 0")?;
+            for pack in packs {
+                if answered.exists([pack.as_bytes()])? {
+                    return Ok(Some(*pack));
+                }
+            }
+            Ok(None)
+        })?)
     }
 }
 

@@ -123,6 +123,9 @@ pub async fn catch_up<S: ObjectStore>(
     now: Timestamp,
 ) -> Result<(Index, Vec<CatchUpError>), CatchUpError> {
     let covered = index.covered()?;
+    // Before what is apart is read: a record that comes in between is followed by the next one who looks, not by this one.
+    let last = catalog.last_followed()?;
+    let is_spared = catalog.spared_after(covered)?;
     let apart = Apart::of(catalog)?;
     let condemned = &apart.condemned;
     // Before anything is taken in: of two places of a chunk the one that stays is to be found.
@@ -131,19 +134,17 @@ pub async fn catch_up<S: ObjectStore>(
         let packs: Vec<PackId> = condemned.keys().copied().collect();
         index.retire(&packs, newest)?;
     }
+    if is_spared || catalog.last_thinning()? > covered {
+        index.follow_thinned(&apart.thinned, is_spared)?;
+    }
     if !repository.keys.opens() {
         return Ok((without_opening(index, catalog)?, Vec::new()));
-    }
-    let is_spared = catalog.spared_after(covered)?;
-    if is_spared || catalog.last_thinning()? > covered {
-        index.follow_thinned(&apart.thinned)?;
     }
     let mut from = covered;
     if index.has_found_again()? || is_spared {
         from = 0;
     }
     let mut problems = Vec::new();
-    let last = catalog.last_followed()?;
     if last <= covered && from == covered {
         return Ok((index, problems));
     }

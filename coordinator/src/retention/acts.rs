@@ -31,7 +31,6 @@ use crate::repository::packs::pack_name;
 use crate::retention::holds::why_held;
 use crate::retention::lock::{RepositoryLock, RepositoryLockError};
 use crate::retention::mark::{MarkError, Marker};
-use crate::retention::thin::configured;
 use crate::storage::error::StorageError;
 
 /// Why an act was not done.
@@ -368,7 +367,8 @@ async fn spare_at(
     }
     let repository = opened.repository.id();
     for (name, packs) in &by_name {
-        if let Some(name) = configured(coordinator, name) {
+        // One that is not configured now, too: it may be again.
+        if let Ok(name) = name.parse::<DestinationName>() {
             let storage = &coordinator.storage;
             storage.spare_at(&name, repository, packs).await?;
         }

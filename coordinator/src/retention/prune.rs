@@ -195,7 +195,7 @@ async fn look(
         forgotten: &forgotten,
         plan: &plan,
     };
-    let thin = thinner.plan(places, options, report).await?;
+    let thin = thinner.plan(places, &mut thinned, options, report).await?;
     report.thinned(&thin, &thinned);
     Ok(Some(Found {
         verdicts: decided.verdicts,
@@ -388,7 +388,10 @@ async fn execute(
         snapshots: snapshots_left,
         ..Prune::default()
     };
-    condemn_all(coordinator, opened, (plan, live, orphans), facts, report).await?;
+    // What goes at one destination may be there a second time in a pack that no record names yet.
+    let thins = thin.iter().any(|plan| !plan.thinning.condemned.is_empty());
+    let all = (plan, live, orphans);
+    condemn_all(coordinator, opened, all, (facts, thins), report).await?;
     thin::condemn_at(coordinator, opened, thin).await?;
     sweep::tell_condemned(coordinator, opened, &listed.leftovers).await?;
     thin::tell_condemned_at(coordinator, opened, |row| {
@@ -447,10 +450,11 @@ async fn condemn_all(
     coordinator: &Coordinator,
     opened: &mut HostRepository,
     (mut plan, live, orphans): (Plan, LiveFrames, Vec<Orphan>),
-    facts: Prune,
+    (facts, thins): (Prune, bool),
     report: &mut PruneReport,
 ) -> Result<(), PruneError> {
-    if plan.dead.is_empty() && plan.repack.is_empty() && orphans.is_empty() {
+    let must_record = thins && !plan.again.is_empty();
+    if plan.dead.is_empty() && plan.repack.is_empty() && orphans.is_empty() && !must_record {
         return Ok(());
     }
     let act = fresh_act()?;
@@ -462,7 +466,8 @@ async fn condemn_all(
         act,
     };
     let mut written = write_anew(&writer, &mut plan, live, report).await?;
-    if plan.dead.is_empty() && written.sources.is_empty() && orphans.is_empty() {
+    let writes_none = written.sources.is_empty();
+    if plan.dead.is_empty() && writes_none && orphans.is_empty() && !must_record {
         return Ok(());
     }
     let (again, unrecorded_meta) = tables_again(opened, &plan).await?;

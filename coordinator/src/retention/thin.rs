@@ -80,6 +80,7 @@ impl Thinner<'_> {
     pub(super) async fn plan(
         &self,
         places: &[KeepingPlace],
+        thinned: &mut BTreeMap<DestinationName, AtDestination>,
         options: PruneOptions,
         report: &mut PruneReport,
     ) -> Result<Vec<ThinPlan>, PruneError> {
@@ -101,10 +102,16 @@ impl Thinner<'_> {
                     plans.push(plan);
                 }
                 Ok(None) => {}
-                Err(why) => report.notes.push(format!(
-                    "nothing is dropped at {}: what snapshots need there is not known: {why}",
-                    place.name
-                )),
+                Err(why) => {
+                    // What is condemned there may be what they need.
+                    if let Some(at) = thinned.get_mut(&place.name) {
+                        at.ripe.clear();
+                    }
+                    report.notes.push(format!(
+                        "nothing is dropped or removed at {} alone: what snapshots need there is not known: {why}",
+                        place.name
+                    ));
+                }
             }
         }
         Ok(plans)
@@ -138,10 +145,10 @@ impl Thinner<'_> {
         let (left, dropped): (Vec<_>, Vec<_>) = listed.partition(|row| {
             !gone.contains(&row.id) && !is_dropped_at(self.dropped, &row.id, &place.name)
         });
-        if dropped.is_empty() {
+        let thinned = self.opened.catalog.thinned_at(&place.name)?;
+        if dropped.is_empty() && thinned.is_empty() {
             return Ok(Ok(None)); // It keeps everything that there is.
         }
-        let thinned = self.opened.catalog.thinned_at(&place.name)?;
         let mut marker = Marker::new(self.reader, &self.opened.index).where_not(thinned.clone());
         for row in left.iter().rev() {
             if let Some(snapshot) = self.opened.catalog.snapshot(row.id)?
@@ -157,6 +164,9 @@ impl Thinner<'_> {
                 chunk.short(),
                 snapshot.short()
             )));
+        }
+        if dropped.is_empty() {
+            return Ok(Ok(None)); // What is condemned there is needed by nothing.
         }
         let mut thinning = Thinning {
             destination: place.name.to_string(),
@@ -342,6 +352,11 @@ pub(super) async fn sweep_at(
     let mut report = RemovalReport::default();
     for (name, at) in found {
         let packs: Vec<PackId> = at.ripe.iter().map(|row| row.pack).collect();
+        let asked = packs.clone();
+        let answered = opened.index.with(move |index| index.first_answered(&asked));
+        if let Some(pack) = answered.await? {
+            return Err(PruneError::StillAnswered { pack });
+        }
         let mut by_record: BTreeMap<u64, Vec<(ObjectName, u64)>> = BTreeMap::new();
         if !packs.is_empty() {
             let act = Act::SweepAt {

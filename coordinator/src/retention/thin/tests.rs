@@ -402,7 +402,7 @@ impl World {
         let packs = self.packs.clone();
         let following = self.index.with(move |index| {
             index.retire(&condemned, u64::MAX >> 2)?;
-            index.follow_thinned(&thinned)?;
+            index.follow_thinned(&thinned, true)?;
             take_in(index, packs.iter(), &condemned, &thinned)?;
             index.mark_committed(last, &[])
         });
