@@ -88,7 +88,15 @@ impl NewChunks {
                 }
                 (Some(bytes), true) if had_holes => explained += u64::from(bytes),
                 (None, true) => self.explains_nothing += self.explaining.remove(id),
-                (Some(_), true) | (None, false) => {}
+                // What of it is past the end.
+                (Some(bytes), true) => {
+                    let past = u32::try_from(at - end.min(at)).unwrap_or(bytes).min(bytes);
+                    if past > 0 {
+                        self.explaining.insert(*id, past);
+                        explained += u64::from(past);
+                    }
+                }
+                (None, false) => {}
             }
         }
         explained

@@ -224,7 +224,11 @@ fn changed(
         lasting.files.min(before),
         percent(now.new_bytes, growth.whole(lasting.bytes)),
     );
-    is_much(files, new).then_some(Sign::ChangedOfLasting {
+    // As for every sign: what was small says nothing. And what came lately is rewritten in use; what is encrypted does not compress.
+    let is_large = files >= limits.files && lasting.bytes >= limits.bytes.bytes();
+    let dense = percent(now.incompressible, now.new_bytes) >= limits.incompressible;
+    let is_sign = is_large && dense && is_much(files, new);
+    is_sign.then_some(Sign::ChangedOfLasting {
         changed,
         files,
         new,
@@ -249,7 +253,10 @@ fn new_data(now: &Figures, past: &[Figures], limits: &AnomalyLimits, passed: Pas
     }
     // However long it has been: more time makes more new data, and no denser data.
     let lasting = Lasting::of(now, past, counting, passed.accepted_runs);
-    let share = percent(new, growth.whole(lasting.bytes));
+    let share = match lasting.bytes >= limits.bytes.bytes() {
+        true => percent(new, growth.whole(lasting.bytes)),
+        false => share,
+    };
     let dense = percent(now.incompressible, now.new_bytes);
     let usually_dense = median(past, |run| percent(run.incompressible, run.new_bytes));
     if share >= NEW_FOR_COMPRESSION
