@@ -92,7 +92,7 @@ pub fn make(options: &SnapshotOptions) -> Result<(View, Volumes), SnapshotError>
         .map(|error| problem(b"", &chain(error)))
         .collect();
     // LVM's programs need what the work area hides, and the guard must not keep the namespace.
-    let volumes = take_all(options, &wanted, &mut problems)?;
+    let mut volumes = take_all(options, &wanted, &mut problems)?;
     enter_namespace()?;
     let mut tops = BTreeMap::new();
     for (number, taken) in volumes.taken.iter().enumerate() {
@@ -104,6 +104,9 @@ pub fn make(options: &SnapshotOptions) -> Result<(View, Volumes), SnapshotError>
         };
         tops.extend(top.map(|top| (taken.device.clone(), top)));
     }
+    // Nothing is read of one that was left out, and nothing fails for it.
+    let is_read = |taken: &Taken| tops.contains_key(&taken.device);
+    volumes.taken.retain(is_read);
     let sources = sources_of(options, &planned, &mut problems, |place| {
         let shown = tops.get(&place.device);
         let found = shown.map(|top| below(top, &place.root));
