@@ -89,6 +89,14 @@ fn a_lost_coordinator_has_its_holds_identities_and_configuration_back() -> Resul
     let config = dir.join("coordinator.toml");
     let holds = call(&world, &config, &["hold", "ls"])?.expect_code(exit::OK)?;
     ensure!(holds.stdout_text().contains(reason), "{holds:?}");
+    // What the recovery added ends by a glob, and what the law wants kept does not.
+    call(&world, &config, &["hold", "release", "*"])?.expect_code(exit::OK)?;
+    let left = call(&world, &config, &["hold", "ls", "--json"])?;
+    let left: Value = left.expect_code(exit::OK)?.json()?;
+    ensure!(
+        left.as_array().is_some_and(|holds| holds.len() == 1) && left[0]["reason"] == reason,
+        "{left}"
+    );
     // It goes on as it was: the recovered hosts file has the machine, and which one it is is known.
     call(&world, &config, &["lease", "take", "--all"])?.expect_code(exit::OK)?;
     call(&world, &config, &["run", OWN])?.expect_code(exit::OK)?;

@@ -139,6 +139,16 @@ async fn run(
         run,
         coordinator.clock.now(),
     )?;
+    // Hosts that are this machine share one copy of the state, which is read to the run's end.
+    let _state_copy = match host.local {
+        true => Some(HostLock::take(
+            coordinator.state_dir.root(),
+            "state-copy",
+            run,
+            coordinator.clock.now(),
+        )?),
+        false => None,
+    };
     // Held to the run's end: whatever it finds stored is not condemned before its snapshot is there.
     let locks = coordinator.state_dir.locks_dir();
     let repository = host.repository.to_string();

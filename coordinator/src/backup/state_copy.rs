@@ -56,6 +56,15 @@ pub enum StateCopyError {
         /// The copy's directory.
         path: PathBuf,
     },
+    /// No path of the host leads to it.
+    #[error(
+        "the copy of the coordinator's state in {} cannot be backed up: name the configuration by its absolute path (--config)",
+        path.display()
+    )]
+    NoSource {
+        /// The copy's directory.
+        path: PathBuf,
+    },
     /// The exclude rules.
     #[error(transparent)]
     ExcludeRules(#[from] PathRulesError),
@@ -70,12 +79,21 @@ pub async fn copy_state(config: &Config, host: &Host) -> Result<(), StateCopyErr
         return Ok(());
     }
     let state = StateDir::new(&config.state_dir);
-    refuse_excluded(host, &state.copy_dir())?;
+    let copy = state.copy_dir();
+    refuse_left_out(host, &std::path::absolute(&copy).unwrap_or(copy))?;
     let files = Files::of(config)?;
-    tokio::task::spawn_blocking(move || make(&state, &files)).await?
+    let copying = move || {
+        let made = make(&state, &files);
+        if made.is_err() {
+            // It may have filled the disk that the state is on; what went wrong first is what is told.
+            remove(&state.copy_dir().with_extension("new")).ok();
+        }
+        made
+    };
+    tokio::task::spawn_blocking(copying).await?
 }
 
-fn refuse_excluded(host: &Host, copy: &Path) -> Result<(), StateCopyError> {
+fn refuse_left_out(host: &Host, copy: &Path) -> Result<(), StateCopyError> {
     let file = copy.join(STATE_FILE);
     let file = file.as_os_str().as_encoded_bytes();
     let path = file.strip_prefix(b"/").unwrap_or(file);
@@ -84,7 +102,11 @@ fn refuse_excluded(host: &Host, copy: &Path) -> Result<(), StateCopyError> {
             rule: rule.as_str().to_owned(),
             path: copy.to_owned(),
         }),
-        _ => Ok(()),
+        PathVerdict::Included { .. } => Ok(()),
+        PathVerdict::Outside | PathVerdict::OnTheWay { .. } => {
+            let path = copy.to_owned();
+            Err(StateCopyError::NoSource { path })
+        }
     }
 }
 

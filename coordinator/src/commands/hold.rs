@@ -198,7 +198,11 @@ async fn end(
     };
     let are_several = is_pattern(&args.host);
     let coordinator = open_coordinator(config, None).await?;
-    let holds = coordinator.state.lock().await.holds(None)?;
+    let mut holds = coordinator.state.lock().await.holds(None)?;
+    if are_several {
+        // What the law wants kept is ended host by host.
+        holds.retain(|hold| hold.kind != HoldKind::Legal);
+    }
     let meant = match are_several {
         true => each_of(&holds, &tagged, args)?,
         false => vec![which(&holds, &args.host, args.number)?],

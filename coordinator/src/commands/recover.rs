@@ -392,16 +392,24 @@ fn write_state_before(before: &StateBefore, out: &mut dyn Write) -> io::Result<(
     let StateBefore {
         host, time, taken, ..
     } = before;
-    match &before.problem {
-        Some(problem) => writeln!(
+    if let Some(problem) = &before.problem {
+        return writeln!(
             out,
-            "\nNothing was taken over from the copy of the state in snapshot {host}:latest of {time}: {problem}"
-        ),
-        None => writeln!(
+            "\nNothing was taken over from the copy of the state in the snapshot of {host} of {time}: {problem}"
+        );
+    }
+    writeln!(
+        out,
+        "\nFrom the copy of the state in the snapshot of {host} of {time}: {} holds, {} identities of hosts, {} runs. \
+         coordinator.toml and the files of hosts, as they were, are in that snapshot, too",
+        taken.holds, taken.identities, taken.runs
+    )?;
+    match taken.holds {
+        0 => Ok(()),
+        _ => writeln!(
             out,
-            "\nFrom the copy of the state in snapshot {host}:latest of {time}: {} holds, {} identities of hosts, {} runs. \
-             coordinator.toml and the files of hosts, as they were, are in that snapshot, too",
-            taken.holds, taken.identities, taken.runs
+            "A host with holds of before has several now: `coordinator hold ls` shows them, and each is ended by its number. A glob \
+             ends no legal one."
         ),
     }
 }

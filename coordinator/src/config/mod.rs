@@ -141,6 +141,8 @@ impl Config {
         });
         let mut hosts = read_hosts(&file.hosts_file, known, &mut errors);
         let copy = StateDir::new(&file.state_dir).copy_dir();
+        // A source is absolute, however the configuration was named.
+        let copy = std::path::absolute(&copy).unwrap_or(copy);
         for host in hosts.values_mut().filter(|host| host.local) {
             // A directory whose name is no text was refused.
             host.paths.extend(copy.to_string_lossy().parse().ok());

@@ -169,7 +169,6 @@ pub(super) struct RawHosts {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSettings {
-    pub(super) local: Option<Spanned<bool>>,
     pub(super) address: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) identity_file: Option<Text>,
@@ -177,6 +176,7 @@ pub(super) struct RawSettings {
     pub(super) use_agent: Option<bool>,
     pub(super) host_key: Option<Spanned<Vec<Text>>>,
     pub(super) jump: Option<Spanned<RawJump>>,
+    pub(super) local: Option<Spanned<bool>>,
     pub(super) r#become: Option<Text>,
     pub(super) paths: Option<Spanned<Vec<Text>>>,
     pub(super) one_file_system: Option<bool>,

@@ -266,10 +266,14 @@ impl server::Handler for Connection {
 fn shell(line: &str) -> io::Result<Child> {
     let environment = ENVIRONMENT.iter();
     let environment = environment.filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home.filter(|home| home.is_dir());
+    let home = home.unwrap_or_else(|| PathBuf::from("/"));
     Command::new("sh")
         .args(["-c", line])
         .env_clear()
         .envs(environment)
+        .current_dir(home)
         // A key that interrupts this program on a terminal is not meant for what it backs up.
         .process_group(0)
         .stdin(Stdio::piped())

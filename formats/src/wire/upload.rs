@@ -30,7 +30,8 @@ pub const PATH_DESTINATIONS: &str = "/v1/destinations";
 
 /// Control socket, for prune: `POST /v1/removals/<repository>/condemn` and `…/spare` and `…/sweep` with an
 /// [`objects::ObjectPage`] of packs, `record=<sequence>&digest=<hexadecimal>` naming the log record that says so; the last
-/// answers a [`removals::RemovalReport`]. `PUT /v1/removals/<repository>/<object name>` stores a data pack of copied frames.
+/// answers a [`removals::RemovalReport`]. `GET /v1/removals/<repository>/room?bytes=<bytes>` says whether so much can be copied;
+/// `PUT /v1/removals/<repository>/<object name>` stores a data pack of copied frames.
 pub const PATH_REMOVALS: &str = "/v1/removals";
 
 /// An acknowledged object: durable on every required destination.

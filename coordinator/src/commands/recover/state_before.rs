@@ -1,6 +1,8 @@
 //! What a recovered coordinator takes over from the copy of its state that was backed up with the lost one's machine. A copy that
 //! is not there, or cannot be read, is told and holds nothing up.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -22,6 +24,8 @@ use crate::terminal::error_line;
 
 /// Where the copy is while it is read; goes with the staging directory.
 const COPY: &str = "state-before.db";
+/// So many snapshots are tried, the newest first.
+const COPIES_TRIED: usize = 20;
 
 /// What came of the copy; also part of what `recover --json` prints.
 #[derive(Debug, Serialize)]
@@ -40,6 +44,8 @@ pub(super) struct StateBefore {
 /// Why nothing was taken over.
 #[derive(Debug, thiserror::Error)]
 enum StateBeforeError {
+    #[error("it has no copy of the state")]
+    NoCopy,
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -56,42 +62,44 @@ enum StateBeforeError {
     State(#[from] DatabaseError),
 }
 
-/// Takes over what the newest copy has; nothing where no host of these is the coordinator's own machine.
+/// Takes over what the newest copy has that can be read; nothing where no host of these is the coordinator's own machine.
 pub(super) async fn take_over(coordinator: &Coordinator, hosts_toml: &str) -> Option<StateBefore> {
-    let mut newest: Option<(String, String, SnapshotRow)> = None;
+    let mut all: Vec<(String, String, SnapshotRow)> = Vec::new();
     for (host, repository) in local_hosts(coordinator, hosts_toml) {
         let Ok(Some(opened)) = coordinator.find_named(&repository).await else {
             continue; // What is wrong with it was told.
         };
         let rows = opened.catalog.snapshots(Some(&host)).unwrap_or_default();
-        let last = rows.into_iter().next_back();
-        let Some(row) = last else { continue };
-        let is_newer = newest
-            .as_ref()
-            .is_none_or(|(_, _, known)| known.committed < row.committed);
-        if is_newer {
-            newest = Some((host, repository, row));
-        }
+        let rows = rows.into_iter();
+        all.extend(rows.map(|row| (host.clone(), repository.clone(), row)));
     }
-    let (host, repository, row) = newest?;
-    let time = utc(row.committed);
+    all.sort_by_key(|(_, _, row)| Reverse(row.committed));
     let path = coordinator.state_dir.root().join(COPY);
-    let taken = from_snapshot(coordinator, &repository, &row, &path).await;
-    let removed = remove(&path);
-    Some(StateBefore {
-        host,
-        time,
-        taken: *taken.as_ref().ok().unwrap_or(&TakenOver::default()),
-        problem: match (taken, removed) {
-            (Err(error), _) => Some(error_line(&error)),
-            (Ok(_), Err(error)) => Some(error_line(&error)),
-            (Ok(_), Ok(())) => None,
-        },
-    })
+    let mut newest = None;
+    for (host, repository, row) in all.into_iter().take(COPIES_TRIED) {
+        let taken = from_snapshot(coordinator, &repository, &row, &path).await;
+        let removed = remove(&path);
+        let is_taken = taken.is_ok();
+        let found = StateBefore {
+            host,
+            time: utc(row.committed),
+            taken: *taken.as_ref().ok().unwrap_or(&TakenOver::default()),
+            problem: match (taken, removed) {
+                (Err(error), _) => Some(error_line(&error)),
+                (Ok(_), Err(error)) => Some(error_line(&error)),
+                (Ok(_), Ok(())) => None,
+            },
+        };
+        if is_taken {
+            return Some(found);
+        }
+        newest.get_or_insert(found);
+    }
+    newest
 }
 
 /// The hosts that are the coordinator's own machine, and their repositories.
-fn local_hosts(coordinator: &Coordinator, hosts_toml: &str) -> Vec<(String, String)> {
+fn local_hosts(coordinator: &Coordinator, hosts_toml: &str) -> BTreeSet<(String, String)> {
     let configured = coordinator.config.hosts.values().filter(|host| host.local);
     let configured = configured.map(|host| (host.name.to_string(), host.repository.to_string()));
     let document = hosts_toml.parse::<DocumentMut>().unwrap_or_default();
@@ -112,10 +120,10 @@ async fn from_snapshot(
 ) -> Result<TakenOver, StateBeforeError> {
     let opened = coordinator.open_named(repository).await?;
     let Some(snapshot) = opened.catalog.snapshot(row.id)? else {
-        return Ok(TakenOver::default());
+        return Err(StateBeforeError::NoCopy);
     };
     let Some(source) = snapshot.sources.iter().find(|path| is_state_copy(path)) else {
-        return Ok(TakenOver::default());
+        return Err(StateBeforeError::NoCopy);
     };
     let chunks = coordinator.chunk_reader(&opened)?;
     let listing = Listing::open(chunks, &snapshot.page_index).await?;
