@@ -110,6 +110,9 @@ mod tests {
             .collect();
         assert_eq!(reasons, ["was rebuilt", "a trial"]);
         assert_eq!(state.host_identity("web1").unwrap(), Some(machine));
-        assert!(state.take_over(&dir.path().join("new.db")).is_err());
+        let other = dir.path().join("other");
+        std::fs::write(&other, "no database, whatever it is called").unwrap();
+        assert!(state.take_over(&other).is_err());
+        assert_eq!(state.holds(Some("web1")).unwrap().len(), 2);
     }
 }
