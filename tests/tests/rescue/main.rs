@@ -566,7 +566,8 @@ fn what_prune_removed_is_not_taken_for_lost_while_the_log_is_whole() -> Result<(
     }
     let gone = world.source().join("directory-07/gone");
     let linked = world.source().join("directory-07/linked-to-gone");
-    fs::write(&gone, incompressible(3, 5 << 20))?;
+    // Large enough that some frames have nothing else in them, however it is cut and whatever is read beside it.
+    fs::write(&gone, incompressible(3, 24 << 20))?;
     fs::hard_link(&gone, &linked)?;
     world.run()?;
     fs::remove_file(&gone)?;
