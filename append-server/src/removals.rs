@@ -31,7 +31,7 @@ use crate::destination::{ByteRange, Destination, DestinationError, DestinationNa
 use crate::fan_out::{FanOut, FanOutError};
 use crate::grants::{MaintenanceGrant, RemovalGrant};
 use crate::limits::{REMOVAL_FAILURES_MAX, REMOVAL_RETRY_SECS, REMOVALS_AT_ONCE, REMOVALS_DUE_MAX};
-use crate::removals::ledger::{Due, Ledger};
+use crate::removals::ledger::{Condemned, Due, Ledger};
 
 pub use ledger::LedgerError;
 
@@ -216,13 +216,7 @@ impl Removals {
                 let noted = self.ledger.condemned(repository, name)?;
                 let noted =
                     noted.ok_or_else(|| RemovalError::NotCondemned { name: name.clone() })?;
-                if noted.age_secs.saturating_add(self.policy.grace.as_secs()) > age {
-                    report.too_young += 1;
-                    continue;
-                }
-                let spent = self.ledger.spent(age)?;
-                if !noted.swept && spent.saturating_add(noted.bytes) > self.policy.daily_bytes_max {
-                    report.over_limit += 1;
+                if !self.may_be_swept(&noted, age, &mut report)? {
                     continue;
                 }
                 let places: Vec<(DestinationName, u64)> = places
@@ -242,6 +236,25 @@ impl Removals {
             .await?;
         report.waiting = self.waiting(repository)?;
         Ok(report)
+    }
+
+    /// Whether the grace of what is condemned is over, and the day's bytes allow it; counts what does not go yet.
+    fn may_be_swept(
+        &self,
+        noted: &Condemned,
+        age: u64,
+        report: &mut RemovalReport,
+    ) -> Result<bool, LedgerError> {
+        if noted.age_secs.saturating_add(self.policy.grace.as_secs()) > age {
+            report.too_young += 1;
+            return Ok(false);
+        }
+        let spent = self.ledger.spent(age)?;
+        if !noted.swept && spent.saturating_add(noted.bytes) > self.policy.daily_bytes_max {
+            report.over_limit += 1;
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     async fn remove_due(

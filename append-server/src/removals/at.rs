@@ -67,13 +67,7 @@ impl Removals {
         for (name, _) in packs.iter().filter(|_| rule.allow_delete) {
             let noted = self.ledger.condemned_at(destination, repository, name)?;
             let noted = noted.ok_or_else(|| RemovalError::NotCondemned { name: name.clone() })?;
-            if noted.age_secs.saturating_add(self.policy.grace.as_secs()) > age {
-                report.too_young += 1;
-                continue;
-            }
-            let spent = self.ledger.spent(age)?;
-            if !noted.swept && spent.saturating_add(noted.bytes) > self.policy.daily_bytes_max {
-                report.over_limit += 1;
+            if !self.may_be_swept(&noted, age, &mut report)? {
                 continue;
             }
             let name = name.clone();
