@@ -77,6 +77,28 @@ impl Plan {
     }
 }
 
+/// Shows every pack of the index, in the order of its rows, with what of each is needed. Gives that back.
+pub(super) async fn each_pack(
+    index: &SharedIndex,
+    mut live: LiveFrames,
+    mut look: impl FnMut(PackFrames),
+) -> Result<LiveFrames, PruneError> {
+    let mut after = 0;
+    loop {
+        let asked = index.with(move |index| {
+            let page = index.pack_frames(&live, after, PACKS_AT_ONCE)?;
+            Ok((page, live))
+        });
+        let (page, back) = asked.await?;
+        live = back;
+        let Some(last) = page.last() else {
+            return Ok(live);
+        };
+        after = last.row;
+        page.into_iter().for_each(&mut look);
+    }
+}
+
 /// Looks at every pack of the index.
 pub(super) async fn plan(
     index: &SharedIndex,
@@ -89,43 +111,33 @@ pub(super) async fn plan(
     let mut meta = Vec::new();
     let mut stays: HashSet<PackId> = HashSet::new();
     let mut left = settings.repack_max.bytes();
-    let (mut after, mut live) = (0, live);
-    loop {
-        let asked = index.with(move |index| {
-            let page = index.pack_frames(&live, after, PACKS_AT_ONCE)?;
-            Ok((page, live))
-        });
-        let (page, back) = asked.await?;
-        live = back;
-        let Some(last) = page.last() else { break };
-        after = last.row;
-        for pack in page {
-            if is_young(&pack, settings, now) {
-                plan.young += 1;
-                plan.keep(&pack);
-                stays.insert(pack.facts.pack);
-            } else if pack.facts.purpose == Purpose::Meta {
-                meta.push(pack);
-            } else if pack.live_bytes == 0 && !plan.is_full() {
-                plan.dead.push(pack);
-            } else if pack.live_bytes > 0
-                // Written anew it would go everywhere again.
-                && !pack.thinned
-                && is_mostly_dead(pack.live_bytes, &pack, settings)
-                && pack.live_bytes <= left
-                && !plan.is_full()
-            {
-                left -= pack.live_bytes;
-                plan.repack.push(pack);
-            } else {
-                plan.keep(&pack);
-                stays.insert(pack.facts.pack);
-                if pack.live_bytes > 0 {
-                    plan.needed.insert(pack.facts.pack);
-                }
+    let looked = each_pack(index, live, |pack| {
+        if is_young(&pack, settings, now) {
+            plan.young += 1;
+            plan.keep(&pack);
+            stays.insert(pack.facts.pack);
+        } else if pack.facts.purpose == Purpose::Meta {
+            meta.push(pack);
+        } else if pack.live_bytes == 0 && !plan.is_full() {
+            plan.dead.push(pack);
+        } else if pack.live_bytes > 0
+            // Written anew it would go everywhere again.
+            && !pack.thinned
+            && is_mostly_dead(pack.live_bytes, &pack, settings)
+            && pack.live_bytes <= left
+            && !plan.is_full()
+        {
+            left -= pack.live_bytes;
+            plan.repack.push(pack);
+        } else {
+            plan.keep(&pack);
+            stays.insert(pack.facts.pack);
+            if pack.live_bytes > 0 {
+                plan.needed.insert(pack.facts.pack);
             }
         }
-    }
+    });
+    let live = looked.await?;
     for pack in meta {
         plan_meta(&mut plan, index, reader, pack, &stays, settings, &mut left).await?;
     }

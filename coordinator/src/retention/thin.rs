@@ -22,7 +22,7 @@ use crate::coordinator::{Coordinator, HostRepository};
 use crate::index::LiveFrames;
 use crate::retention::acts::fresh_act;
 use crate::retention::brakes::shrunk;
-use crate::retention::condemn::Plan;
+use crate::retention::condemn::{Plan, each_pack};
 use crate::retention::error::PruneError;
 use crate::retention::kept_at::{KeepingPlace, Verdict};
 use crate::retention::mark::Marker;
@@ -32,9 +32,6 @@ use crate::retention::sweep::{add, ripe_of};
 use crate::snapshot::chunks::ChunkReader;
 use crate::storage::removals::RecordProof;
 use crate::terminal::error_line;
-
-/// Packs that are looked at at a time.
-const PACKS_AT_ONCE: usize = 256;
 
 /// The destinations that a host is kept at, and what counts there.
 pub fn places_of(config: &Config, host: &Host, dropped: &Dropped) -> Vec<KeepingPlace> {
@@ -194,37 +191,26 @@ pub(super) async fn choose(
     thinning: &mut Thinning,
 ) -> Result<(), PruneError> {
     let most = usize::try_from(ACT_PACKS_MAX).unwrap_or(usize::MAX);
-    let (mut after, mut live) = (0, live);
-    loop {
-        let asked = index.with(move |index| {
-            let page = index.pack_frames(&live, after, PACKS_AT_ONCE)?;
-            Ok((page, live))
-        });
-        let (page, back) = asked.await?;
-        live = back;
-        let Some(last) = page.last() else { break };
-        after = last.row;
-        for found in page {
-            let pack = found.facts.pack;
-            if found.facts.purpose == Purpose::Meta || thinned.contains(&pack) {
-                continue;
-            }
-            // What nothing needs anywhere goes everywhere, now or later.
-            if found.live_bytes == 0 && !plan.needed.contains(&pack) {
-                continue;
-            }
-            if found.live_bytes > 0 || !found.in_record || thinning.condemned.len() == most {
-                thinning.packs += 1;
-                thinning.bytes += found.facts.bytes;
-                continue;
-            }
-            thinning.condemned.push(ThinnedPack {
-                pack,
-                bytes: found.facts.bytes,
-            });
+    let looked = each_pack(index, live, |found| {
+        let pack = found.facts.pack;
+        if found.facts.purpose == Purpose::Meta || thinned.contains(&pack) {
+            return;
         }
-    }
-    Ok(())
+        // What nothing needs anywhere goes everywhere, now or later.
+        if found.live_bytes == 0 && !plan.needed.contains(&pack) {
+            return;
+        }
+        if found.live_bytes > 0 || !found.in_record || thinning.condemned.len() == most {
+            thinning.packs += 1;
+            thinning.bytes += found.facts.bytes;
+            return;
+        }
+        thinning.condemned.push(ThinnedPack {
+            pack,
+            bytes: found.facts.bytes,
+        });
+    });
+    looked.await.map(drop)
 }
 
 /// Whether far less would be left at a destination than the last time.
