@@ -69,12 +69,7 @@ impl Coordinator {
         };
         let repository = create_or_open(&request, &self.storage, &mut state).await?;
         drop(state);
-        let mut opened = self.caught_up_to_write(repository).await?;
-        self.check_copies(&opened.repository, &opened.catalog)
-            .await?;
-        self.hold_lease(&opened.repository, &mut opened.catalog)
-            .await?;
-        Ok(opened)
+        self.ready_to_write(repository).await
     }
 
     /// A repository that was written to before, to be written to again: its log must be whole, everywhere that counts.
@@ -84,6 +79,10 @@ impl Coordinator {
         let repository = repository.ok_or_else(|| OpenError::NoRepository {
             host: name.to_owned(),
         })?;
+        self.ready_to_write(repository).await
+    }
+
+    async fn ready_to_write(&self, repository: Repository) -> Result<HostRepository, OpenError> {
         let mut opened = self.caught_up_to_write(repository).await?;
         self.check_copies(&opened.repository, &opened.catalog)
             .await?;

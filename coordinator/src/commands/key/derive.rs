@@ -77,12 +77,7 @@ pub async fn derive_command(
             (sealed, None)
         }
         None => {
-            let admin = own.with_file_name("admin.bundle");
-            let admin = unlock_master(args, &coordinator, &admin)?;
-            let master = admin.master().map_err(KeyCommandError::from)?;
-            let key_file = args.out.clone();
-            let key_file = key_file.unwrap_or_else(|| bundle.with_extension("key"));
-            let sealed = make_keys(&args.user, master, Role::Read, &bundle, &key_file)?;
+            let (sealed, key_file) = derive_keys(args, &coordinator, &own, Role::Read, &bundle)?;
             // They read everything from now on, whatever becomes of the rest.
             tell(&coordinator, args, known.len() as u64);
             (sealed, Some(key_file))
@@ -189,8 +184,24 @@ async fn one_bundle(
     Ok(one)
 }
 
+/// Makes a user's keys of the master key, which the admin's bundle beside the coordinator's own or the kit has: the sealed ones, and
+/// where the file is that unlocks them.
+pub(super) fn derive_keys(
+    args: &DeriveArgs,
+    coordinator: &Coordinator,
+    own: &Path,
+    role: Role,
+    bundle: &Path,
+) -> Result<(Vec<u8>, PathBuf), KeyCommandError> {
+    let admin = unlock_master(args, coordinator, &own.with_file_name("admin.bundle"))?;
+    let key_file = args.out.clone();
+    let key_file = key_file.unwrap_or_else(|| bundle.with_extension("key"));
+    let sealed = make_keys(&args.user, admin.master()?, role, bundle, &key_file)?;
+    Ok((sealed, key_file))
+}
+
 /// Keys with the master key, which must be the one that the coordinator's own keys come from.
-pub(super) fn unlock_master(
+fn unlock_master(
     args: &DeriveArgs,
     coordinator: &Coordinator,
     bundle: &Path,
@@ -210,7 +221,7 @@ pub(super) fn unlock_master(
 }
 
 /// The key file first: a bundle that is there says that its key was given out.
-pub(super) fn make_keys(
+fn make_keys(
     user: &UserName,
     master: &MasterKey,
     role: Role,

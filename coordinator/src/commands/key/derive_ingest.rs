@@ -10,9 +10,7 @@ use formats::keys::bundle::Role;
 
 use crate::cli::keys::DeriveArgs;
 use crate::commands::key::KeyCommandError;
-use crate::commands::key::derive::{
-    DeriveReport, established, make_keys, read_users, tell, unlock_master,
-};
+use crate::commands::key::derive::{DeriveReport, derive_keys, established, read_users, tell};
 use crate::commands::on_storage::CommandError;
 use crate::config::host::Host;
 use crate::coordinator::Coordinator;
@@ -36,11 +34,7 @@ pub(super) async fn derive_ingest(
     let key_file = match is_there {
         true => None,
         false => {
-            let admin = unlock_master(args, &coordinator, &own.with_file_name("admin.bundle"))?;
-            let master = admin.master().map_err(KeyCommandError::from)?;
-            let key_file = args.out.clone();
-            let key_file = key_file.unwrap_or_else(|| bundle.with_extension("key"));
-            make_keys(&args.user, master, Role::Write, &bundle, &key_file)?;
+            let (_, key_file) = derive_keys(args, &coordinator, own, Role::Write, &bundle)?;
             tell(&coordinator, args, names.len() as u64);
             Some(key_file)
         }

@@ -80,15 +80,15 @@ pub(super) async fn take_over(coordinator: &Coordinator, hosts_toml: &str) -> Op
         let taken = from_snapshot(coordinator, &repository, &row, &path).await;
         let removed = remove(&path);
         let is_taken = taken.is_ok();
+        let (taken, problem) = match taken {
+            Ok(taken) => (taken, removed.err().map(|error| error_line(&error))),
+            Err(error) => (TakenOver::default(), Some(error_line(&error))),
+        };
         let found = StateBefore {
             host,
             time: utc(row.committed),
-            taken: *taken.as_ref().ok().unwrap_or(&TakenOver::default()),
-            problem: match (taken, removed) {
-                (Err(error), _) => Some(error_line(&error)),
-                (Ok(_), Err(error)) => Some(error_line(&error)),
-                (Ok(_), Ok(())) => None,
-            },
+            taken,
+            problem,
         };
         if is_taken {
             return Some(found);
