@@ -101,36 +101,14 @@ fn digest(of: &impl Hash) -> u64 {
 mod tests {
     use formats::ids::ChunkId;
     use formats::listing::content::{Content, Extent};
-    use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp, Xattr};
+    use formats::listing::entry::{Entry, EntryKind, Xattr};
 
     use super::Before;
     use crate::backup::changes::ChangeKind;
+    use crate::backup::sample_entry;
 
     fn file() -> Entry {
-        let time = Timestamp {
-            seconds: 1_790_000_000,
-            nanoseconds: 0,
-        };
-        Entry {
-            name: b"x".to_vec(),
-            stat: Stat {
-                kind: EntryKind::File,
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                size: 10,
-                mtime: time,
-                ctime: time,
-                inode: 1,
-                links: 1,
-                device: (0, 0),
-            },
-            flags: EntryFlags::default(),
-            xattrs: Vec::new(),
-            link_target: Vec::new(),
-            hard_link_to: None,
-            content: Content::Extents(vec![Extent::Hole { bytes: 10 }]),
-        }
+        sample_entry::file("x", vec![Extent::Hole { bytes: 10 }])
     }
 
     fn with(change: impl FnOnce(&mut Entry)) -> Entry {

@@ -193,41 +193,18 @@ mod tests {
     use formats::ids::ChunkId;
     use formats::limits::CHUNK_BYTES_MAX;
     use formats::listing::content::{Content, ContentPage, Extent};
-    use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
+    use formats::listing::entry::{Entry, EntryFlags, EntryKind};
 
     use super::{Comparison, content_bytes, data_bytes, ending_of};
     use crate::backup::before::Before;
     use crate::backup::changes::ChangeKind;
-
-    fn stat(inode: u64, size: u64) -> Stat {
-        let time = Timestamp {
-            seconds: 1_790_000_000,
-            nanoseconds: 0,
-        };
-        Stat {
-            kind: EntryKind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            size,
-            mtime: time,
-            ctime: time,
-            inode,
-            links: 1,
-            device: (0, 0),
-        }
-    }
+    use crate::backup::sample_entry::file;
 
     fn entry(name: &str, inode: u64, size: u64) -> Entry {
-        Entry {
-            name: name.as_bytes().to_vec(),
-            stat: stat(inode, size),
-            flags: EntryFlags::default(),
-            xattrs: Vec::new(),
-            link_target: Vec::new(),
-            hard_link_to: None,
-            content: Content::Extents(vec![chunk(u32::try_from(size).unwrap_or(u32::MAX))]),
-        }
+        let bytes = u32::try_from(size).unwrap_or(u32::MAX);
+        let mut entry = file(name, vec![chunk(bytes)]);
+        (entry.stat.inode, entry.stat.size) = (inode, size);
+        entry
     }
 
     fn chunk(bytes: u32) -> Extent {

@@ -38,3 +38,6 @@ pub mod verifier;
 pub mod error;
 pub mod progress;
 pub mod report;
+
+#[cfg(test)]
+mod sample_entry;

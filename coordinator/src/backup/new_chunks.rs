@@ -150,11 +150,11 @@ mod tests {
     use std::collections::HashSet;
 
     use formats::ids::{ChunkId, PackId};
-    use formats::listing::content::{Content, Extent};
-    use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp};
+    use formats::listing::content::Extent;
 
     use super::{BroughtEarlier, EXPLAINING_MAX, NewChunks};
     use crate::backup::before::Before;
+    use crate::backup::sample_entry::file;
 
     fn chunks(numbers: &[u8]) -> Vec<Extent> {
         let chunk = |number: &u8| Extent::Chunk {
@@ -166,30 +166,7 @@ mod tests {
 
     /// What the parent has: a file with this content.
     fn was(extents: Vec<Extent>) -> Option<Before> {
-        let time = Timestamp {
-            seconds: 0,
-            nanoseconds: 0,
-        };
-        let entry = Entry {
-            name: b"x".to_vec(),
-            stat: Stat {
-                kind: EntryKind::File,
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                size: extents.iter().map(Extent::bytes).sum(),
-                mtime: time,
-                ctime: time,
-                inode: 1,
-                links: 1,
-                device: (0, 0),
-            },
-            flags: EntryFlags::default(),
-            xattrs: Vec::new(),
-            link_target: Vec::new(),
-            hard_link_to: None,
-            content: Content::Extents(extents),
-        };
+        let entry = file("x", extents);
         Some(Before::of(&entry, false))
     }
 

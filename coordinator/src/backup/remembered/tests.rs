@@ -4,41 +4,24 @@
 use formats::ids::ChunkId;
 use formats::keys::secret::IdKey;
 use formats::listing::content::{Content, Extent};
-use formats::listing::entry::{Entry, EntryFlags, EntryKind, Stat, Timestamp as EntryTime};
+use formats::listing::entry::{Entry, EntryFlags, EntryKind};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{KEPT_DAYS, Memory, Remembered};
+use crate::backup::sample_entry;
 
 const HOST: &str = "web1";
 
 fn file(name: &str, size: u64) -> Entry {
-    let time = EntryTime {
-        seconds: 1_790_000_000,
-        nanoseconds: 7,
+    let chunk = Extent::Chunk {
+        id: ChunkId([3; 32]),
+        bytes: u32::try_from(size).unwrap(),
     };
-    Entry {
-        name: name.as_bytes().to_vec(),
-        stat: Stat {
-            kind: EntryKind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            size,
-            mtime: time,
-            ctime: time,
-            inode: 1,
-            links: 1,
-            device: (0, 0),
-        },
-        flags: EntryFlags::default(),
-        xattrs: Vec::new(),
-        link_target: Vec::new(),
-        hard_link_to: None,
-        content: Content::Extents(vec![Extent::Chunk {
-            id: ChunkId([3; 32]),
-            bytes: u32::try_from(size).unwrap(),
-        }]),
-    }
+    let mut entry = sample_entry::file(name, vec![chunk]);
+    // Times are remembered to the nanosecond.
+    entry.stat.mtime.nanoseconds = 7;
+    entry.stat.ctime.nanoseconds = 7;
+    entry
 }
 
 struct Place {
