@@ -16,6 +16,7 @@ pub mod escape;
 pub mod fault_proxy;
 pub mod faulty_machine;
 pub mod held_command;
+pub mod history;
 pub mod host_network;
 pub mod hostile_agent;
 pub mod hostile_sshd;

@@ -1,7 +1,7 @@
 //! Destinations that keep different snapshots: what one drops goes there alone, everything that is kept at one restores from it
 //! alone, and nothing that is not kept somewhere is called damage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
-use tests::compare::expect_equal;
 use tests::coordinator_process::Finished;
-use tests::corpus::bytes::incompressible;
+use tests::history::{History, write};
 use tests::places::{add_to_config, files_below, repository_in};
 use tests::shapes::exit;
-use tests::world::{HOST, World, WorldOptions, below, copy_tree};
+use tests::world::{HOST, World, WorldOptions};
 
 /// Longer than the grace of these tests.
 const PAST_GRACE: Duration = Duration::from_millis(2_200);
@@ -78,82 +77,37 @@ fn world(grace: &str) -> Result<(World, PathBuf)> {
     Ok((world, far))
 }
 
-fn write(world: &World, name: &str, seed: u64, bytes: u64) -> Result<()> {
-    let bytes = usize::try_from(bytes)?;
-    Ok(fs::write(
-        world.source().join(name),
-        incompressible(seed, bytes),
-    )?)
-}
-
-/// Sources as they were at each snapshot, by its id.
-#[derive(Debug, Default)]
-struct History {
-    was: BTreeMap<String, PathBuf>,
-    restores: u32,
-}
-
-impl History {
-    /// Backs up, and remembers what was there; says how much was new.
-    fn run(&mut self, world: &World) -> Result<u64> {
-        let report = world.run()?;
-        let id = report.snapshot.context("a snapshot")?.id;
-        let copy = world.directory().join(format!("was-{}", self.was.len()));
-        copy_tree(&world.source(), &copy)?;
-        self.was.insert(id, copy);
-        Ok(report.new_bytes)
-    }
-
-    /// Five snapshots: a file that stays, one that is another in each, and one that only the first has.
-    fn five(world: &World) -> Result<Self> {
-        let mut history = Self::default();
-        write(world, "stays", 1, 3 * MIB)?;
-        write(world, "first", 2, 5 * MIB)?;
-        for number in 0..5 {
-            write(world, "changes", 10 + number, 2 * MIB)?;
-            history.run(world)?;
-            if number == 0 {
-                fs::remove_file(world.source().join("first"))?;
+/// What is listed restores from each destination that keeps it, and alone; others say so. The newest are kept at `local`.
+fn expect(history: &mut History, world: &World, listed: usize, at_local: usize) -> Result<()> {
+    let snapshots = world.snapshots()?;
+    ensure!(snapshots.len() == listed, "{snapshots:?}");
+    for (number, snapshot) in snapshots.iter().enumerate() {
+        let is_at_local = number + at_local >= listed;
+        for from in [None, Some("far"), Some("local")] {
+            let out = world.output(&history.fresh_output());
+            let text = out.display().to_string();
+            let mut arguments = vec!["restore", HOST, &snapshot.id, "--to", &text];
+            arguments.extend(from.iter().flat_map(|name| ["--destination", name]));
+            let finished = world.coordinator(&arguments)?;
+            if from == Some("local") && !is_at_local {
+                let told = finished.expect_code(exit::NOT_FOUND)?;
+                told.expect_stderr(&["is not kept at local"])?;
+                continue;
             }
+            finished.expect_code(exit::OK)?;
+            history.expect(world, &snapshot.id, &out)?;
         }
-        Ok(history)
+        let shown: Shown = world
+            .coordinator(&["show", HOST, &snapshot.id, "--json"])?
+            .expect_code(exit::OK)?
+            .json()?;
+        ensure!(shown.dropped_at.is_empty() == is_at_local, "{shown:?}");
     }
-
-    /// What is listed restores from each destination that keeps it, and alone; others say so. The newest are kept at `local`.
-    fn expect(&mut self, world: &World, listed: usize, at_local: usize) -> Result<()> {
-        let snapshots = world.snapshots()?;
-        ensure!(snapshots.len() == listed, "{snapshots:?}");
-        for (number, snapshot) in snapshots.iter().enumerate() {
-            let is_at_local = number + at_local >= listed;
-            for from in [None, Some("far"), Some("local")] {
-                self.restores += 1;
-                let out = world.output(&format!("check-{}", self.restores));
-                let text = out.display().to_string();
-                let mut arguments = vec!["restore", HOST, &snapshot.id, "--to", &text];
-                arguments.extend(from.iter().flat_map(|name| ["--destination", name]));
-                let finished = world.coordinator(&arguments)?;
-                if from == Some("local") && !is_at_local {
-                    let told = finished.expect_code(exit::NOT_FOUND)?;
-                    told.expect_stderr(&["is not kept at local"])?;
-                    continue;
-                }
-                finished.expect_code(exit::OK)?;
-                let was = self.was.get(&snapshot.id);
-                let was = was.context("a snapshot of this test")?;
-                expect_equal(was, &below(&out, &world.source()))?;
-            }
-            let shown: Shown = world
-                .coordinator(&["show", HOST, &snapshot.id, "--json"])?
-                .expect_code(exit::OK)?
-                .json()?;
-            ensure!(shown.dropped_at.is_empty() == is_at_local, "{shown:?}");
-        }
-        world.verify()?;
-        world
-            .coordinator(&["scan", "--full", "--verify"])?
-            .expect_code(exit::OK)?;
-        Ok(())
-    }
+    world.verify()?;
+    world
+        .coordinator(&["scan", "--full", "--verify"])?
+        .expect_code(exit::OK)?;
+    Ok(())
 }
 
 fn pruned(world: &World) -> Result<PruneReport> {
@@ -201,7 +155,7 @@ fn each_destination_keeps_what_its_rules_say_and_restores_it_alone() -> Result<(
         "{first:?}"
     );
     ensure!(data_bytes(&near)? >= 18 * MIB, "nothing is removed yet");
-    history.expect(&world, 4, 1)?;
+    expect(&mut history, &world, 4, 1)?;
 
     std::thread::sleep(PAST_GRACE);
     let second = pruned(&world)?;
@@ -212,7 +166,7 @@ fn each_destination_keeps_what_its_rules_say_and_restores_it_alone() -> Result<(
     // What stays and the last `changes`; and at the other what four snapshots need.
     ensure!(data_bytes(&near)? < 6 * MIB, "{}", data_bytes(&near)?);
     ensure!((11 * MIB..13 * MIB).contains(&data_bytes(&far)?));
-    history.expect(&world, 4, 1)?;
+    expect(&mut history, &world, 4, 1)?;
     let packs = data_packs(&near)?;
     for command in [
         &["destination", "sync", "local"][..],
@@ -226,12 +180,12 @@ fn each_destination_keeps_what_its_rules_say_and_restores_it_alone() -> Result<(
     }
 
     // Content that only dropped snapshots have is stored anew, for every destination.
-    write(&world, "again", 12, 2 * MIB)?;
-    ensure!(history.run(&world)? >= 2 * MIB);
-    history.expect(&world, 5, 2)?;
+    write(&world, "again", 12, 2 << 20)?;
+    ensure!(history.run(&world)?.new_bytes >= 2 * MIB);
+    expect(&mut history, &world, 5, 2)?;
     world.forget_caches()?;
-    history.expect(&world, 5, 2)?;
-    ensure!(history.run(&world)? == 0, "everything is known");
+    expect(&mut history, &world, 5, 2)?;
+    ensure!(history.run(&world)?.new_bytes == 0, "everything is known");
 
     // A coordinator that has one destination alone.
     recovered_from_local(&world, &history)
@@ -286,8 +240,7 @@ fn recovered_from_local(world: &World, history: &History) -> Result<()> {
             continue;
         }
         restored.expect_code(exit::OK)?;
-        let was = history.was.get(&snapshot.id).context("a snapshot")?;
-        expect_equal(was, &below(&out, &world.source()))?;
+        history.expect(world, &snapshot.id, &out)?;
     }
     with(&["verify", HOST])?.expect_code(exit::OK)?;
     with(&["scan", "--full", "--verify"])?.expect_code(exit::OK)?;
@@ -326,7 +279,7 @@ fn nothing_goes_at_one_destination_that_another_is_to_keep_and_does_not_have() -
     world
         .coordinator(&["scan", "--repair"])?
         .expect_code(exit::WARNINGS)?;
-    history.expect(&world, 4, 1)
+    expect(&mut history, &world, 4, 1)
 }
 
 #[test]
@@ -334,13 +287,16 @@ fn what_was_dropped_at_one_destination_comes_back_within_the_grace() -> Result<(
     let (world, _far) = world("7d")?;
     let mut history = History::five(&world)?;
     pruned(&world)?;
-    history.expect(&world, 4, 1)?;
+    expect(&mut history, &world, 4, 1)?;
     world
         .coordinator(&["undelete", HOST])?
         .expect_code(exit::OK)?;
-    history.expect(&world, 5, 5)?;
+    expect(&mut history, &world, 5, 5)?;
     world.forget_caches()?;
-    history.expect(&world, 5, 5)?;
-    ensure!(history.run(&world)? == 0, "everything is built upon again");
+    expect(&mut history, &world, 5, 5)?;
+    ensure!(
+        history.run(&world)?.new_bytes == 0,
+        "everything is built upon again"
+    );
     Ok(())
 }

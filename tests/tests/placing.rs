@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -306,22 +306,29 @@ fn a_prune_removes_where_a_host_was_kept_before_and_misses_nothing_there() -> Re
     expect_other_restores(&world, "pruned")
 }
 
-#[test]
-fn a_server_of_its_own_is_told_and_keeps_it() -> Result<()> {
+/// An append-server of its own, with these settings and a second destination, which is a directory.
+fn world_with_server_and_disk(settings: &str) -> Result<(World, PathBuf)> {
     let mut world = World::with(WorldOptions {
         separate_append_server: true,
         ..WorldOptions::default()
     })?;
     fs::write(world.source().join("one"), incompressible(39, 1 << 20))?;
     let disk = world.directory().join("disk");
-    add_to_config(&world, &disk_table(&disk))?;
+    let table = disk_table(&disk);
+    add_to_config(&world, &table)?;
     world
         .coordinator(&["destination", "create", "disk"])?
         .expect_code(exit::OK)?;
     let server = world.directory().join("append-server.toml");
     let text = fs::read_to_string(&server)?;
-    fs::write(&server, format!("{text}\n{}", disk_table(&disk)))?;
+    fs::write(&server, format!("{settings}\n{text}\n{table}"))?;
     world.start_append_server()?;
+    Ok((world, disk))
+}
+
+#[test]
+fn a_server_of_its_own_is_told_and_keeps_it() -> Result<()> {
+    let (mut world, disk) = world_with_server_and_disk("")?;
     write_hosts(&world, "destinations = []")?;
     run_other(&world)?;
     world.start_append_server()?;
@@ -437,21 +444,7 @@ async fn a_host_that_must_be_everywhere_waits_for_each_place_and_others_do_not()
 
 #[test]
 fn a_server_of_its_own_waits_for_every_place_too() -> Result<()> {
-    let mut world = World::with(WorldOptions {
-        separate_append_server: true,
-        ..WorldOptions::default()
-    })?;
-    fs::write(world.source().join("one"), incompressible(43, 1 << 20))?;
-    let disk = world.directory().join("disk");
-    add_to_config(&world, &disk_table(&disk))?;
-    world
-        .coordinator(&["destination", "create", "disk"])?
-        .expect_code(exit::OK)?;
-    let server = world.directory().join("append-server.toml");
-    let text = fs::read_to_string(&server)?;
-    let table = disk_table(&disk);
-    fs::write(&server, format!("patience_secs = 5\n{text}\n{table}"))?;
-    world.start_append_server()?;
+    let (mut world, disk) = world_with_server_and_disk("patience_secs = 5")?;
     write_hosts(&world, "commit = 2")?;
     run_other(&world)?;
     let here = files_below(&world.repository())?.len();

@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 use serde::Deserialize;
 use tests::compare::expect_equal;
 use tests::corpus::bytes::incompressible;
+use tests::history::{History, write};
 use tests::places::{
     add_to_config, files_below, make_bucket, repository_in, s3_table, sftp_server, sftp_table,
 };
@@ -76,60 +77,14 @@ fn pruned(world: &World) -> Result<PruneReport> {
     Ok(report)
 }
 
-/// Sources as they were at each snapshot, by its id.
-#[derive(Debug, Default)]
-struct History {
-    kept: BTreeMap<String, PathBuf>,
-    restores: u32,
-}
-
-impl History {
-    /// Backs up, and remembers what was there.
-    fn run(&mut self, world: &World) -> Result<String> {
-        let report = world.run()?;
-        let id = report.snapshot.context("a snapshot")?.id;
-        let copy = world.directory().join(format!("was-{}", self.kept.len()));
-        copy_tree(&world.source(), &copy)?;
-        self.kept.insert(id.clone(), copy);
-        Ok(id)
+/// Every snapshot that is listed restores to what it was.
+fn expect_all(history: &mut History, world: &World) -> Result<usize> {
+    let listed = world.snapshots()?;
+    for snapshot in &listed {
+        let out = world.restore(&snapshot.id, &history.fresh_output())?;
+        history.expect(world, &snapshot.id, &out)?;
     }
-
-    /// Every snapshot that is listed restores to what it was.
-    fn expect_all(&mut self, world: &World) -> Result<usize> {
-        let listed = world.snapshots()?;
-        for snapshot in &listed {
-            self.restores += 1;
-            let out = world.restore(&snapshot.id, &format!("check-{}", self.restores))?;
-            let was = self
-                .kept
-                .get(&snapshot.id)
-                .context("a snapshot of this test")?;
-            expect_equal(was, &below(&out, &world.source()))?;
-        }
-        Ok(listed.len())
-    }
-}
-
-fn write(world: &World, name: &str, seed: u64, bytes: usize) -> Result<()> {
-    Ok(fs::write(
-        world.source().join(name),
-        incompressible(seed, bytes),
-    )?)
-}
-
-/// Five snapshots: a file that stays, one that is another in each, and one that only the first has.
-fn five(world: &World) -> Result<History> {
-    let mut history = History::default();
-    write(world, "stays", 1, 3 << 20)?;
-    write(world, "first", 2, 5 << 20)?;
-    for number in 0..5 {
-        write(world, "changes", 10 + number, 2 << 20)?;
-        history.run(world)?;
-        if number == 0 {
-            fs::remove_file(world.source().join("first"))?;
-        }
-    }
-    Ok(history)
+    Ok(listed.len())
 }
 
 fn packs_of(repository: &Path) -> Result<usize> {
@@ -140,13 +95,13 @@ fn packs_of(repository: &Path) -> Result<usize> {
 #[test]
 fn what_is_forgotten_goes_and_what_is_kept_restores() -> Result<()> {
     let world = world_with("{ last = 2 }", 1)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     let before = packs_of(&world.repository())?;
 
     let shown = prune(&world, exit::OK, &["-n"])?;
     ensure!(!shown.executed && shown.forgotten == 3, "{shown:?}");
     ensure!(shown.dead.packs + shown.repacked.packs > 0, "{shown:?}");
-    ensure!(history.expect_all(&world)? == 5, "nothing was done");
+    ensure!(expect_all(&mut history, &world)? == 5, "nothing was done");
 
     let first = pruned(&world)?;
     ensure!(
@@ -164,7 +119,7 @@ fn what_is_forgotten_goes_and_what_is_kept_restores() -> Result<()> {
         packs_of(&world.repository())? >= before,
         "nothing is removed yet"
     );
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     world.verify()?;
 
     std::thread::sleep(PAST_GRACE);
@@ -174,7 +129,7 @@ fn what_is_forgotten_goes_and_what_is_kept_restores() -> Result<()> {
         "{second:?}"
     );
     ensure!(packs_of(&world.repository())? < before);
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     world.verify()?;
     world
         .coordinator(&["scan", "--full", "--verify"])?
@@ -182,7 +137,7 @@ fn what_is_forgotten_goes_and_what_is_kept_restores() -> Result<()> {
 
     // A coordinator that knows nothing but the log knows the same.
     world.forget_caches()?;
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     world.verify()?;
     world
         .coordinator(&["scan", "--full"])?
@@ -202,18 +157,21 @@ fn what_is_forgotten_goes_and_what_is_kept_restores() -> Result<()> {
 fn undelete_brings_everything_back_until_it_is_removed() -> Result<()> {
     let world = world_with("{ last = 1 }", 1)?;
     world.replace_config_line("grace = ", "grace = \"7d\"")?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     pruned(&world)?;
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     let back: Vec<String> = world
         .coordinator(&["undelete", HOST, "--json"])?
         .expect_code(exit::OK)?
         .json()?;
     ensure!(back.len() == 4, "{back:?}");
-    ensure!(history.expect_all(&world)? == 5);
+    ensure!(expect_all(&mut history, &world)? == 5);
     world.verify()?;
     world.forget_caches()?;
-    ensure!(history.expect_all(&world)? == 5, "the log says so too");
+    ensure!(
+        expect_all(&mut history, &world)? == 5,
+        "the log says so too"
+    );
 
     // Once it is removed it is gone, and that is said.
     world.replace_config_line("grace = ", "grace = \"1s\"")?;
@@ -223,7 +181,7 @@ fn undelete_brings_everything_back_until_it_is_removed() -> Result<()> {
     world
         .coordinator(&["undelete", HOST])?
         .expect_code(exit::NOT_FOUND)?;
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     Ok(())
 }
 
@@ -231,26 +189,26 @@ fn undelete_brings_everything_back_until_it_is_removed() -> Result<()> {
 #[test]
 fn a_run_builds_upon_nothing_that_is_condemned() -> Result<()> {
     let world = world_with("{ last = 1 }", 1)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     pruned(&world)?;
     // The content that only the forgotten first snapshot had.
     write(&world, "first", 2, 5 << 20)?;
     history.run(&world)?;
     std::thread::sleep(PAST_GRACE);
     ensure!(pruned(&world)?.removed.packs > 0);
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     world.verify()?;
     std::thread::sleep(PAST_GRACE);
     pruned(&world)?;
     world.forget_caches()?;
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     Ok(())
 }
 
 #[test]
 fn a_prune_waits_for_nobody_and_nobody_is_pruned_under_his_feet() -> Result<()> {
     let world = world_with("{ last = 1 }", 1)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     let lock = world
         .coordinator_dir()
         .join(format!("state/locks/{HOST}.use"));
@@ -278,13 +236,10 @@ fn a_prune_waits_for_nobody_and_nobody_is_pruned_under_his_feet() -> Result<()> 
         .expect_code(exit::OK)?
         .json()?;
     ensure!(pruned_beside > 0);
-    let id = report.snapshot.context("a snapshot")?.id;
-    let copy = world.directory().join("was-large");
-    copy_tree(&world.source(), &copy)?;
-    history.kept.insert(id, copy);
+    history.remember(&world, &report)?;
     std::thread::sleep(PAST_GRACE);
     pruned(&world)?;
-    history.expect_all(&world)?;
+    expect_all(&mut history, &world)?;
     world.verify()?;
     Ok(())
 }
@@ -293,7 +248,7 @@ fn a_prune_waits_for_nobody_and_nobody_is_pruned_under_his_feet() -> Result<()> 
 #[test]
 fn a_prune_that_is_killed_is_gone_on_with() -> Result<()> {
     let world = world_with("{ last = 2 }", 1)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     for round in 0..10u64 {
         write(&world, "changes", 100 + round, 2 << 20)?;
         history.run(&world)?;
@@ -301,20 +256,20 @@ fn a_prune_that_is_killed_is_gone_on_with() -> Result<()> {
         std::thread::sleep(Duration::from_millis(60 + 45 * round));
         killed.kill()?;
         if round % 3 == 2 {
-            history.expect_all(&world)?;
+            expect_all(&mut history, &world)?;
         }
     }
     std::thread::sleep(PAST_GRACE);
     pruned(&world)?;
     std::thread::sleep(PAST_GRACE);
     pruned(&world)?;
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     world.verify()?;
     world
         .coordinator(&["scan", "--full", "--verify"])?
         .expect_code(exit::OK)?;
     world.forget_caches()?;
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     Ok(())
 }
 
@@ -365,7 +320,7 @@ fn a_prune_that_is_not_sure_refuses_and_says_why() -> Result<()> {
 #[test]
 fn pinned_snapshots_stay_and_single_ones_can_be_forgotten() -> Result<()> {
     let world = world_with("{ last = 1 }", 1)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     let oldest = world.snapshots()?.first().context("a snapshot")?.id.clone();
     world
         .coordinator(&["pin", "add", HOST, &oldest, "--reason", "audit"])?
@@ -379,7 +334,7 @@ fn pinned_snapshots_stay_and_single_ones_can_be_forgotten() -> Result<()> {
     pruned(&world)?;
     std::thread::sleep(PAST_GRACE);
     pruned(&world)?;
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     let pins = world.coordinator(&["pin", "ls"])?.expect_code(exit::OK)?;
     ensure!(pins.stdout_text().contains("audit"));
     world
@@ -388,18 +343,18 @@ fn pinned_snapshots_stay_and_single_ones_can_be_forgotten() -> Result<()> {
     world
         .coordinator(&["forget", HOST, &oldest])?
         .expect_code(exit::OK)?;
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     world
         .coordinator(&["undelete", HOST, &oldest])?
         .expect_code(exit::OK)?;
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     Ok(())
 }
 
 #[test]
 fn packs_that_nobody_knows_go_after_the_grace() -> Result<()> {
     let world = world_with("{ last = 2 }", 1)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     let junk = incompressible(99, 70_000);
     let id = blake3::hash(&junk).to_hex().to_string();
     let folder = repository_in(&world.repository())?
@@ -415,7 +370,7 @@ fn packs_that_nobody_knows_go_after_the_grace() -> Result<()> {
         pruned(&world)?;
     }
     ensure!(!orphan.exists());
-    ensure!(history.expect_all(&world)? == 2);
+    ensure!(expect_all(&mut history, &world)? == 2);
     Ok(())
 }
 
@@ -445,7 +400,7 @@ async fn every_destination_is_pruned_but_where_a_lock_or_a_rule_forbids_it() -> 
         .coordinator(&["destination", "create", "kept"])?
         .expect_code(exit::OK)?;
 
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     let before = packs_of(&kept)?;
     ensure!(before == packs_of(&nas)? && before == packs_of(&world.repository())?);
     pruned(&world)?;
@@ -467,7 +422,7 @@ async fn every_destination_is_pruned_but_where_a_lock_or_a_rule_forbids_it() -> 
         .keys()
         .filter(|name| name.contains("/packs/") || name.contains("/meta/"));
     ensure!(packs.count() == packs_of(&nas)?);
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     for destination in ["nas", "s3", "kept", "local"] {
         let out = world
             .output(&format!("from-{destination}"))
@@ -510,7 +465,7 @@ async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()>
         s3_table(&server.endpoint(), true)
     );
     add_to_config(&world, &table)?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     pruned(&world)?;
     std::thread::sleep(PAST_GRACE);
     for _ in 0..2 {
@@ -524,7 +479,7 @@ async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()>
         let problem = locked.problem.as_deref().unwrap_or_default();
         ensure!(problem.contains("is locked until"), "{report:?}");
     }
-    ensure!(history.expect_all(&world)? == 1);
+    ensure!(expect_all(&mut history, &world)? == 1);
     world.coordinator(&["scan"])?.expect_code(exit::OK)?;
     Ok(())
 }
@@ -533,7 +488,7 @@ async fn what_is_locked_is_kept_without_an_error_and_tried_again() -> Result<()>
 #[test]
 fn m80_a_policy_that_is_empty_or_not_understood_keeps_all_and_refuses_to_prune() -> Result<()> {
     let world = World::new()?;
-    let mut history = five(&world)?;
+    let mut history = History::five(&world)?;
     let good = fs::read_to_string(world.coordinator_dir().join("hosts.toml"))?;
     let before = packs_of(&world.repository())?;
     for keep in ["{}", "{ last = 0 }", "{ daily = 0, yearly = 0 }"] {
@@ -578,7 +533,7 @@ fn m80_a_policy_that_is_empty_or_not_understood_keeps_all_and_refuses_to_prune()
         }
     }
     world.write_hosts(&good)?;
-    ensure!(history.expect_all(&world)? == 5 && packs_of(&world.repository())? == before);
+    ensure!(expect_all(&mut history, &world)? == 5 && packs_of(&world.repository())? == before);
     Ok(())
 }
 

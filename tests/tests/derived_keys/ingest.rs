@@ -19,7 +19,7 @@ use tests::places::{files_below, repository_in};
 use tests::shapes::{RunReport, SnapshotLine, exit};
 use tests::world::{HOST, World, below, copy_tree};
 
-use super::{DeriveReport, coordinator, world_with_admin, write_private};
+use super::{DeriveReport, coordinator, recover_with_kit, world_with_admin, write_private};
 
 /// After this time what was written is no longer taken for what may still change.
 const SETTLING: Duration = Duration::from_millis(3_200);
@@ -246,22 +246,8 @@ fn expect_no_key_that_opens(world: &World) -> Result<()> {
 
 /// A second coordinator from the kit alone; its configuration.
 fn recovered(ingest: &Ingest) -> Result<PathBuf> {
-    let dir = ingest.world.directory().join("recovered");
     let kit = ingest.offline.join("recovery-kit.txt");
-    let url = format!("file://{}", ingest.world.repository().display());
-    let arguments = [
-        "recover".as_ref(),
-        "--dir".as_ref(),
-        dir.as_os_str(),
-        "--kit".as_ref(),
-        kit.as_os_str(),
-        "--destination".as_ref(),
-        url.as_ref(),
-    ];
-    ingest
-        .world
-        .coordinator_raw(&arguments)?
-        .expect_code(exit::OK)?;
+    let (_, dir) = recover_with_kit(&ingest.world, &kit)?;
     Ok(dir.join("coordinator.toml"))
 }
 

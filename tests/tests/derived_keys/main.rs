@@ -403,12 +403,8 @@ fn root_makes_no_keys_that_the_coordinators_own_user_could_not_read() -> Result<
     Ok(())
 }
 
-#[test]
-fn a_recovered_coordinator_has_the_users_of_before_and_derives_with_the_kit() -> Result<()> {
-    let (world, password) = world_with_admin()?;
-    back_up(&world, 1)?;
-    let key = derive_to_file(&world, &password)?;
-    let kit = world.coordinator_dir().join("recovery-kit.txt");
+/// A second coordinator from a kit alone: what was said, and where it is.
+fn recover_with_kit(world: &World, kit: &Path) -> Result<(Finished, PathBuf)> {
     let dir = world.directory().join("recovered");
     let url = format!("file://{}", world.repository().display());
     let recover: [&OsStr; 7] = [
@@ -421,6 +417,16 @@ fn a_recovered_coordinator_has_the_users_of_before_and_derives_with_the_kit() ->
         url.as_ref(),
     ];
     let shown = world.coordinator_raw(&recover)?.expect_code(exit::OK)?;
+    Ok((shown, dir))
+}
+
+#[test]
+fn a_recovered_coordinator_has_the_users_of_before_and_derives_with_the_kit() -> Result<()> {
+    let (world, password) = world_with_admin()?;
+    back_up(&world, 1)?;
+    let key = derive_to_file(&world, &password)?;
+    let kit = world.coordinator_dir().join("recovery-kit.txt");
+    let (shown, dir) = recover_with_kit(&world, &kit)?;
     ensure!(
         shown
             .stdout_text()
