@@ -3,6 +3,9 @@
 
 pub mod run;
 
+pub mod begin;
+pub mod prepared;
+
 pub mod dead_runs;
 pub mod hooks;
 pub mod limited_carrying;

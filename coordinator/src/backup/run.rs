@@ -4,58 +4,41 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use formats::ids::{RecordId, RunId};
+use formats::ids::RunId;
 use formats::keys::secret::{RunToken, random};
 use formats::limits::GIB;
-use formats::log::snapshot::Snapshot;
-use formats::seal::run_header::{Purpose, RunContext, RunHeader, RunKeys};
 use formats::wire::control::FromCoordinator;
-use formats::wire::start::{AgentLimits, Rules, Start, Transport};
+use formats::wire::start::Transport;
 use formats::wire::upload::OpenRun;
 use jiff::Timestamp;
 use tracing::{Instrument as _, Span};
 
-use crate::backup::carrier::Carrier;
+use crate::backup::begin::begin_conversation;
 use crate::backup::commit::{CommitFacts, CommitTo, Committed, commit};
 use crate::backup::control::Outgoing;
-use crate::backup::conversation::{Conversation, State, converse};
+use crate::backup::conversation::converse;
 use crate::backup::dead_runs::note_dead_of;
 use crate::backup::error::RunError;
 use crate::backup::guard::{Guard, cut_at};
 use crate::backup::hooks::Hooks;
-use crate::backup::listing_writer::ListingWriter;
 use crate::backup::login::reach;
-use crate::backup::meta_writer::MetaWriter;
-use crate::backup::new_chunks::NewChunks;
-use crate::backup::newly_excluded::NewlyExcluded;
-use crate::backup::parent::{Parent, ReadFor, tell_damaged};
+use crate::backup::prepared::{Prepared, orders, prepare, run_headers, sources};
 use crate::backup::progress::{Progress, Step};
-use crate::backup::remembered::{Memory, Remembered};
 use crate::backup::report::{CommittedRun, RunReport, Warning};
-use crate::backup::reuse::{Lists, Reuse};
 use crate::backup::session::{self, Session};
-use crate::backup::sources::Sources;
 use crate::backup::state_copy::copy_state;
 use crate::backup::stored::stored_bytes;
-use crate::backup::streams::Streams;
-use crate::backup::verifier::{Verifier, VerifierKeys};
-use crate::catalog::SnapshotRow;
 use crate::catalog::state::Outcome as HistoryOutcome;
 use crate::catalog::state::results::RunResult;
-use crate::clock::{from_nanos, to_nanos};
+use crate::clock::from_nanos;
 use crate::config::host::Host;
 use crate::config::show::standalone_toml;
-use crate::coordinator::{Coordinator, HostRepository};
+use crate::coordinator::Coordinator;
 use crate::events::Event;
 use crate::events::what::What;
 use crate::lock::HostLock;
 use crate::retention::lock::RepositoryLock;
-use crate::safety::coverage::Coverage;
-use crate::safety::kept::KeptPaths;
-use crate::safety::path_rules::PathRules;
 use crate::safety::quota::Scope;
-use crate::snapshot::chunk_error::FailureClass;
-use crate::snapshot::listing::Listing;
 use crate::storage::StorageError;
 
 /// New bytes of a run without a limit of its own.
@@ -367,46 +350,6 @@ fn transport_name(session: &Session) -> &'static str {
     }
 }
 
-/// What a run knows before it connects.
-struct Prepared {
-    run: RunId,
-    started_nanos: i64,
-    opened: HostRepository,
-    parent: Option<(RecordId, Snapshot)>,
-    /// Whether some destination does not keep the parent, so that not all of its chunks may be built upon.
-    parent_is_dropped: bool,
-}
-
-/// Opens the host's repository (the first run makes it), which catches up with its log.
-async fn prepare(coordinator: &Coordinator, host: &Host, run: RunId) -> Result<Prepared, RunError> {
-    let started_nanos = to_nanos(coordinator.clock.now());
-    if !coordinator.keyring.role().opens() && !host.safety.keep_deleted.is_empty() {
-        let user = coordinator.keyring.user().clone();
-        return Err(RunError::KeepsDeleted { user });
-    }
-    let opened = coordinator.create_or_open(host).await?;
-    let rows = opened.catalog.snapshots(Some(&host.name.to_string()))?;
-    let dropped = opened.catalog.dropped()?;
-    let is_dropped = |row: &SnapshotRow| dropped.contains_key(&row.id);
-    // What every destination keeps is all at every destination.
-    let kept = rows.iter().rfind(|row| !is_dropped(row)).or(rows.last());
-    let parent_is_dropped = kept.is_some_and(is_dropped);
-    let parent = match kept {
-        Some(row) => opened
-            .catalog
-            .snapshot(row.id)?
-            .map(|snapshot| (row.id, snapshot)),
-        None => None,
-    };
-    Ok(Prepared {
-        run,
-        started_nanos,
-        opened,
-        parent,
-        parent_is_dropped,
-    })
-}
-
 /// The part of a run in which the agent runs: orders, conversation, commit.
 async fn back_up(
     coordinator: &Coordinator,
@@ -541,280 +484,4 @@ fn with_stderr(error: RunError, session: &Session) -> RunError {
         },
         other => other,
     }
-}
-
-/// The run headers of the agent's packs and of the coordinator's own.
-struct RunHeaders {
-    data: (RunHeader, RunKeys),
-    meta: (RunHeader, RunKeys),
-}
-
-fn run_headers(prepared: &Prepared) -> Result<RunHeaders, RunError> {
-    let repository = &prepared.opened.repository;
-    let header = |purpose| {
-        let context = RunContext {
-            repository: repository.id(),
-            epoch: repository.config.epoch,
-            run: prepared.run,
-            purpose,
-        };
-        RunHeader::create(context, &repository.config.public)
-    };
-    Ok(RunHeaders {
-        data: header(Purpose::Data)?,
-        meta: header(Purpose::Meta)?,
-    })
-}
-
-/// The configured paths as the listing has them: without the slash in front, sorted, each once.
-fn sources(host: &Host) -> Vec<Vec<u8>> {
-    let mut sources: Vec<Vec<u8>> = host
-        .paths
-        .iter()
-        .map(|path| {
-            let bytes = path.as_bytes();
-            let from = bytes.iter().take_while(|byte| **byte == b'/').count();
-            let to = bytes.iter().rev().take_while(|byte| **byte == b'/').count();
-            bytes
-                .get(from..bytes.len().saturating_sub(to).max(from))
-                .unwrap_or_default()
-                .to_vec()
-        })
-        .collect();
-    sources.sort();
-    sources.dedup();
-    sources
-}
-
-fn orders(
-    host: &Host,
-    prepared: &Prepared,
-    headers: &RunHeaders,
-    token: RunToken,
-    session: &Session,
-    sources: &[Vec<u8>],
-) -> Result<Start, RunError> {
-    let (header, keys) = &headers.data;
-    let repository = &prepared.opened.repository;
-    Ok(Start {
-        repository: repository.id(),
-        epoch: repository.config.epoch,
-        run: prepared.run,
-        id_key: prepared.opened.repository.keys.id()?.clone(),
-        chunking_key: prepared.opened.repository.keys.chunking()?.clone(),
-        data_key: keys.data.clone(),
-        table_key: keys.table.clone(),
-        run_header: header.encode(),
-        token,
-        transport: session.transport(),
-        rules: Rules {
-            sources: sources.to_vec(),
-            one_file_system: host.one_file_system,
-            exclude: host
-                .exclude
-                .iter()
-                .map(|rule| rule.as_str().to_owned())
-                .collect(),
-            exclude_caches: host.exclude_caches,
-            exclude_if_present: host
-                .exclude_if_present
-                .iter()
-                .map(|name| name.as_str().as_bytes().to_vec())
-                .collect(),
-            fs_snapshot: host.fs_snapshot.order(),
-        },
-        streams: Streams::orders(&host.streams),
-        limits: AgentLimits {
-            tunnel_connections: host.limits.tunnel_connections,
-            threads: host
-                .limits
-                .agent_threads
-                .map_or(0, |threads| u8::try_from(threads).unwrap_or(u8::MAX)),
-            cpu_percent: host.limits.cpu.order(),
-            ..AgentLimits::default()
-        },
-    })
-}
-
-async fn begin_conversation(
-    coordinator: &Coordinator,
-    host: &Host,
-    prepared: &Prepared,
-    headers: RunHeaders,
-    session: &mut Session,
-    options: RunOptions,
-    progress: &Arc<Progress>,
-) -> Result<Conversation, RunError> {
-    let repository = prepared.opened.repository.id();
-    let id_key = prepared.opened.repository.keys.id()?.clone();
-    let chunking = prepared.opened.repository.keys.chunking()?.clone();
-    let client = &coordinator.storage;
-    let state = coordinator.state.lock().await;
-    let usual_streams = state.usual_stream_sizes(host.name.as_str())?;
-    drop(state);
-    let (meta_header, meta_keys) = headers.meta.clone();
-    let meta = MetaWriter::new(meta_header, meta_keys, id_key.clone())?;
-    let memory = memory_of(coordinator, host, prepared).await?;
-    Ok(Conversation {
-        incoming: session.take_incoming(),
-        outgoing: session.outgoing.clone(),
-        tunnel: None,
-        parent: parent_of(
-            coordinator,
-            host,
-            prepared,
-            options,
-            progress,
-            memory.clone(),
-        )
-        .await?,
-        lost_count: prepared.opened.index.lost_count().await?,
-        reuse: reuse_of(coordinator, prepared, memory).await?,
-        listing: ListingWriter::new(
-            repository,
-            client.clone(),
-            prepared.opened.index.clone(),
-            meta,
-            &chunking,
-        ),
-        verifier: Verifier::new(
-            repository,
-            prepared.run,
-            client.clone(),
-            prepared.opened.index.clone(),
-            VerifierKeys {
-                data: headers.data,
-                meta: headers.meta,
-                id_key,
-            },
-        ),
-        index: prepared.opened.index.clone(),
-        new_chunks: new_chunks_of(coordinator, host, prepared).await?,
-        chunking,
-        full_read: options.full_read,
-        sources: Sources::new(&sources(host)),
-        snapshot_bytes_max: host.safety.max_snapshot.hard_bytes(),
-        streams: Streams::new(&host.streams, &usual_streams),
-        carrier: carrier_of(coordinator, host, prepared).await?,
-        progress: Arc::clone(progress),
-        state: State::default(),
-    })
-}
-
-/// What runs brought since the parent, and no snapshot has, is new.
-async fn new_chunks_of(
-    coordinator: &Coordinator,
-    host: &Host,
-    prepared: &Prepared,
-) -> Result<NewChunks, RunError> {
-    let Some((_, parent)) = &prepared.parent else {
-        return Ok(NewChunks::default()); // Everything of a first run is new, and nobody asks.
-    };
-    let state = coordinator.state.lock().await;
-    let mut runs = state.runs_since_snapshot(host.name.as_str(), prepared.run, parent.run)?;
-    drop(state);
-    runs.retain(|run| *run != prepared.run);
-    let earlier = prepared.opened.index.brought_earlier(runs).await?;
-    Ok(NewChunks::new(earlier))
-}
-
-/// What is remembered of the host's files, where the keys do not open what is stored of them.
-async fn memory_of(
-    coordinator: &Coordinator,
-    host: &Host,
-    prepared: &Prepared,
-) -> Result<Option<Memory>, RunError> {
-    let repository = &prepared.opened.repository;
-    if repository.keys.opens() {
-        return Ok(None);
-    }
-    let (state_dir, now) = (&coordinator.state_dir, coordinator.clock.now());
-    let path = state_dir.remembered_file(repository.id(), &host.name);
-    let id_key = repository.keys.id()?;
-    Ok(Some(
-        Memory::open(&path, id_key, host.name.as_str(), now).await,
-    ))
-}
-
-/// Only an index that may lack something is asked for what unchanged files consist of, and where they are only remembered.
-async fn reuse_of(
-    coordinator: &Coordinator,
-    prepared: &Prepared,
-    memory: Option<Memory>,
-) -> Result<Option<Reuse>, RunError> {
-    let opened = &prepared.opened;
-    if let Some(memory) = memory {
-        return Ok(Some(Reuse::new(
-            opened.index.clone(),
-            Lists::Remembered(memory),
-        )));
-    }
-    if !prepared.parent_is_dropped && !opened.index.may_lack().await? {
-        return Ok(None);
-    }
-    let chunks = coordinator.chunk_reader(opened)?;
-    Ok(Some(Reuse::new(
-        opened.index.clone(),
-        Lists::Stored(chunks),
-    )))
-}
-
-/// What carries over what the host's configuration keeps of the parent; a full read, too.
-async fn carrier_of(
-    coordinator: &Coordinator,
-    host: &Host,
-    prepared: &Prepared,
-) -> Result<Option<Carrier>, RunError> {
-    let kept = KeptPaths::new(&host.safety.keep_deleted);
-    let Some((kept, (_, snapshot))) = kept.zip(prepared.parent.as_ref()) else {
-        return Ok(None);
-    };
-    let reader = coordinator.chunk_reader(&prepared.opened)?;
-    let sources = Sources::new(&sources(host));
-    match Listing::open(reader, &snapshot.page_index).await {
-        Ok(listing) => Ok(Some(Carrier::new(Some(listing.cursor()), kept, sources))),
-        Err(error) if error.class() == FailureClass::Integrity => {
-            tell_damaged(&error);
-            Ok(Some(Carrier::new(None, kept, sources)))
-        }
-        Err(error) => Err(RunError::Parent(error)),
-    }
-}
-
-/// The parent's listing, or what is remembered in its place. A full read takes nothing over from it, and is compared with it all the
-/// same.
-async fn parent_of(
-    coordinator: &Coordinator,
-    host: &Host,
-    prepared: &Prepared,
-    options: RunOptions,
-    progress: &Progress,
-    memory: Option<Memory>,
-) -> Result<Parent, RunError> {
-    let read_for = match options.full_read {
-        true => ReadFor::Comparing,
-        false => ReadFor::TakingOver,
-    };
-    if let Some((_, snapshot)) = &prepared.parent {
-        let totals = snapshot.totals;
-        let entries = totals.files + totals.directories + totals.others;
-        progress.update(|counts| counts.expected = (entries, totals.bytes));
-    }
-    if let Some(memory) = memory {
-        return Ok(Parent::remembered(Remembered::new(memory)));
-    }
-    let Some((_, snapshot)) = &prepared.parent else {
-        return Ok(Parent::new(None, read_for));
-    };
-    let reader = coordinator.chunk_reader(&prepared.opened)?;
-    let listing = Listing::open(reader, &snapshot.page_index).await;
-    let parent = Parent::read(listing, read_for).map_err(RunError::Parent)?;
-    let newly_excluded = match host.safety.coverage {
-        Coverage::Off => None,
-        Coverage::Warn | Coverage::Fail => {
-            let excludes = PathRules::new(&host.exclude).map_err(RunError::ExcludeRules)?;
-            Some(NewlyExcluded::new(excludes))
-        }
-    };
-    Ok(parent.watching(newly_excluded))
 }
